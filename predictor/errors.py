@@ -1,0 +1,50 @@
+"""Errors a person can act on: what, the value, the rule, the way out.
+
+Every error that reaches a user is a :class:`PredictorError`; the commands print its message alone
+and exit with code 2. Anything else is a bug of ours and exits with code 1.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class PredictorError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class CaseError(PredictorError):
+    """A case, or a flag that stands for a part of one, is not legal."""
+
+
+class UnknownName(PredictorError):
+    """A preset, GPU, implementation or operator that does not exist."""
+
+
+class TableError(PredictorError):
+    """A measured table, its run file or a gpu.toml is damaged or contradicts itself."""
+
+
+class FitError(PredictorError):
+    """A cost function cannot be fitted from a table, or fit.json has drifted from it."""
+
+
+class NotPredictable(PredictorError):
+    """A legal case that this version refuses to estimate, for a stated reason."""
+
+
+class BenchError(PredictorError):
+    """A benchmark run cannot start or go on."""
+
+
+class NativeMissing(BenchError):
+    """The native extension, or a library that it opens at run time, is not there."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest candidate, or an empty string."""
+    known = sorted(candidates)
+    matches = difflib.get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=0.5)
+    if not matches:
+        return ""
+    original = next(c for c in known if c.lower() == matches[0])
+    return f" (did you mean {original!r}?)"

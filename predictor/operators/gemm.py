@@ -1,0 +1,75 @@
+"""Dense matrix multiply of one rank, after every sharding.
+
+Row-major ``x[m, k]`` (activations), ``w[n, k]`` (weights), ``y[m, n]``:
+
+    forward   y[m, n]  = x[m, k] · w[n, k]ᵀ
+    dgrad     dx[m, k] = dy[m, n] · w[n, k]
+    wgrad     dw[n, k] = dy[m, n]ᵀ · x[m, k]
+
+All three cost ``2·m·n·k`` flops; they differ in which index is reduced and so in tiles and waves.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from predictor.dtypes import itemsize
+
+GemmKind = Literal["forward", "dgrad", "wgrad"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gemm:
+    """One GEMM call.
+
+    Attributes:
+        m: Rows of the activation: tokens held by the rank.
+        n: Output features held by the rank.
+        k: Input features held by the rank.
+        dtype: Type of both inputs; accumulation is fp32.
+        kind: Which of the three products of a linear layer.
+        api: Library entry point that the framework calls.
+        algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of the top ones.
+        accumulate: wgrad adds into an fp32 ``dw`` (Megatron's gradient accumulation fusion).
+        bias: The forward product adds a bias vector in its epilogue.
+    """
+
+    name: ClassVar[str] = "gemm"
+
+    m: int
+    n: int
+    k: int
+    dtype: str = "bf16"
+    kind: GemmKind = "forward"
+    api: str = "cublas"
+    algorithm: str = "heuristic"
+    accumulate: bool = False
+    bias: bool = False
+
+    @property
+    def flops(self) -> float:
+        """Multiply-adds counted as two (Megatron-LM, arXiv:2104.04473, appendix)."""
+        return 2.0 * self.m * self.n * self.k
+
+    @property
+    def bytes(self) -> float:
+        """HBM bytes if every operand is read or written once; fp32 ``dw`` is read and written."""
+        size = itemsize(self.dtype)
+        x, w, y = self.m * self.k * 1.0, self.n * self.k * 1.0, self.m * self.n * 1.0
+        if self.accumulate:
+            return (x + y) * size + w * 8.0
+        output = 2.0 if size < 2 else float(size)
+        inputs = {"forward": x + w, "dgrad": y + w, "wgrad": y + x}[self.kind]
+        return inputs * size + (x + w + y - inputs) * output
+
+    @property
+    def working_set_bytes(self) -> float:
+        """Bytes that one launch touches."""
+        return self.bytes
+
+    def output_shape(self) -> tuple[int, int, int]:
+        """Rows, columns and reduction length of the product as the tensor cores see it."""
+        if self.kind == "forward":
+            return self.m, self.n, self.k
+        if self.kind == "dgrad":
+            return self.m, self.k, self.n
+        return self.n, self.k, self.m

@@ -1,0 +1,40 @@
+"""What the host costs: seconds of one CPU thread to get work onto the GPU's queue."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One host-side activity of a training stack.
+
+    Attributes:
+        stack: ``hf-eager``, ``hf-compile`` or ``torch`` (a bare chain of operators).
+        block: Kind of transformer layer (``llama``, ``qwen3``, ``gpt2``), or ``any``.
+        phase: ``forward``, ``backward`` or ``optimizer``.
+        quantity: ``layer`` (seconds a layer), ``fixed`` (seconds a step beside the layers),
+            ``tensor`` (seconds a parameter tensor), ``launch`` (seconds a bare launch),
+            ``gap`` (idle seconds of the GPU between two dependent kernels of a full queue).
+    """
+
+    name: ClassVar[str] = "host"
+
+    stack: str
+    block: str = "any"
+    phase: str = "forward"
+    quantity: str = "layer"
+
+    @property
+    def flops(self) -> float:
+        """None on the GPU."""
+        return 0.0
+
+    @property
+    def bytes(self) -> float:
+        """None on the GPU."""
+        return 0.0
+
+    @property
+    def working_set_bytes(self) -> float:
+        """None on the GPU."""
+        return 0.0
