@@ -1,0 +1,177 @@
+"""Tables from files: parsed with the csv module alone, so that an estimate starts fast."""
+
+import csv
+import io
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from predictor.errors import TableError, nearest
+from predictor.operators import OPERATORS
+from predictor.tables.runs import RUNS_FILE, Run, read_runs
+from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns, field_parsers
+from predictor.tables.validation import validate_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All rows of one operator.
+
+    Attributes:
+        operator: Its name, also the stem of the file.
+        rows: In file order.
+    """
+
+    operator: str
+    rows: tuple[Row, ...]
+
+    def column(self, name: str) -> list[Any]:
+        """Values of one column over all rows: an operator's field or a measured quantity.
+
+        Raises:
+            TableError: The table has no such column.
+        """
+        if name in MEASUREMENT_COLUMNS:
+            return [getattr(row, name) for row in self.rows]
+        if name in columns(self.operator):
+            return [getattr(row.operator, name) for row in self.rows]
+        msg = f"{self.operator} has no column {name!r}{nearest(name, columns(self.operator))}"
+        raise TableError(msg)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """What was measured on one SKU.
+
+    Attributes:
+        path: The folder.
+        tables: By operator.
+        runs: Provenance by run key.
+    """
+
+    path: Path
+    tables: dict[str, Table]
+    runs: dict[str, Run]
+
+
+def read_folder(folder: Path) -> Folder:
+    """Read every operator's table of a SKU's folder, and runs.toml.
+
+    Raises:
+        TableError: A file is damaged, contradicts itself, or a table exists without runs.toml.
+    """
+    runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
+    paths = (folder / f"{operator}.csv" for operator in OPERATORS)
+    tables = {path.stem: read_table(path, runs=runs) for path in paths if path.exists()}
+    return Folder(path=folder, tables=tables, runs=runs)
+
+
+def read_table(path: Path, *, runs: Container[str] | None = None) -> Table:
+    """Read and check ``<operator>.csv``.
+
+    Args:
+        path: File whose stem names the operator.
+        runs: Keys of runs.toml that rows may name; None skips that rule.
+
+    Raises:
+        TableError: The file cannot be read, or a row breaks a rule (place, value and rule named).
+    """
+    operator = path.stem
+    if operator not in OPERATORS:
+        msg = f"{path}: no operator is called {operator!r}{nearest(operator, OPERATORS)}"
+        raise TableError(msg)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: cannot be read: {error}"
+        raise TableError(msg) from error
+    if not text.endswith("\n"):
+        msg = f"{path}: the last line is truncated: a table ends with a newline; measure it again"
+        raise TableError(msg)
+    rows = list(_parse(path, operator, text))
+    validate_rows(rows, runs=runs)
+    return Table(operator=operator, rows=tuple(row for _, row in rows))
+
+
+def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(lines)
+        _check_header(path, header, columns(operator))
+        parsers = field_parsers(operator)
+        split = len(parsers)
+        order = [header.index(name) for name in columns(operator)]
+        in_order = order == sorted(order)
+        for line in lines:
+            place = f"{path}:{lines.line_num}"
+            if len(line) != len(header):
+                msg = f"{place}: truncated line: {len(line)} of {len(header)} cells"
+                raise TableError(msg)
+            cells = line if in_order else [line[i] for i in order]
+            yield place, _row(place, operator, parsers, cells[:split], cells[split:])
+    except (csv.Error, StopIteration) as error:
+        msg = f"{path}:{lines.line_num}: not a table: {error or 'the header is missing'}"
+        raise TableError(msg) from error
+
+
+def _check_header(path: Path, header: list[str], expected: tuple[str, ...]) -> None:
+    for name in expected:
+        if header.count(name) != 1:
+            state = "missing" if name not in header else "there twice"
+            msg = f"{path}:1: column {name!r} is {state}; the columns are {', '.join(expected)}"
+            raise TableError(msg)
+    for name in header:
+        if name not in expected:
+            msg = f"{path}:1: unknown column {name!r}{nearest(name, expected)}"
+            raise TableError(msg)
+
+
+def _row(
+    place: str,
+    operator: str,
+    parsers: dict[str, Callable[[str], Any]],
+    fields: list[str],
+    measured: list[str],
+) -> Row:
+    name, cell = "", ""
+    try:
+        values: dict[str, Any] = {}
+        for (name, parse), cell in zip(parsers.items(), fields, strict=True):
+            values[name] = parse(cell)
+        results: dict[str, Any] = {}
+        for (name, parse), cell in zip(_MEASURED_PARSERS.items(), measured, strict=True):
+            results[name] = parse(cell)
+    except ValueError as error:
+        msg = f"{place}: {name}={cell!r} {error}"
+        raise TableError(msg) from error
+    try:
+        shape = OPERATORS[operator](**values)
+    except ValueError as error:
+        msg = f"{place}: {error}"
+        raise TableError(msg) from error
+    return Row(operator=shape, **results)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _count(text: str) -> int:
+    return int(text) if text else 0
+
+
+_MEASURED_PARSERS: dict[str, Callable[[str], Any]] = {
+    "seconds": _number,
+    "seconds_low": _number,
+    "seconds_high": _number,
+    "rounds": _count,
+    "samples": _count,
+    "regime": str,
+    "cache": str,
+    "sm_clock_hz": _number,
+    "watts": _number,
+    "energy_joules": _number,
+    "status": str,
+    "run": str,
+}

@@ -1,0 +1,56 @@
+"""Tables to files, whole or not at all."""
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import astuple
+from pathlib import Path
+
+from predictor.errors import TableError
+from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns
+from predictor.tables.validation import validate_rows
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+    """Check rows and replace ``<operator>.csv`` by them, whole or not at all.
+
+    Floats are written in their shortest form that reads back exactly.
+
+    Raises:
+        TableError: A row breaks a rule of the table or belongs to another operator.
+    """
+    operator = path.stem
+    rows = list(rows)
+    for row in rows:
+        if row.operator.name != operator:
+            msg = f"{path}: a row of operator {row.operator.name!r} does not belong there"
+            raise TableError(msg)
+    validate_rows(((f"{path}:{line}", row) for line, row in enumerate(rows, start=2)), runs=None)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns(operator))
+    writer.writerows(_cells(row) for row in rows)
+    write_atomically(path, text.getvalue())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by ``text``: a reader sees the old or the new file, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _cells(row: Row) -> list[object]:
+    measured = (getattr(row, name) for name in MEASUREMENT_COLUMNS)
+    return [*astuple(row.operator), *("" if value is None else value for value in measured)]
