@@ -1,0 +1,43 @@
+"""Predict the time, memory and money of one LLM training iteration, with an interval.
+
+The names below are loaded when they are first used, so that ``import predictor`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from predictor.case import Case, Gpu, Model, load_gpu, load_model
+    from predictor.iteration import Estimate, estimate
+
+__all__ = [
+    "Case",
+    "Estimate",
+    "Gpu",
+    "Model",
+    "estimate",
+    "load_gpu",
+    "load_model",
+]
+
+_HOMES = {
+    "Case": "predictor.case",
+    "Estimate": "predictor.iteration",
+    "Gpu": "predictor.case",
+    "Model": "predictor.case",
+    "estimate": "predictor.iteration",
+    "load_gpu": "predictor.case",
+    "load_model": "predictor.case",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

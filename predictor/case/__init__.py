@@ -1,0 +1,35 @@
+"""WHAT IS ASKED: the case.
+
+In: a case file (TOML or JSON), a mapping, a run record or the flags of a command, and the shipped
+presets of models, networks and GPUs. Out: a frozen :class:`Case` in which every rule holds, or one
+:class:`~predictor.errors.CaseError` that names the key, the value, the rule and the nearest right
+key; and, from :func:`resolve`, the same case with every documented default filled in.
+"""
+
+from predictor.case.gpus import Gpu, bench_results_folder, gpu_names, load_gpu
+from predictor.case.models import load_model, model_names
+from predictor.case.networks import Network, load_network, network_names
+from predictor.case.resolve import Resolved, resolve, tensor_parallel_candidates
+from predictor.case.schema import Case, Cluster, Mla, Model, Moe, Plan, Training
+
+__all__ = [
+    "Case",
+    "Cluster",
+    "Gpu",
+    "Mla",
+    "Model",
+    "Moe",
+    "Network",
+    "Plan",
+    "Resolved",
+    "Training",
+    "bench_results_folder",
+    "gpu_names",
+    "load_gpu",
+    "load_model",
+    "load_network",
+    "model_names",
+    "network_names",
+    "resolve",
+    "tensor_parallel_candidates",
+]

@@ -1,0 +1,311 @@
+"""The default of every field that may be absent: one table, read by code, documentation and people.
+
+Each default is a rule in words and a function of what is known so far; the table is worked through
+from top to bottom, so that a later default may rest on an earlier one. Where the name of a public
+model is known, its own fields come before these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from predictor.case.gpus import load_gpu
+from predictor.case.networks import load_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Draft = dict[str, Any]
+
+DEFAULT_IMPLEMENTATION = "megatron-core-te"
+LONGEST_DEFAULT_SEQUENCE = 8192
+MICRO_BATCHES = 8
+# GPT-2's byte-pair vocabulary as Megatron pads it for eight tensor ranks, and Llama 3's.
+GPT_VOCABULARY = 51_200
+LLAMA_VOCABULARY = 128_256
+# Megatron keeps two thirds of 4 x hidden for each of a gated feed-forward's two inner matrices.
+GATED_FFN_MULTIPLE = 64
+
+# Stacks that turn sequence parallelism on with tensor parallelism.
+_SEQUENCE_PARALLEL_STACKS = frozenset(
+    {"megatron-core-te", "megatron-core-local", "megatron-lm-2022", "nanotron", "torchtitan"}
+)
+_FULLY_SHARDED_STACKS = frozenset(
+    {
+        "fsdp-compile",
+        "fsdp-eager",
+        "hf-fsdp2",
+        "jax-xla",
+        "llm-foundry",
+        "nemo-automodel",
+        "torchtitan",
+    }
+)
+_PLAIN_REPLICA_STACKS = frozenset(
+    {"megatron-lm-2021", "megatron-deepspeed", "zero-bubble", "hf-eager", "hf-compile"}
+)
+# Weights, gradients and optimizer states all in the model's own format.
+_ONE_FORMAT_STACKS = frozenset({"hf-eager", "hf-compile"})
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What an absent field becomes.
+
+    Attributes:
+        key: Dotted path of the field.
+        rule: The default in words, for documentation.
+        value: The default as a function of the draft; None leaves the field absent.
+        matters: Whether the default bears on the estimate, and is worth telling.
+    """
+
+    key: str
+    rule: str
+    value: Callable[[Draft], Any]
+    matters: Callable[[Draft], bool] = lambda _: True
+
+
+def _gated(draft: Draft) -> bool:
+    return bool(draft["model"]["gated_mlp"])
+
+
+def _stack(draft: Draft) -> str:
+    return str(draft["implementation"])
+
+
+def _ffn_hidden_size(draft: Draft) -> int:
+    hidden = draft["model"]["hidden_size"]
+    if not _gated(draft):
+        return int(4 * hidden)
+    return max(1, int(4 * hidden * 2 / 3) // GATED_FFN_MULTIPLE) * GATED_FFN_MULTIPLE
+
+
+def _seq_length(draft: Draft) -> int | None:
+    longest = draft["model"].get("max_position_embeddings")
+    return None if longest is None else min(LONGEST_DEFAULT_SEQUENCE, longest)
+
+
+def _positions(draft: Draft) -> int | None:
+    learned = draft["model"]["position_embedding"] == "learned"
+    return draft["training"]["seq_length"] if learned else None
+
+
+def _data_parallel(draft: Draft) -> int:
+    plan = draft["plan"]
+    ranks = plan["tensor_parallel"] * plan["context_parallel"] * plan["pipeline_parallel"]
+    return int(draft["cluster"]["num_gpus"] // ranks)
+
+
+def _expert_tensor_parallel(draft: Draft) -> int:
+    plan = draft["plan"]
+    ranks = draft["cluster"]["num_gpus"] // plan["pipeline_parallel"]
+    wanted = plan["tensor_parallel"] if draft["model"].get("moe") else 1
+    return wanted if ranks % (wanted * plan["expert_parallel"]) == 0 else 1
+
+
+def _global_batch_size(draft: Draft) -> int:
+    replicas, micro = draft["plan"]["data_parallel"], draft["training"]["micro_batch_size"]
+    stages = draft["plan"]["pipeline_parallel"]
+    return int(replicas * micro * max(MICRO_BATCHES, 4 * stages if stages > 1 else 0))
+
+
+def _sharding(draft: Draft) -> str:
+    stack = _stack(draft)
+    if draft["plan"]["data_parallel"] * draft["plan"]["context_parallel"] == 1:
+        return "none"
+    if stack in _FULLY_SHARDED_STACKS:
+        return "parameters"
+    return "none" if stack in _PLAIN_REPLICA_STACKS else "optimizer"
+
+
+def _gradient_dtype(draft: Draft) -> str:
+    if draft["training"]["master_weights"] == "fp32":
+        return "fp32"
+    return "fp16" if draft["training"]["precision"] == "fp16" else "bf16"
+
+
+def _schedule(draft: Draft) -> str:
+    return "interleaved" if draft["plan"]["virtual_pipeline"] > 1 else "1f1b"
+
+
+def _crosses_nodes(draft: Draft) -> bool:
+    cluster = draft["cluster"]
+    return bool(cluster["num_gpus"] > cluster["gpus_per_node"])
+
+
+def _network(draft: Draft) -> str | None:
+    given = draft["cluster"].get("inter_node_bytes_per_second_per_gpu") is not None
+    if given or not _crosses_nodes(draft):
+        return None
+    return load_gpu(draft["cluster"]["gpu"]).network
+
+
+def _inter_node_rate(draft: Draft) -> float | None:
+    name = draft["cluster"].get("network")
+    return load_network(name).inter_node_bytes_per_second_per_gpu if name else None
+
+
+def _inter_node_latency(draft: Draft) -> float | None:
+    if not _crosses_nodes(draft):
+        return None
+    name = draft["cluster"].get("network") or load_gpu(draft["cluster"]["gpu"]).network
+    return load_network(name).inter_node_latency_seconds
+
+
+DEFAULTS: tuple[Default, ...] = (
+    Default("implementation", DEFAULT_IMPLEMENTATION, lambda _: DEFAULT_IMPLEMENTATION),
+    Default("model.gated_mlp", "false", lambda _: False),
+    Default(
+        "model.normalization",
+        "rmsnorm with gated_mlp, else layernorm",
+        lambda d: "rmsnorm" if _gated(d) else "layernorm",
+    ),
+    Default(
+        "model.position_embedding",
+        "rope with gated_mlp, else learned",
+        lambda d: "rope" if _gated(d) else "learned",
+    ),
+    Default("model.qk_norm", "false", lambda _: False),
+    Default("model.tied_embeddings", "true without gated_mlp", lambda d: not _gated(d)),
+    Default(
+        "model.linear_bias",
+        "none with rmsnorm, else all",
+        lambda d: "none" if d["model"]["normalization"] == "rmsnorm" else "all",
+    ),
+    Default(
+        "model.activation",
+        "silu with gated_mlp, else gelu",
+        lambda d: "silu" if _gated(d) else "gelu",
+    ),
+    Default(
+        "model.ffn_hidden_size",
+        "4 x hidden_size; with gated_mlp two thirds of it in multiples of 64",
+        _ffn_hidden_size,
+    ),
+    Default(
+        "model.num_query_groups",
+        "num_attention_heads",
+        lambda d: d["model"]["num_attention_heads"],
+    ),
+    Default(
+        "model.head_dim",
+        "hidden_size / num_attention_heads",
+        lambda d: d["model"]["hidden_size"] // d["model"]["num_attention_heads"],
+    ),
+    Default(
+        "model.vocab_size",
+        f"{LLAMA_VOCABULARY} with gated_mlp (Llama 3), else {GPT_VOCABULARY} (GPT-2, padded)",
+        lambda d: LLAMA_VOCABULARY if _gated(d) else GPT_VOCABULARY,
+    ),
+    Default("model.moe.num_shared_experts", "0", lambda _: 0),
+    Default(
+        "model.moe.shared_expert_ffn_hidden_size",
+        "num_shared_experts x expert_ffn_hidden_size",
+        lambda d: (
+            d["model"]["moe"]["num_shared_experts"]
+            * d["model"]["moe"]["expert_ffn_hidden_size"]
+        ),
+    ),
+    Default("model.moe.first_dense_layers", "0", lambda _: 0),
+    Default("model.moe.moe_layer_frequency", "1", lambda _: 1),
+    Default("model.moe.imbalance", "1 (even)", lambda _: 1.0),
+    Default(
+        "training.seq_length",
+        f"max_position_embeddings, at most {LONGEST_DEFAULT_SEQUENCE}; without it, needed",
+        _seq_length,
+    ),
+    Default(
+        "model.max_position_embeddings",
+        "seq_length where positions are learned",
+        _positions,
+    ),
+    Default("training.micro_batch_size", "1", lambda _: 1),
+    Default("training.precision", "bf16", lambda _: "bf16"),
+    Default("training.recompute", "none", lambda _: "none"),
+    Default(
+        "training.optimizer",
+        "adamw; hf-eager and hf-compile: adamw-fused-bf16-states",
+        lambda d: "adamw-fused-bf16-states" if _stack(d) in _ONE_FORMAT_STACKS else "adamw",
+    ),
+    Default(
+        "training.master_weights",
+        "fp32; with adamw-fused-bf16-states none",
+        lambda d: (
+            "none" if d["training"]["optimizer"] == "adamw-fused-bf16-states" else "fp32"
+        ),
+    ),
+    Default(
+        "training.gradient_dtype",
+        "fp32 with master_weights, else that of the model",
+        _gradient_dtype,
+    ),
+    Default("plan.tensor_parallel", "the smallest of 1, 2, 4, 8 that fits", lambda _: 1),
+    Default("plan.context_parallel", "1", lambda _: 1),
+    Default("plan.pipeline_parallel", "1", lambda _: 1),
+    Default("plan.virtual_pipeline", "1", lambda _: 1),
+    Default("plan.expert_parallel", "1", lambda _: 1),
+    Default(
+        "plan.data_parallel",
+        "num_gpus / (tensor_parallel x context_parallel x pipeline_parallel)",
+        _data_parallel,
+    ),
+    Default(
+        "plan.expert_tensor_parallel",
+        "tensor_parallel, as Megatron-Core has it; 1 where that does not divide",
+        _expert_tensor_parallel,
+    ),
+    Default(
+        "plan.sequence_parallel",
+        f"with tensor_parallel, in {', '.join(sorted(_SEQUENCE_PARALLEL_STACKS))}",
+        lambda d: d["plan"]["tensor_parallel"] > 1 and _stack(d) in _SEQUENCE_PARALLEL_STACKS,
+    ),
+    Default(
+        "plan.context_parallel_kind",
+        "ring",
+        lambda _: "ring",
+        matters=lambda d: d["plan"]["context_parallel"] > 1,
+    ),
+    Default(
+        "plan.schedule",
+        "interleaved with virtual_pipeline, else 1f1b",
+        _schedule,
+        matters=lambda d: d["plan"]["pipeline_parallel"] > 1,
+    ),
+    Default(
+        "plan.sharding",
+        f"parameters in {', '.join(sorted(_FULLY_SHARDED_STACKS))}; "
+        f"none in {', '.join(sorted(_PLAIN_REPLICA_STACKS))}; else optimizer; "
+        "none without replicas",
+        _sharding,
+    ),
+    Default(
+        "plan.moe_dispatcher",
+        "alltoall",
+        lambda _: "alltoall",
+        matters=lambda d: d["plan"]["expert_parallel"] > 1,
+    ),
+    Default(
+        "training.global_batch_size",
+        "data_parallel x micro_batch_size x 8 micro-batches (4 x pipeline_parallel if more)",
+        _global_batch_size,
+    ),
+    Default(
+        "cluster.gpus_per_node",
+        "the scale-up domain of the GPU's usual machine",
+        lambda d: load_gpu(d["cluster"]["gpu"]).scaleup_gpus,
+    ),
+    Default(
+        "cluster.network",
+        "that of the GPU's usual machine, where the job crosses nodes and no rate is given",
+        _network,
+    ),
+    Default(
+        "cluster.inter_node_bytes_per_second_per_gpu", "that of the network", _inter_node_rate
+    ),
+    Default(
+        "cluster.inter_node_latency_seconds",
+        "that of the network, or of the GPU's usual machine",
+        _inter_node_latency,
+    ),
+)

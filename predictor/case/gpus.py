@@ -1,0 +1,160 @@
+"""Datasheets of GPUs: ``bench_results/<sku>/gpu.toml``.
+
+A value is written as ``{ value, source }``, where ``source`` is a key of the file's ``[sources]``;
+each source says where it was read, when, and of what kind it is.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from predictor.errors import TableError, UnknownName, nearest
+
+FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
+GPU_FILE = "gpu.toml"
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU as its datasheet has it. A value that nobody published is None.
+
+    Attributes:
+        sku: Name of its folder.
+        name: As the driver reports it.
+        architecture: For example ``Hopper``.
+        compute_capability: For example ``9.0``.
+        sm_count: Streaming multiprocessors.
+        peak_flops_per_second: Dense rate of each number format.
+        memory_bytes: As the device reports it where that is known, else the label.
+        memory_bytes_per_second: Rate of the device memory.
+        l2_bytes: Second-level cache.
+        boost_clock_hz: Clock that the peak rates stand for.
+        power_watts: Power limit.
+        scaleup_bytes_per_second: One way, per GPU, over all links inside the scale-up domain.
+        pcie_bytes_per_second: One way, to the host.
+        scaleup_gpus: GPUs of the scale-up domain (NVLink) of the usual machine.
+        network: Preset of the network of the usual machine.
+        usd_per_gpu_hour: Dated list price.
+        price_source: Who lists it, for what.
+        price_date: When it was read.
+        sources: Source of each value, in words.
+    """
+
+    sku: str
+    name: str
+    architecture: str
+    compute_capability: str
+    sm_count: int | None = None
+    peak_flops_per_second: dict[str, float] = field(default_factory=dict)
+    memory_bytes: int
+    memory_bytes_per_second: float
+    l2_bytes: int | None = None
+    boost_clock_hz: float | None = None
+    power_watts: float
+    scaleup_bytes_per_second: float
+    pcie_bytes_per_second: float
+    scaleup_gpus: int
+    network: str
+    usd_per_gpu_hour: float | None = None
+    price_source: str = ""
+    price_date: str = ""
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+def bench_results_folder() -> Path:
+    """Return the folder of tables: the environment's, the checkout's or the packaged copy.
+
+    Raises:
+        TableError: PREDICTOR_BENCH_RESULTS names no folder, or the installation holds none.
+    """
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        if not Path(chosen).is_dir():
+            raise TableError(f"{FOLDER_VARIABLE} = {chosen}: is not a folder")
+        return Path(chosen)
+    checkout = _PACKAGE.parent
+    if (checkout / "pyproject.toml").is_file() and (checkout / "bench_results").is_dir():
+        return checkout / "bench_results"
+    packaged = _PACKAGE / "_bench_results"
+    if packaged.is_dir():
+        return packaged
+    raise TableError(
+        f"no bench_results folder in {packaged} or {checkout}; name one in {FOLDER_VARIABLE}"
+    )
+
+
+def gpu_names() -> tuple[str, ...]:
+    """Return the SKUs of all known GPUs, sorted."""
+    return tuple(sorted(path.parent.name for path in bench_results_folder().glob(f"*/{GPU_FILE}")))
+
+
+def has_gpu(sku: str) -> bool:
+    """Return whether ``sku`` names a known GPU."""
+    return sku == Path(sku).name and (bench_results_folder() / sku / GPU_FILE).is_file()
+
+
+def load_gpu(sku: str) -> Gpu:
+    """Read the datasheet of a GPU.
+
+    Raises:
+        UnknownName: no folder of bench_results has that name.
+        TableError: the file is damaged; the message names the file and the key.
+    """
+    return _read(bench_results_folder(), sku)
+
+
+@cache
+def _read(folder: Path, sku: str) -> Gpu:
+    path = folder / sku / GPU_FILE
+    if sku != Path(sku).name or not path.is_file():
+        raise UnknownName(
+            f"no GPU is called {sku!r}{nearest(sku, gpu_names())}; `predictor gpus` lists them"
+        )
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _parse(sku, raw)
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: {error}") from error
+    except KeyError as error:
+        raise TableError(f"{path}: key {error} is missing") from error
+    except (TypeError, AttributeError) as error:
+        raise TableError(f"{path}: not a datasheet ({error})") from error
+
+
+def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
+    notes = raw.pop("sources")
+    peaks = raw.pop("peak_flops_per_second")
+    price = raw.pop("usd_per_gpu_hour", None)
+    entries = {key: raw.pop(key) for key in list(raw) if isinstance(raw[key], dict)}
+    sources = {key: notes[entry["source"]] for key, entry in entries.items()}
+    sources |= {f"peak_flops_per_second.{key}": notes[e["source"]] for key, e in peaks.items()}
+    for key, entry in {**entries, **peaks}.items():
+        if not isinstance(entry["value"], int | float) or not 0 < entry["value"] < float("inf"):
+            raise TypeError(f"{key} = {entry['value']}: must be a positive number")
+    return Gpu(
+        sku=sku,
+        **raw,
+        **{key: entry["value"] for key, entry in entries.items()},
+        peak_flops_per_second={key: entry["value"] for key, entry in peaks.items()},
+        sources={key: _words(source) for key, source in sources.items()},
+        **({} if price is None else _price(price, notes)),
+    )
+
+
+def _words(source: dict[str, Any]) -> str:
+    return f"{source['text']} ({source['kind']}, {source['date']})"
+
+
+def _price(price: dict[str, Any], notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    source = notes[price["source"]]
+    return {
+        "usd_per_gpu_hour": price["value"],
+        "price_source": f"{source['text']} ({source['kind']})",
+        "price_date": source["date"],
+    }

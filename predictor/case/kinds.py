@@ -1,0 +1,148 @@
+"""Kinds of values that a field of a case can take: how to read one, and the rule in words.
+
+A kind accepts what JSON and TOML give. A whole number is never a boolean, a fraction or a string.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Protocol
+
+from predictor.errors import nearest
+
+
+class KindError(Exception):
+    """A value is not of its kind; the message is the rule."""
+
+
+class Kind(Protocol):
+    """What a field accepts."""
+
+    def read(self, value: object) -> Any:  # noqa: ANN401
+        """Return ``value`` in its lasting form, or raise :class:`KindError` with the rule."""
+
+    def words(self) -> str:
+        """Return the kind for documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A whole number between two bounds."""
+
+    most: int
+    least: int = 1
+
+    def read(self, value: object) -> int:
+        """Return the number."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise KindError("must be a whole number")
+        if value < self.least:
+            raise KindError(f"must be at least {self.least}")
+        if value > self.most:
+            raise KindError(f"must be at most {self.most}")
+        return value
+
+    def words(self) -> str:
+        """Return for example ``1 to 10000``."""
+        return f"{self.least} to {self.most}"
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """A finite number above ``above`` (or equal to ``least``) and at most ``most``."""
+
+    most: float
+    above: float = 0.0
+    least: float | None = None
+
+    def read(self, value: object) -> float:
+        """Return the number."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise KindError("must be a finite number")
+        if self.least is not None and value < self.least:
+            raise KindError(f"must be at least {self.least:g}")
+        if value <= self.above:
+            raise KindError(f"must be greater than {self.above:g}")
+        if value > self.most:
+            raise KindError(f"must be at most {self.most:g}")
+        return float(value)
+
+    def words(self) -> str:
+        """Return for example ``number above 0``."""
+        if self.least is not None:
+            return f"number from {self.least:g}"
+        return f"number above {self.above:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    def read(self, value: object) -> bool:
+        """Return the flag."""
+        if not isinstance(value, bool):
+            raise KindError("must be true or false")
+        return value
+
+    def words(self) -> str:
+        """Return ``true or false``."""
+        return "true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    options: tuple[str, ...]
+
+    def read(self, value: object) -> str:
+        """Return the word."""
+        if not isinstance(value, str) or value not in self.options:
+            hint = nearest(value, self.options) if isinstance(value, str) else ""
+            raise KindError(f"must be one of {', '.join(self.options)}{hint}")
+        return value
+
+    def words(self) -> str:
+        """Return the words."""
+        return ", ".join(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A short string, perhaps of a certain form."""
+
+    pattern: str = ""
+    longest: int = 1000
+
+    def read(self, value: object) -> str:
+        """Return the string."""
+        if not isinstance(value, str):
+            raise KindError("must be a string")
+        if len(value) > self.longest:
+            raise KindError(f"must have at most {self.longest} characters")
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise KindError(f"must match {self.pattern}")
+        return value
+
+    def words(self) -> str:
+        """Return ``string``."""
+        return "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list whose entries are all of one kind, kept as a tuple."""
+
+    of: Kind
+
+    def read(self, value: object) -> tuple[Any, ...]:
+        """Return the entries."""
+        if not isinstance(value, list | tuple):
+            raise KindError("must be a list")
+        return tuple(self.of.read(entry) for entry in value)
+
+    def words(self) -> str:
+        """Return for example ``list of 1 to 10000``."""
+        return f"list of {self.of.words()}"

@@ -1,0 +1,61 @@
+"""Model presets, and the public model that a name in somebody's record stands for."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from predictor.case.presets import aliases, preset_names, read_preset
+from predictor.case.schema import Mla, Model, Moe
+
+# What a source appends to a model's name: "(fine-tune)", "-proxy-12L".
+_SUFFIX = re.compile(r"\s*\(.*\)$|-proxy-\d+l$")
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names of all model presets, sorted."""
+    return preset_names("models")
+
+
+@cache
+def load_model(name: str) -> Model:
+    """Read a model preset by its name or an alias.
+
+    Raises:
+        UnknownName: no preset has that name.
+    """
+    values = model_fields(name)
+    moe, mla = values.pop("moe", None), values.pop("mla", None)
+    return Model(
+        **values, moe=Moe(**moe) if moe else None, mla=Mla(**mla) if mla else None
+    )
+
+
+def model_fields(name: str) -> dict[str, Any]:
+    """Return the fields of a preset as plain values, its ``name`` among them.
+
+    Raises:
+        UnknownName: no preset has that name.
+    """
+    found = find_preset(name) or name
+    fields = read_preset("models", found)
+    del fields["source"]
+    return {"name": found, **fields}
+
+
+def model_source(name: str) -> str:
+    """Return where the dimensions of a preset come from.
+
+    Raises:
+        UnknownName: no preset has that name.
+    """
+    return str(read_preset("models", find_preset(name) or name)["source"])
+
+
+def find_preset(name: str) -> str | None:
+    """Return the preset that ``name`` stands for, in whatever case it is written."""
+    plain = _SUFFIX.sub("", name.strip().lower())
+    if plain in preset_names("models"):
+        return plain
+    return aliases().get(plain)

@@ -1,0 +1,48 @@
+"""Files that ship with the package: one preset a file, found by name.
+
+A preset is TOML, carries a ``source`` and is read when it is asked for. ``aliases.toml`` maps other
+common names of a model to its file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from predictor.errors import UnknownName, nearest
+
+FOLDER = Path(__file__).parent / "presets"
+
+
+@cache
+def preset_names(kind: str) -> tuple[str, ...]:
+    """Return the names of all presets of a kind (``models`` or ``networks``), sorted."""
+    return tuple(sorted(path.stem for path in (FOLDER / kind).glob("*.toml")))
+
+
+def read_preset(kind: str, name: str) -> dict[str, Any]:
+    """Read one preset.
+
+    Raises:
+        UnknownName: there is no preset of that kind and name.
+    """
+    if name not in preset_names(kind):
+        known = preset_names(kind)
+        raise UnknownName(
+            f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, known)}; "
+            f"known: {', '.join(known)}"
+            if kind == "networks"
+            else f"no model is called {name!r}{nearest(name, known)}; "
+            "`predictor models` lists them"
+        )
+    with (FOLDER / kind / f"{name}.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
+@cache
+def aliases() -> dict[str, str]:
+    """Return other names of models, in lower case, with the preset that each stands for."""
+    with (FOLDER / "aliases.toml").open("rb") as file:
+        return tomllib.load(file)

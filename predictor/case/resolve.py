@@ -1,0 +1,138 @@
+"""Fill the fields that a case leaves open, and say which ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from predictor.case.defaults import DEFAULTS, Draft
+from predictor.case.models import find_preset, model_fields
+from predictor.case.rules import RuleError
+from predictor.case.reading import case_from_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from predictor.case.schema import Case
+
+TENSOR_PARALLEL_CHOICES = (1, 2, 4, 8)
+# Values that stand for the absence of something: filled, but not worth telling.
+_NOTHING = (False, 0, 1, "none")
+_ALWAYS_TOLD = ("training.micro_batch_size",)
+# Fields of a public model that its name may fill in somebody else's record of it.
+_CANONICAL = (
+    "num_query_groups",
+    "head_dim",
+    "vocab_size",
+    "tied_embeddings",
+    "normalization",
+    "position_embedding",
+    "qk_norm",
+    "linear_bias",
+    "activation",
+    "max_position_embeddings",
+)
+_CANONICAL_MOE = (
+    "num_shared_experts",
+    "shared_expert_ffn_hidden_size",
+    "first_dense_layers",
+    "moe_layer_frequency",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A case without gaps.
+
+    Attributes:
+        case: The case; no field that has a default is None.
+        defaults_taken: One line for each default: ``training.micro_batch_size = 1``.
+    """
+
+    case: Case
+    defaults_taken: tuple[str, ...]
+
+
+def resolve(case: Case) -> Resolved:
+    """Fill every absent field of ``case`` that has a default.
+
+    Raises:
+        CaseError: the filled case breaks a rule.
+    """
+    draft = case.to_dict()
+    taken = [*_fill_from_public_model(draft)]
+    for default in DEFAULTS:
+        *path, name = default.key.split(".")
+        section = _section(draft, path)
+        if section is None or section.get(name) is not None:
+            continue
+        value = default.value(draft)
+        if value is None:
+            continue
+        section[name] = value
+        told = value not in _NOTHING and default.matters(draft)
+        if told or default.key in _ALWAYS_TOLD:
+            taken.append(f"{default.key} = {_plain(value)}")
+    filled = case_from_sections(draft)
+    return Resolved(case=filled, defaults_taken=tuple(taken))
+
+
+def tensor_parallel_candidates(case: Case) -> tuple[int, ...]:
+    """Return the degrees of 1, 2, 4 and 8 that the rules allow ``case``, smallest first.
+
+    A case that names its degree has that one alone.
+    """
+    if case.plan.tensor_parallel is not None:
+        return (case.plan.tensor_parallel,)
+    return tuple(d for d in TENSOR_PARALLEL_CHOICES if _is_legal(case, d))
+
+
+def _is_legal(case: Case, degree: int) -> bool:
+    try:
+        replace(case, plan=replace(case.plan, tensor_parallel=degree))
+    except RuleError:
+        return False
+    return True
+
+
+def _section(draft: Draft, path: list[str]) -> dict[str, Any] | None:
+    section: dict[str, Any] | None = draft
+    for part in path:
+        section = section.get(part) if section is not None else None
+    return section
+
+
+def _fill_from_public_model(draft: Draft) -> Iterator[str]:
+    """Fill what the name of a public model tells, where the record has the same shape."""
+    model = draft["model"]
+    preset = find_preset(model["name"]) if "name" in model else None
+    if preset is None:
+        return
+    public = model_fields(preset)
+    longest = public.get("max_position_embeddings", 0)
+    if draft["training"].get("seq_length", 0) > longest:
+        public.pop("max_position_embeddings", None)
+    if any(
+        public.get(key) != model.get(key, public.get(key))
+        for key in ("hidden_size", "num_attention_heads", "gated_mlp")
+    ):
+        return
+    yield from _fill(model, public, _CANONICAL, "model", preset)
+    if "moe" in model and "moe" in public:
+        yield from _fill(model["moe"], public["moe"], _CANONICAL_MOE, "model.moe", preset)
+    if "mla" in public and "mla" not in model:
+        model["mla"] = public["mla"]
+        yield f"model.mla, as {preset} has it"
+
+
+def _fill(
+    into: dict[str, Any], public: dict[str, Any], keys: tuple[str, ...], path: str, preset: str
+) -> Iterator[str]:
+    for key in keys:
+        if key in public and key not in into:
+            into[key] = public[key]
+            yield f"{path}.{key} = {_plain(public[key])}, as {preset} has it"
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

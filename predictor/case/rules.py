@@ -1,0 +1,222 @@
+"""Rules between fields of a case: what must divide what, and what needs what.
+
+A rule that lacks one of its numbers holds; :func:`predictor.case.resolve` checks again when all of
+them are there. Layers may divide unevenly over stages.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from predictor.case.schema import Case, Cluster, Model, Plan, Training
+
+# An embedding and a loss may each take a layer's place in a pipeline chunk.
+PLACES_BESIDE_LAYERS = 2
+
+
+class RuleError(CaseError):
+    """A rule between fields does not hold.
+
+    Attributes:
+        key: Dotted path of the field to change.
+        value: What it is.
+        rule: What it should be.
+    """
+
+    def __init__(self, key: str, value: object, rule: str) -> None:
+        """Word the message; readers put the origin before it."""
+        super().__init__(f"{key} = {value}: {rule}")
+        self.key = key
+        self.value = value
+        self.rule = rule
+
+
+def check(case: Case) -> None:
+    """Hold every rule against ``case``.
+
+    Raises:
+        RuleError: the first rule that is broken.
+    """
+    _check_model(case.model)
+    _check_tensor_parallel(case.model, case.training, case.plan)
+    _check_context_parallel(case.model, case.training, case.plan)
+    _check_pipeline(case.model, case.plan)
+    _check_training(case.model, case.training)
+    _check_world(case.plan, case.cluster)
+    _check_experts(case.model, case.plan, case.cluster)
+    _check_batch(case.training, case.plan, case.cluster)
+
+
+def replicas(plan: Plan, cluster: Cluster) -> int | None:
+    """Return the data-parallel degree that the rest of the plan leaves, or None if it is open."""
+    if plan.tensor_parallel is None:
+        return None
+    return cluster.num_gpus // _ranks_of_a_replica(plan)
+
+
+def _ranks_of_a_replica(plan: Plan) -> int:
+    degrees = (plan.tensor_parallel, plan.context_parallel, plan.pipeline_parallel)
+    return prod(degree or 1 for degree in degrees)
+
+
+def _divides(key: str, divisor: int | None, *, of: str, dividend: int | None) -> None:
+    if divisor and dividend and dividend % divisor:
+        raise RuleError(key, divisor, f"must divide {of} ({dividend})")
+
+
+def _check_model(model: Model) -> None:
+    heads, groups = model.num_attention_heads, model.num_query_groups
+    _divides(
+        "model.num_query_groups", groups, of="num_attention_heads", dividend=heads
+    )
+    if model.head_dim is None and model.hidden_size % heads:
+        rule = f"must divide hidden_size ({model.hidden_size}) where head_dim is not given"
+        raise RuleError("model.num_attention_heads", heads, rule)
+    moe = model.moe
+    if moe is None:
+        return
+    if moe.top_k > moe.num_experts:
+        raise RuleError(
+            "model.moe.top_k", moe.top_k, f"may not exceed num_experts ({moe.num_experts})"
+        )
+    if (moe.first_dense_layers or 0) > model.num_layers:
+        rule = f"may not exceed num_layers ({model.num_layers})"
+        raise RuleError("model.moe.first_dense_layers", moe.first_dense_layers, rule)
+
+
+def _check_tensor_parallel(model: Model, training: Training, plan: Plan) -> None:
+    degree = plan.tensor_parallel
+    if degree is None:
+        return
+    key = "plan.tensor_parallel"
+    _divides(key, degree, of="num_attention_heads", dividend=model.num_attention_heads)
+    groups = model.num_query_groups
+    if groups and model.mla is None and groups % degree and degree % groups:
+        raise RuleError(
+            key, degree, f"must divide num_query_groups ({groups}) or be a multiple of it"
+        )
+    _divides(key, degree, of="ffn_hidden_size", dividend=model.ffn_hidden_size)
+    if plan.sequence_parallel:
+        shares = degree * (plan.context_parallel or 1)
+        if training.seq_length and training.seq_length % shares:
+            rule = (
+                f"times context_parallel ({plan.context_parallel or 1}) must divide seq_length "
+                f"({training.seq_length}) under sequence_parallel"
+            )
+            raise RuleError(key, degree, rule)
+
+
+def _check_context_parallel(model: Model, training: Training, plan: Plan) -> None:
+    key, degree = "plan.context_parallel", plan.context_parallel
+    _divides(key, degree, of="seq_length", dividend=training.seq_length)
+    if degree and plan.context_parallel_kind == "ulysses":
+        shares = degree * (plan.tensor_parallel or 1)
+        if model.num_attention_heads % shares:
+            rule = (
+                f"times tensor_parallel ({plan.tensor_parallel or 1}) must divide "
+                f"num_attention_heads ({model.num_attention_heads}) under ulysses"
+            )
+            raise RuleError(key, degree, rule)
+
+
+def _check_pipeline(model: Model, plan: Plan) -> None:
+    stages, chunks = plan.pipeline_parallel or 1, plan.virtual_pipeline or 1
+    if chunks > 1 and stages == 1:
+        rule = "needs pipeline_parallel of at least 2"
+        raise RuleError("plan.virtual_pipeline", chunks, rule)
+    if plan.schedule == "interleaved" and plan.virtual_pipeline == 1:
+        rule = "needs virtual_pipeline of at least 2"
+        raise RuleError("plan.schedule", plan.schedule, rule)
+    places = model.num_layers + PLACES_BESIDE_LAYERS
+    if stages * chunks > places:
+        rule = (
+            f"times virtual_pipeline ({chunks}) may not exceed num_layers + "
+            f"{PLACES_BESIDE_LAYERS} ({places})"
+        )
+        raise RuleError("plan.pipeline_parallel", stages, rule)
+    if plan.layers_per_stage is not None:
+        _check_layers_per_stage(model, plan.layers_per_stage, stages, chunks)
+
+
+def _check_layers_per_stage(
+    model: Model, layers: tuple[int, ...], stages: int, chunks: int
+) -> None:
+    key = "plan.layers_per_stage"
+    if len(layers) not in {stages, stages * chunks}:
+        raise RuleError(key, list(layers), f"must have one entry for each of {stages} stages")
+    if min(layers) < 0 or sum(layers) != model.num_layers:
+        rule = f"must be counts that add up to num_layers ({model.num_layers})"
+        raise RuleError(key, list(layers), rule)
+
+
+def _check_training(model: Model, training: Training) -> None:
+    layers = training.recompute_layers
+    if layers is not None and layers > model.num_layers:
+        rule = f"may not exceed num_layers ({model.num_layers})"
+        raise RuleError("training.recompute_layers", layers, rule)
+
+
+def _check_world(plan: Plan, cluster: Cluster) -> None:
+    ranks = _ranks_of_a_replica(plan)
+    if cluster.num_gpus % ranks:
+        rule = (
+            "must be a multiple of tensor_parallel x context_parallel x pipeline_parallel "
+            f"({plan.tensor_parallel or 1} x {plan.context_parallel or 1} x "
+            f"{plan.pipeline_parallel or 1} = {ranks})"
+        )
+        raise RuleError("cluster.num_gpus", cluster.num_gpus, rule)
+    derived = replicas(plan, cluster)
+    if derived is None:
+        return
+    if plan.data_parallel not in {None, derived}:
+        rule = f"num_gpus ({cluster.num_gpus}) over the other degrees ({ranks}) is {derived}"
+        raise RuleError("plan.data_parallel", plan.data_parallel, rule)
+    _divides(
+        "plan.sharding_group",
+        plan.sharding_group,
+        of="data_parallel x context_parallel",
+        dividend=derived * (plan.context_parallel or 1),
+    )
+
+
+def _check_experts(model: Model, plan: Plan, cluster: Cluster) -> None:
+    degree, tensor = plan.expert_parallel or 1, plan.expert_tensor_parallel or 1
+    if model.moe is None:
+        if degree > 1:
+            raise RuleError("plan.expert_parallel", degree, "needs a model with experts")
+        return
+    _divides(
+        "plan.expert_parallel", degree, of="num_experts", dividend=model.moe.num_experts
+    )
+    _divides(
+        "plan.expert_tensor_parallel",
+        tensor,
+        of="expert_ffn_hidden_size",
+        dividend=model.moe.expert_ffn_hidden_size,
+    )
+    if plan.tensor_parallel is None:
+        return
+    ranks = cluster.num_gpus // (plan.pipeline_parallel or 1)
+    if ranks % (degree * tensor):
+        rule = (
+            f"times expert_tensor_parallel ({tensor}) must divide the ranks of a pipeline "
+            f"stage ({ranks})"
+        )
+        raise RuleError("plan.expert_parallel", degree, rule)
+
+
+def _check_batch(training: Training, plan: Plan, cluster: Cluster) -> None:
+    degree = replicas(plan, cluster)
+    if training.global_batch_size is None or degree is None:
+        return
+    micro = training.micro_batch_size or 1
+    if training.global_batch_size % (micro * degree):
+        rule = (
+            f"must be a multiple of micro_batch_size x data_parallel ({micro} x {degree}): "
+            "every replica runs the same number of whole micro-batches"
+        )
+        raise RuleError("training.global_batch_size", training.global_batch_size, rule)

@@ -1,0 +1,361 @@
+"""The fields of a case: names, ranges and one sentence each.
+
+Everything here is a frozen value. A field that has a default reads ``None`` until
+:func:`predictor.case.resolve` fills it; :mod:`predictor.case.defaults` says with what. Ranges are
+wide enough for any machine that could exist and narrow enough that a slip of the pen is caught.
+
+Plain dataclasses and a reader of two pages do here what a validation library would: importing one
+takes longer than the whole of an estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Text
+from predictor.case.rules import RuleError, check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+MAX_GPUS = 2**22
+MAX_LAYERS = 10_000
+MAX_HIDDEN = 2**20
+MAX_FFN = 2**22
+MAX_HEADS = 2**14
+MAX_HEAD_DIM = 2**12
+MAX_VOCAB = 2**24
+MAX_SEQUENCE = 2**27
+MAX_BATCH = 2**30
+MAX_EXPERTS = 2**16
+MAX_SHOWN_CHARACTERS = 60
+
+
+def needed(kind: Kind, description: str) -> Any:  # noqa: ANN401
+    """Declare a field that a case cannot do without."""
+    return field(metadata={"kind": kind, "description": description})
+
+
+def optional(kind: Kind, description: str) -> Any:  # noqa: ANN401
+    """Declare a field that :func:`predictor.case.resolve` can fill in, or that may stay away."""
+    return field(default=None, metadata={"kind": kind, "description": description})
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it."""
+    text = repr(value)
+    cut = len(text) > MAX_SHOWN_CHARACTERS
+    return f"{text[:MAX_SHOWN_CHARACTERS]}…" if cut else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A group of fields; each value is checked against the kind of its field."""
+
+    path: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check each value and keep its lasting form.
+
+        Raises:
+            RuleError: a value is not of its kind.
+        """
+        for name, kind in kinds(type(self)).items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            try:
+                object.__setattr__(self, name, kind.read(value))
+            except KindError as error:
+                raise RuleError(f"{self.path}.{name}", shown(value), str(error)) from None
+
+
+@cache
+def kinds(section: type[Section]) -> dict[str, Kind]:
+    """Return the kind of each plain field of a section."""
+    return {f.name: f.metadata["kind"] for f in fields(section) if "kind" in f.metadata}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moe(Section):
+    """Mixture-of-experts layers of a model."""
+
+    path: ClassVar[str] = "model.moe"
+
+    num_experts: int = needed(Count(MAX_EXPERTS), "Routed experts of a layer.")
+    top_k: int = needed(Count(MAX_EXPERTS), "Routed experts that a token visits.")
+    expert_ffn_hidden_size: int = needed(Count(MAX_FFN), "Width of one routed expert.")
+    num_shared_experts: int = optional(Count(MAX_EXPERTS, 0), "Experts that every token visits.")
+    shared_expert_ffn_hidden_size: int = optional(
+        Count(MAX_FFN, 0), "Width of all shared experts together."
+    )
+    first_dense_layers: int = optional(
+        Count(MAX_LAYERS, 0), "Layers at the bottom that stay dense."
+    )
+    moe_layer_frequency: int = optional(
+        Count(MAX_LAYERS), "Every how many layers one is a mixture of experts."
+    )
+    capacity_factor: float = optional(
+        Real(1e4), "Tokens that an expert accepts, over its even share; absent: none is dropped."
+    )
+    imbalance: float = optional(
+        Real(1e4, least=1.0), "Tokens of the fullest expert rank over the mean."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mla(Section):
+    """Multi-head latent attention: low-rank queries, keys and values."""
+
+    path: ClassVar[str] = "model.mla"
+
+    q_lora_rank: int = optional(Count(MAX_HIDDEN), "Rank of the queries; absent: full rank.")
+    kv_lora_rank: int = needed(Count(MAX_HIDDEN), "Rank of keys and values.")
+    qk_nope_head_dim: int = needed(
+        Count(MAX_HEAD_DIM), "Part of a query head without position."
+    )
+    qk_rope_head_dim: int = needed(Count(MAX_HEAD_DIM), "Part of a query head with position.")
+    v_head_dim: int = needed(Count(MAX_HEAD_DIM), "Size of a value head.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(Section):
+    """A decoder-only transformer.
+
+    ``preset`` and ``hf_config`` are read by :meth:`Case.from_dict` and leave their fields here.
+    """
+
+    path: ClassVar[str] = "model"
+
+    name: str = optional(Text(), "Name; that of a public model fills fields that are absent.")
+    num_layers: int = needed(Count(MAX_LAYERS), "Transformer layers.")
+    hidden_size: int = needed(Count(MAX_HIDDEN), "Width of the residual stream.")
+    ffn_hidden_size: int = optional(Count(MAX_FFN), "Width of the dense feed-forward.")
+    num_attention_heads: int = needed(Count(MAX_HEADS), "Query heads.")
+    num_query_groups: int = optional(Count(MAX_HEADS), "Key and value heads.")
+    head_dim: int = optional(Count(MAX_HEAD_DIM), "Size of a query and key head.")
+    vocab_size: int = optional(Count(MAX_VOCAB), "Rows of the embedding, before padding.")
+    gated_mlp: bool = optional(Flag(), "Gated feed-forward: three matrices instead of two.")
+    tied_embeddings: bool = optional(Flag(), "Input and output embedding are one matrix.")
+    normalization: Literal["layernorm", "rmsnorm"] = optional(
+        Choice(("layernorm", "rmsnorm")), "Kind of norm."
+    )
+    position_embedding: Literal["rope", "learned", "alibi", "none"] = optional(
+        Choice(("rope", "learned", "alibi", "none")), "Kind of position embedding."
+    )
+    qk_norm: bool = optional(Flag(), "A norm on queries and keys.")
+    linear_bias: Literal["none", "qkv", "all"] = optional(
+        Choice(("none", "qkv", "all")), "Which linear layers have a bias."
+    )
+    activation: Literal["gelu", "silu", "relu", "squared-relu"] = optional(
+        Choice(("gelu", "silu", "relu", "squared-relu")), "Non-linearity of the feed-forward."
+    )
+    attention_window: int = optional(
+        Count(MAX_SEQUENCE), "Tokens that a query sees in every layer; absent: all before it."
+    )
+    max_position_embeddings: int = optional(
+        Count(MAX_SEQUENCE),
+        "Longest sequence the model was built for; rows of a learned position embedding.",
+    )
+    moe: Moe | None = field(default=None, metadata={"description": "Mixture of experts."})
+    mla: Mla | None = field(default=None, metadata={"description": "Latent attention."})
+    notes: tuple[str, ...] = optional(Sequence(Text()), "Remarks that an estimate repeats.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training(Section):
+    """What one iteration computes, and in which numbers."""
+
+    path: ClassVar[str] = "training"
+
+    seq_length: int = optional(Count(MAX_SEQUENCE), "Tokens of a sequence.")
+    micro_batch_size: int = optional(Count(MAX_BATCH), "Sequences of a micro-batch.")
+    global_batch_size: int = optional(Count(MAX_BATCH), "Sequences of an iteration.")
+    precision: Literal["bf16", "fp16", "fp8", "mxfp8", "nvfp4"] = optional(
+        Choice(("bf16", "fp16", "fp8", "mxfp8", "nvfp4")), "Format of the matrix products."
+    )
+    fp8_recipe: str = optional(Text(), "Scaling recipe of 8-bit formats, in the source's words.")
+    recompute: Literal["none", "selective", "full", "custom"] = optional(
+        Choice(("none", "selective", "full", "custom")),
+        "Activations computed again in the backward pass.",
+    )
+    recompute_layers: int = optional(
+        Count(MAX_LAYERS, 0), "Layers of a stage that recompute; absent: all."
+    )
+    optimizer: Literal[
+        "adamw", "adamw-fused-fp32", "adamw-fused-bf16-states", "torch-adamw-foreach-fp32"
+    ] = optional(
+        Choice(
+            ("adamw", "adamw-fused-fp32", "adamw-fused-bf16-states", "torch-adamw-foreach-fp32")
+        ),
+        "Optimizer, its kernel and the format of its states.",
+    )
+    master_weights: Literal["fp32", "none"] = optional(
+        Choice(("fp32", "none")), "Copy of the weights for the optimizer."
+    )
+    gradient_dtype: Literal["fp32", "bf16", "fp16"] = optional(
+        Choice(("fp32", "bf16", "fp16")), "Format of stored gradients."
+    )
+
+
+_DEGREE = Count(MAX_GPUS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Section):
+    """How the work is laid out over the GPUs."""
+
+    path: ClassVar[str] = "plan"
+
+    tensor_parallel: int = optional(_DEGREE, "Ranks that share a layer's matrices.")
+    sequence_parallel: bool = optional(
+        Flag(), "Norms split along the sequence over the tensor ranks."
+    )
+    context_parallel: int = optional(_DEGREE, "Ranks that share a sequence.")
+    context_parallel_kind: Literal["ring", "all-gather", "ulysses"] = optional(
+        Choice(("ring", "all-gather", "ulysses")),
+        "How ranks of a sequence see each other's keys and values.",
+    )
+    pipeline_parallel: int = optional(Count(MAX_LAYERS), "Pipeline stages.")
+    virtual_pipeline: int = optional(Count(MAX_LAYERS), "Model chunks of a stage.")
+    schedule: Literal[
+        "gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe"
+    ] = optional(
+        Choice(("gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe")),
+        "Order of the micro-batches in the pipeline.",
+    )
+    layers_per_stage: tuple[int, ...] = optional(
+        Sequence(Count(MAX_LAYERS, 0)), "Layers of each stage, or of each of its chunks."
+    )
+    expert_parallel: int = optional(_DEGREE, "Ranks that share the experts.")
+    expert_tensor_parallel: int = optional(_DEGREE, "Ranks that share one expert.")
+    data_parallel: int = optional(_DEGREE, "Replicas; follows from the rest.")
+    sharding: Literal["none", "optimizer", "gradients", "parameters"] = optional(
+        Choice(("none", "optimizer", "gradients", "parameters")),
+        "What the replicas split: ZeRO 0, 1, 2 or 3.",
+    )
+    sharding_group: int = optional(
+        _DEGREE, "Ranks over which the replicas split; absent: all of them."
+    )
+    moe_dispatcher: Literal["alltoall", "allgather", "deepep"] = optional(
+        Choice(("alltoall", "allgather", "deepep")), "How tokens travel to their experts."
+    )
+    overlap_grad_reduce: bool = optional(
+        Flag(), "Gradients are reduced during the backward pass; absent: as the stack does."
+    )
+    overlap_param_gather: bool = optional(
+        Flag(), "Parameters are gathered during the forward pass; absent: as the stack does."
+    )
+    overlap_p2p: bool = optional(
+        Flag(), "Pipeline transfers run beside computation; absent: as the stack does."
+    )
+    tp_overlap: bool = optional(
+        Flag(), "Tensor-parallel transfers run beside products; absent: as the stack does."
+    )
+    moe_overlap: bool = optional(
+        Flag(), "Token dispatch runs beside computation; absent: as the stack does."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster(Section):
+    """The machine."""
+
+    path: ClassVar[str] = "cluster"
+
+    gpu: str = needed(Text(), "SKU, a folder of bench_results.")
+    num_gpus: int = needed(Count(MAX_GPUS), "GPUs of the job.")
+    gpus_per_node: int = optional(Count(MAX_GPUS), "GPUs of a node; may exceed num_gpus.")
+    network: str = optional(Text(), "Preset of the network between nodes.")
+    inter_node: str = optional(Text(), "The network in the source's words; not read.")
+    inter_node_bytes_per_second_per_gpu: float = optional(
+        Real(1e15), "One-way rate between nodes that a GPU has."
+    )
+    inter_node_latency_seconds: float = optional(
+        Real(10.0), "Latency of one step between nodes."
+    )
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "model": Model,
+    "training": Training,
+    "plan": Plan,
+    "cluster": Cluster,
+}
+IMPLEMENTATION = Text(r"[a-z0-9][a-z0-9.-]*", longest=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that an estimate depends on.
+
+    Build one with :meth:`from_dict` or :meth:`from_file`, which read presets and word their errors
+    for people. A case that exists has passed :func:`predictor.case.rules.check`.
+
+    Attributes:
+        model: What is trained.
+        training: What one iteration computes.
+        plan: How the work is laid out.
+        cluster: Where it runs.
+        implementation: Training stack; ``predictor implementations`` lists them.
+    """
+
+    model: Model
+    training: Training = Training()
+    plan: Plan = Plan()
+    cluster: Cluster
+    implementation: str = optional(IMPLEMENTATION, "Training stack.")
+
+    def __post_init__(self) -> None:
+        """Hold the rules between fields.
+
+        Raises:
+            RuleError: one of them is broken.
+        """
+        if self.implementation is not None:
+            try:
+                IMPLEMENTATION.read(self.implementation)
+            except KindError as error:
+                value = shown(self.implementation)
+                raise RuleError("implementation", value, str(error)) from None
+        check(self)
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, object], *, origin: str = "case") -> Case:
+        """Read a case, or a run record (whose other keys are left aside).
+
+        Raises:
+            CaseError: something is not legal; the message begins with ``origin``.
+        """
+        from predictor.case.reading import case_from_dict  # noqa: PLC0415
+
+        return case_from_dict(mapping, origin=origin)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Case:
+        """Read a case from a ``.toml`` or ``.json`` file of at most one mebibyte.
+
+        Raises:
+            CaseError: the file is not there, not readable or not a legal case.
+        """
+        from predictor.case.reading import case_from_file  # noqa: PLC0415
+
+        return case_from_file(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, as JSON types; :meth:`from_dict` reads them back."""
+        return dict(_plain_items(self))
+
+
+def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
+    for each in fields(value):
+        inner = getattr(value, each.name)
+        if isinstance(inner, Section):
+            yield each.name, dict(_plain_items(inner))
+        elif isinstance(inner, tuple):
+            yield each.name, list(inner)
+        elif inner is not None:
+            yield each.name, inner
