@@ -162,7 +162,13 @@ class Model(Section):
     )
     moe: Moe | None = field(default=None, metadata={"description": "Mixture of experts."})
     mla: Mla | None = field(default=None, metadata={"description": "Latent attention."})
-    notes: tuple[str, ...] = optional(Sequence(Text()), "Remarks that an estimate repeats.")
+    notes: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "kind": Sequence(Text()),
+            "description": "Remarks that an estimate repeats.",
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +355,19 @@ class Case:
         """Return the fields that are set, as JSON types; :meth:`from_dict` reads them back."""
         return dict(_plain_items(self))
 
+    def replace(self, **sections: Mapping[str, object]) -> Case:
+        """Return this case with fields of its sections changed: ``replace(plan={...})``.
+
+        Raises:
+            CaseError: the changed case breaks a rule.
+        """
+        from predictor.case.reading import case_from_sections  # noqa: PLC0415
+
+        changed = self.to_dict()
+        for name, values in sections.items():
+            changed[name] = {**changed[name], **values}
+        return case_from_sections(changed)
+
 
 def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
     for each in fields(value):
@@ -356,6 +375,7 @@ def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
         if isinstance(inner, Section):
             yield each.name, dict(_plain_items(inner))
         elif isinstance(inner, tuple):
-            yield each.name, list(inner)
+            if inner:
+                yield each.name, list(inner)
         elif inner is not None:
             yield each.name, inner
