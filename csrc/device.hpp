@@ -1,0 +1,126 @@
+// The seam between measuring and a GPU: stream, events, gate, graphs and clock.
+//
+// The harness knows only these classes, so the sampler, timers and stopping rule that run on CUDA
+// are the very ones that the tests run on the mock and its virtual clock.
+#pragma once
+
+#include "fields.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+
+namespace predictor {
+
+enum class Timer { graph, gated, events };
+enum class Cache { cold, warm };
+
+// What Python asks to have measured. The counts come with it, so that no formula is written twice.
+struct Request {
+  std::string op;
+  Fields fields;
+  double flops = 0.0;
+  double bytes = 0.0;
+  double working_set_bytes = 0.0;
+  Cache cache = Cache::cold;
+};
+
+// A captured sequence of launches; owned by whoever captured it.
+class Graph {
+public:
+  virtual ~Graph() = default;
+};
+
+// How a workload is timed: decided once, at its first sample, so that rounds stay comparable.
+struct Calibration {
+  Timer timer = Timer::events;
+  double seconds = 0.0;                // of one enqueue
+  std::size_t enqueues_per_sample = 1; // between two events, or in one replay of the graph
+  std::unique_ptr<Graph> graph;        // Timer::graph only
+  std::uint64_t memory_generation = 0; // of the addresses inside the graph
+};
+
+// One thing to launch again and again. Belongs to the device that prepared it, which outlives it.
+class Workload {
+public:
+  virtual ~Workload() = default;
+
+  // Enqueues one call on the device's stream, working on buffer set `index` modulo buffer_sets().
+  virtual void enqueue(std::size_t index) = 0;
+  // Refills what launches change in place; called before every round.
+  virtual void begin_round() {}
+  // False for callables: they may enqueue what cannot be captured.
+  [[nodiscard]] virtual bool capturable() const { return true; }
+  // Whether a launch reads what it writes, so that only a single launch can be checked.
+  [[nodiscard]] virtual bool in_place() const { return false; }
+
+  // Correctness: fresh inputs, poisoned outputs and the reference; then, after a launch, the
+  // relative Frobenius error over the sampled elements (infinite where poison was left).
+  virtual void begin_check(std::uint64_t seed) = 0;
+  [[nodiscard]] virtual double finish_check() = 0;
+
+  const class Device* device = nullptr; // that prepared it
+  std::string description;
+  std::size_t buffer_sets = 1;
+  std::size_t launches_per_enqueue = 1;
+  std::optional<Calibration> calibration;
+};
+
+using Property = std::variant<std::int64_t, double, std::string>;
+
+struct LibraryInfo {
+  std::string path;
+  std::string version;
+  std::string error; // empty when the library was opened
+};
+
+class Device {
+public:
+  static constexpr std::size_t event_count = 64;
+
+  virtual ~Device() = default;
+
+  [[nodiscard]] virtual std::map<std::string, Property> properties() const = 0;
+  [[nodiscard]] virtual std::map<std::string, LibraryInfo> libraries() = 0;
+  [[nodiscard]] virtual std::uintptr_t stream_handle() const = 0;
+
+  [[nodiscard]] virtual std::unique_ptr<Workload> prepare(const Request& request) = 0;
+  [[nodiscard]] virtual std::unique_ptr<Workload> prepare_callable(std::function<void()> launch,
+                                                                   std::size_t launches_per_call,
+                                                                   double seconds_hint) = 0;
+
+  // Called on entry of every operation: makes the device current and counts injected failures.
+  virtual void begin_operation() {}
+
+  [[nodiscard]] virtual double host_seconds() = 0; // monotonic, the clock of Python's monotonic()
+  virtual void record(std::size_t event) = 0;
+  // Both return once the device got there; DeviceTimeout after `timeout_seconds`.
+  virtual void wait_event(std::size_t event, double timeout_seconds) = 0;
+  virtual void wait(double timeout_seconds) = 0;
+  // Between two recorded events that were waited for.
+  [[nodiscard]] virtual double elapsed_seconds(std::size_t first, std::size_t last) = 0;
+
+  // Work enqueued behind a closed gate starts when it opens, so the host's launch cost is hidden.
+  virtual void close_gate() = 0;
+  virtual void open_gate() noexcept = 0;
+  // After a wait: whether the last gate gave up by itself before it was opened.
+  [[nodiscard]] virtual bool gate_expired() = 0;
+
+  [[nodiscard]] virtual std::unique_ptr<Graph> capture(const std::function<void()>& enqueue) = 0;
+  virtual void replay(Graph& graph) = 0;
+
+  // Grows whenever device memory moved and captured addresses went stale.
+  [[nodiscard]] virtual std::uint64_t memory_generation() const { return 0; }
+
+  // Tests of the runner: fail at the given call; only the mock can.
+  virtual void inject(const std::string& what, std::int64_t at_call) = 0;
+
+  std::optional<double> empty_graph_seconds; // measured once by the graph timer
+};
+
+} // namespace predictor
