@@ -28,7 +28,7 @@ class Gemm:
         dtype: Type of both inputs; accumulation is fp32.
         kind: Which of the three products of a linear layer.
         api: Library entry point that the framework calls.
-        algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of the top ones.
+        algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of several.
         accumulate: wgrad adds into an fp32 ``dw`` (Megatron's gradient accumulation fusion).
         bias: The forward product adds a bias vector in its epilogue.
     """
@@ -57,7 +57,7 @@ class Gemm:
         x, w, y = self.m * self.k * 1.0, self.n * self.k * 1.0, self.m * self.n * 1.0
         if self.accumulate:
             return (x + y) * size + w * 8.0
-        output = 2.0 if size < 2 else float(size)
+        output = 2.0 if self.dtype == "fp8" else float(size)
         inputs = {"forward": x + w, "dgrad": y + w, "wgrad": y + x}[self.kind]
         return inputs * size + (x + w + y - inputs) * output
 

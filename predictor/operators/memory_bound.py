@@ -52,7 +52,6 @@ NATIVE: Final[dict[str, Kernel]] = {
 TORCH: Final[dict[str, Kernel]] = {
     "add": Kernel(4, 2, "bf16 a + b, contiguous"),
     "mul": Kernel(4, 2, "bf16 a·b, contiguous"),
-    "mul_mixed": Kernel(4, 2, "bf16 grad[r, c]·x̂[r, c] where one operand is a fresh product"),
     "mul_weight": Kernel(2, 2, "bf16 weight[cols]·x[rows, cols], broadcast over rows"),
     "mul_scalar": Kernel(2, 2, "bf16 x·constant"),
     "add_scalar": Kernel(2, 2, "bf16 x + constant"),
@@ -81,7 +80,9 @@ TORCH: Final[dict[str, Kernel]] = {
     "rope_cat": Kernel(2, 2, "bf16 cat(-x2, x1) along the head"),
     "rope_add": Kernel(4, 2, "bf16 sum of a strided and a contiguous operand"),
     "rope_half_copy": Kernel(1, 1, "bf16 copy of half a head into a zeroed gradient"),
-    "rope_clone": Kernel(2, 2, "bf16 [b, heads, s, d] gradient made contiguous as [b, s, heads, d]"),
+    "rope_clone": Kernel(
+        2, 2, "bf16 [b, heads, s, d] gradient made contiguous as [b, s, heads, d]"
+    ),
     "layer_norm": Kernel(2, 2, "one kernel, fp32 statistics"),
     "layer_norm_backward": Kernel(6, 2, "two kernels: input, and weight with bias"),
     "log_softmax_fp32": Kernel(4, 4, "fp32 over the vocabulary"),

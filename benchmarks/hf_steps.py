@@ -1,0 +1,210 @@
+"""Measure real training steps of Hugging Face models on the GPU at hand, as run records.
+
+    python benchmarks/hf_steps.py OUT [--only NAME ...]
+
+Needs PyTorch and transformers. Writes ``OUT/steps.jsonl`` (run records, one a line) and
+``OUT/kernels.jsonl`` (kernel name, launches and seconds of one profiled step). Models are random,
+bf16, with bf16 Adam states; an iteration is forward, backward, fused AdamW and ``zero_grad``, and
+each is synchronised, so that the host's queue is empty when it starts.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LLAMA = {"gated_mlp": True, "normalization": "rmsnorm", "position_embedding": "rope"}
+GPT2 = {"gated_mlp": False, "normalization": "layernorm", "position_embedding": "learned"}
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama-1b": LLAMA
+    | {"name": "llama", "num_layers": 16, "hidden_size": 2048, "ffn_hidden_size": 8192}
+    | {"num_attention_heads": 32, "num_query_groups": 8, "head_dim": 64, "vocab_size": 128256}
+    | {"tied_embeddings": True, "qk_norm": False},
+    "llama-8b-L4": LLAMA
+    | {"name": "llama", "num_layers": 4, "hidden_size": 4096, "ffn_hidden_size": 14336}
+    | {"num_attention_heads": 32, "num_query_groups": 8, "head_dim": 128, "vocab_size": 128256}
+    | {"tied_embeddings": False, "qk_norm": False},
+    "qwen3-0.6b": LLAMA
+    | {"name": "qwen3", "num_layers": 28, "hidden_size": 1024, "ffn_hidden_size": 3072}
+    | {"num_attention_heads": 16, "num_query_groups": 8, "head_dim": 128, "vocab_size": 151936}
+    | {"tied_embeddings": True, "qk_norm": True},
+    "gpt2-medium": GPT2
+    | {"name": "gpt2", "num_layers": 24, "hidden_size": 1024, "ffn_hidden_size": 4096}
+    | {"num_attention_heads": 16, "num_query_groups": 16, "head_dim": 64, "vocab_size": 50304}
+    | {"tied_embeddings": True, "qk_norm": False},
+}
+
+STEPS: dict[str, tuple[str, int, int, str, str]] = {
+    "llama-1b-s1024-b4": ("llama-1b", 1024, 4, "hf-eager", "none"),
+    "qwen3-0.6b-s2048-b2": ("qwen3-0.6b", 2048, 2, "hf-eager", "none"),
+    "gpt2-medium-s1024-b8": ("gpt2-medium", 1024, 8, "hf-eager", "none"),
+    "llama-8b-L4-s8192-b1": ("llama-8b-L4", 8192, 1, "hf-eager", "none"),
+    "llama-1b-s16384-b1-ckpt": ("llama-1b", 16384, 1, "hf-eager", "full"),
+    "gpt2-medium-s1024-b8-compile": ("gpt2-medium", 1024, 8, "hf-compile", "none"),
+    "qwen3-0.6b-s2048-b2-compile": ("qwen3-0.6b", 2048, 2, "hf-compile", "none"),
+}
+WARM_UP = {"hf-eager": 3, "hf-compile": 4}
+ITERATIONS = 10
+
+
+def build_model(shape: dict[str, Any], seq_length: int) -> Any:  # noqa: ANN401
+    """Make the random bf16 model on the GPU."""
+    import torch
+    import transformers
+
+    common = {"vocab_size": shape["vocab_size"], "use_cache": False}
+    if shape["name"] == "gpt2":
+        config = transformers.GPT2Config(
+            n_embd=shape["hidden_size"],
+            n_layer=shape["num_layers"],
+            n_head=shape["num_attention_heads"],
+            n_inner=shape["ffn_hidden_size"],
+            n_positions=max(1024, seq_length),
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **common,
+        )
+        kind = transformers.GPT2LMHeadModel
+    else:
+        kind = {"llama": "Llama", "qwen3": "Qwen3"}[shape["name"]]
+        config = getattr(transformers, f"{kind}Config")(
+            hidden_size=shape["hidden_size"],
+            intermediate_size=shape["ffn_hidden_size"],
+            num_hidden_layers=shape["num_layers"],
+            num_attention_heads=shape["num_attention_heads"],
+            num_key_value_heads=shape["num_query_groups"],
+            head_dim=shape["head_dim"],
+            max_position_embeddings=max(2048, seq_length),
+            tie_word_embeddings=shape["tied_embeddings"],
+            **common,
+        )
+        kind = getattr(transformers, f"{kind}ForCausalLM")
+    config._attn_implementation = "sdpa"  # noqa: SLF001 - the library's own switch
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        model = kind(config)
+        torch.set_default_dtype(torch.float32)
+    return model.train()
+
+
+def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run one configuration; return its run record and its kernels."""
+    import torch
+
+    family, seq_length, batch, implementation, recompute = STEPS[name]
+    shape = SHAPES[family]
+    torch.manual_seed(0)
+    model = build_model(shape, seq_length)
+    if recompute == "full":
+        model.gradient_checkpointing_enable()
+    if implementation == "hf-compile":
+        model = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    tokens = torch.randint(0, shape["vocab_size"], (batch, seq_length), device="cuda")
+
+    def step() -> None:
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    for _ in range(WARM_UP[implementation]):
+        step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    times = []
+    for _ in range(ITERATIONS):
+        begin = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    free, total = torch.cuda.mem_get_info()
+    record = {
+        "id": f"{gpu.split('-', maxsplit=1)[0]}/{name}",
+        "source": "measured by benchmarks/hf_steps.py",
+        "model": shape,
+        "training": {
+            "seq_length": seq_length,
+            "micro_batch_size": batch,
+            "global_batch_size": batch,
+            "precision": "bf16",
+            "recompute": recompute,
+            "master_weights": "none",
+            "optimizer": "adamw-fused-bf16-states",
+        },
+        "plan": {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1},
+        "cluster": {"gpu": gpu, "num_gpus": 1, "gpus_per_node": 1},
+        "implementation": implementation,
+        "measured": {
+            "iteration_seconds": statistics.median(times),
+            "min_max_seconds": [min(times), max(times)],
+            "statistic": f"median of {ITERATIONS} iterations, each synchronised",
+            "peak_memory_bytes": peak,
+        },
+        "notes": f"reserved {reserved} B, device total less free {total - free} B",
+    }
+    return record, {"id": record["id"], "kernels": profile(step)}
+
+
+def profile(step: Any) -> dict[str, dict[str, float]]:  # noqa: ANN401
+    """Kernels of one step by name."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as trace:
+        step()
+        torch.cuda.synchronize()
+    kernels: dict[str, dict[str, float]] = {}
+    for event in trace.events():
+        if str(event.device_type).endswith("CUDA"):
+            known = kernels.setdefault(event.name[:160], {"launches": 0, "seconds": 0.0})
+            known["launches"] += 1
+            known["seconds"] += event.device_time / 1e6
+    return dict(sorted(kernels.items(), key=lambda item: -item[1]["seconds"]))
+
+
+def main() -> int:
+    """Measure what was asked; a configuration that fails is reported and skipped."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=list(STEPS))
+    arguments = parser.parse_args()
+    device = torch.cuda.get_device_name(0)
+    gpu = "h200-sxm5-141gb" if "H200" in device else "h100-sxm5-80gb"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name in arguments.only:
+        begin = time.perf_counter()
+        try:
+            record, kernels = measure(name, gpu)
+        except Exception as error:  # noqa: BLE001 - one bad step must not lose the others
+            print(f"{name}: {error!r}"[:500], file=sys.stderr)
+            failed += 1
+            record = None
+        if record is not None:
+            with (arguments.out / "steps.jsonl").open("a") as stream:
+                stream.write(json.dumps(record) + "\n")
+            with (arguments.out / "kernels.jsonl").open("a") as stream:
+                stream.write(json.dumps(kernels) + "\n")
+            seconds = record["measured"]["iteration_seconds"]
+            busy = sum(k["seconds"] for k in kernels["kernels"].values())
+            spent = time.perf_counter() - begin
+            print(
+                f"{name:32s} {seconds * 1e3:9.2f} ms  busy {busy * 1e3:9.2f} ms  took {spent:.0f} s"
+            )
+        gc.collect()
+        torch._dynamo.reset()  # noqa: SLF001 - releases compiled graphs
+        torch.cuda.empty_cache()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+"""What it costs: measured tables become functions that answer seconds, an interval and an origin.
+
+In come tables (:mod:`predictor.tables`); :mod:`predictor.costs.fitting` writes ``fit.json`` with
+statsmodels; out goes :class:`Costs`, plain arrays that predict any shape without statsmodels.
+"""
+
+from predictor.costs.model import Costs, load_costs
+from predictor.costs.prediction import Origin, Prediction
+from predictor.costs.questions import answer
+
+__all__ = ["Costs", "Origin", "Prediction", "answer", "load_costs"]

@@ -1,0 +1,154 @@
+"""Tables to ``fit.json``: every cost function of a SKU, refitted from what was measured."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.case import load_gpu
+from predictor.costs.model import DESIGNS, FIT_FILE, FIT_FORMAT, chip_of, operator_key
+from predictor.costs.regression import Sample, fit_surface
+from predictor.costs.settling import fit_heat
+from predictor.errors import FitError
+from predictor.operators import Host, Operator
+from predictor.tables import Folder, Row, read_folder, write_atomically
+
+GROUPED = frozenset({"memory_bound", "optimizer"})
+CLUSTER_FIELDS = {
+    "gemm": ("n", "k"),
+    "attention": ("num_heads", "num_query_groups", "head_dim"),
+    "memory_bound": ("kernel", "impl", "rows", "cols"),
+    "optimizer": ("kernel", "impl", "dtype", "elements"),
+}
+DRIFT = 1e-4
+
+Merged = dict[Operator, list[Row]]
+
+
+def merge(rows: Iterable[Row], *, regime: str, cache: str) -> Merged:
+    """Good rows of one regime and cache state by operator, several runs of a shape together."""
+    merged: Merged = {}
+    for row in rows:
+        if row.status == "ok" and row.regime == regime and row.cache == cache:
+            merged.setdefault(row.operator, []).append(row)
+    return merged
+
+
+def _middle(rows: Sequence[Row], column: str) -> float:
+    return float(np.median([getattr(row, column) for row in rows]))
+
+
+def _clusters(operators: Sequence[Operator], names: tuple[str, ...]) -> NDArray[np.int64]:
+    keys = [tuple(getattr(operator, name) for name in names) for operator in operators]
+    numbers = {key: index for index, key in enumerate(sorted(set(keys)))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def fit_folder(folder: Path) -> dict[str, Any]:
+    """Fit every family that the folder of a SKU has a table of.
+
+    Returns:
+        The content of ``fit.json``.
+
+    Raises:
+        TableError: A table is damaged.
+        FitError: There is nothing to fit, or a sweep is too thin.
+    """
+    measured = read_folder(folder)
+    chip = chip_of(load_gpu(folder.name))
+    fits: dict[str, Any] = {}
+    exact: dict[str, Any] = {}
+    for family, design in DESIGNS.items():
+        if family not in measured.tables:
+            continue
+        for cache in ("cold", "warm"):
+            merged = merge(measured.tables[family].rows, regime="burst", cache=cache)
+            if not merged:
+                continue
+            operators = list(merged)
+            sample = Sample(
+                design=design(operators, chip),
+                seconds=np.array([_middle(rows, "seconds") for rows in merged.values()]),
+                clusters=_clusters(operators, CLUSTER_FIELDS[family]),
+                grouped=family in GROUPED,
+            )
+            key = f"{family}/{cache}"
+            surface, report = fit_surface(sample, f"{folder.name}/{key}")
+            fits[key] = {"surface": surface.to_dict(), **report}
+            exact[key] = [_exact_row(operator, rows) for operator, rows in merged.items()]
+    if not fits:
+        msg = f"{folder}: no table to fit; measure one with `bench-run --out {folder}`"
+        raise FitError(msg)
+    return {
+        "format": FIT_FORMAT,
+        "sku": folder.name,
+        "tables": _hashes(measured),
+        "libraries": _versions(),
+        "fits": fits,
+        "measured": exact,
+        "host": _host_rows(measured),
+        "heat": fit_heat(measured, load_gpu(folder.name)).to_dict(),
+    }
+
+
+def _exact_row(operator: Operator, rows: Sequence[Row]) -> list[Any]:
+    seconds = [_middle(rows, c) for c in ("seconds", "seconds_low", "seconds_high")]
+    return [*operator_key(operator), *(float(f"{s:.6g}") for s in seconds)]
+
+
+def _host_rows(measured: Folder) -> list[list[Any]]:
+    if "host" not in measured.tables:
+        return []
+    merged = merge(measured.tables["host"].rows, regime="burst", cache="cold")
+    return [
+        [*operator_key(operator), float(f"{_middle(rows, 'seconds'):.6g}")]
+        for operator, rows in merged.items()
+        if isinstance(operator, Host)
+    ]
+
+
+def _hashes(measured: Folder) -> dict[str, str]:
+    names = [f"{operator}.csv" for operator in measured.tables]
+    return {
+        name: hashlib.sha256((measured.path / name).read_bytes()).hexdigest()[:16] for name in names
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version  # noqa: PLC0415 - only when a fit is written
+
+    return {name: version(name) for name in ("numpy", "statsmodels")}
+
+
+def write_fit(folder: Path) -> Path:
+    """Refit a SKU and replace its ``fit.json``."""
+    text = json.dumps(fit_folder(folder), indent=None, separators=(",", ":"), sort_keys=True)
+    path = folder / FIT_FILE
+    write_atomically(path, text.replace('"fits"', '\n"fits"') + "\n")
+    return path
+
+
+def check_fit(folder: Path) -> list[str]:
+    """Refit a SKU and say how its ``fit.json`` differs; an empty list is no drift."""
+    path = folder / FIT_FILE
+    if not path.is_file():
+        return [f"{path}: missing; run `predictor fit {folder.name}`"]
+    old, new = json.loads(path.read_text(encoding="utf-8")), fit_folder(folder)
+    drifts = [
+        f"{path}: table {name} changed since the fit; run `predictor fit {folder.name}`"
+        for name in sorted({*old["tables"], *new["tables"]})
+        if old["tables"].get(name) != new["tables"].get(name)
+    ]
+    for key in sorted({*old["fits"], *new["fits"]}):
+        if key not in old["fits"] or key not in new["fits"]:
+            drifts.append(f"{path}: {key} is in only one of the old and the new fit")
+            continue
+        before = np.array(old["fits"][key]["surface"]["coefficients"])
+        after = np.array(new["fits"][key]["surface"]["coefficients"])
+        if before.shape != after.shape or np.max(np.abs(before - after), initial=0.0) > DRIFT:
+            drifts.append(f"{path}: coefficients of {key} drifted by more than {DRIFT}")
+    return drifts

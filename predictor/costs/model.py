@@ -1,0 +1,200 @@
+"""All cost functions of one SKU: from ``fit.json`` to seconds, without statsmodels.
+
+``fit.json`` holds plain numbers (:mod:`predictor.costs.fitting` writes it), so loading a SKU is one
+JSON file and predicting is a few array operations. A SKU without a fit of its own borrows the
+coefficients of a measured one over its own datasheet's bounds; everything is then marked
+``datasheet`` and the interval is wider.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from predictor.case import Gpu, bench_results_folder, load_gpu
+from predictor.costs.bounds import (
+    Chip,
+    Design,
+    attention_design,
+    gemm_design,
+    optimizer_design,
+    stream_design,
+)
+from predictor.costs.power import Heat
+from predictor.costs.prediction import Origin, Prediction
+from predictor.costs.surface import Surface
+from predictor.errors import FitError
+from predictor.operators import Host, Operator
+
+FIT_FILE: Final = "fit.json"
+FIT_FORMAT: Final = 1
+DESIGNS: Final = {
+    "gemm": gemm_design,
+    "attention": attention_design,
+    "memory_bound": stream_design,
+    "optimizer": optimizer_design,
+}
+REFERENCE_SKU: Final = "h100-sxm5-80gb"
+EXTRAPOLATED_WIDENING: Final = 2.0
+DATASHEET_WIDENING: Final = 3.0
+
+Measured = dict[tuple[Any, ...], tuple[float, float, float]]
+
+
+def chip_of(gpu: Gpu) -> Chip:
+    """The rates of a datasheet that bounds are made of."""
+    return Chip(
+        flops_per_second=gpu.peak_flops_per_second,
+        bytes_per_second=gpu.memory_bytes_per_second,
+        l2_bytes=float(gpu.l2_bytes or 50e6),
+        sm_count=gpu.sm_count or 132,
+    )
+
+
+def operator_key(operator: Operator) -> tuple[Any, ...]:
+    """An operator's fields, in order."""
+    return tuple(getattr(operator, f.name) for f in fields(operator))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """Cost functions of one SKU.
+
+    Attributes:
+        gpu: Its datasheet.
+        surfaces: By family and cache state (``gemm/cold``).
+        measured: Exactly measured shapes of each of them: seconds, low, high.
+        host: Measured host seconds by fields.
+        heat: Power and clock.
+        borrowed: The fit belongs to another SKU.
+    """
+
+    gpu: Gpu
+    surfaces: Mapping[str, Surface]
+    measured: Mapping[str, Measured]
+    host: Mapping[Host, float]
+    heat: Heat
+    borrowed: bool = False
+    _chip: Chip = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Derive the bounds' rates once."""
+        object.__setattr__(self, "_chip", chip_of(self.gpu))
+
+    def predict(self, operators: Sequence[Operator], *, cache: str = "cold") -> Prediction:
+        """Seconds of each operator on an idle, cool device.
+
+        Args:
+            operators: GPU operators of any families, in any order.
+            cache: ``cold`` (operands come from memory) or ``warm`` (just touched).
+
+        Raises:
+            FitError: The SKU has no cost function for a family.
+        """
+        result = Prediction.empty(len(operators))
+        families: dict[str, list[int]] = {}
+        for index, operator in enumerate(operators):
+            families.setdefault(operator.name, []).append(index)
+        for family, indices in families.items():
+            chosen = [operators[i] for i in indices]
+            result.put(np.array(indices), self._family(family, chosen, cache))
+        return result
+
+    def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
+        key = f"{family}/{cache}"
+        if key not in self.surfaces:
+            key = f"{family}/cold"
+        if key not in self.surfaces:
+            msg = (
+                f"{self.gpu.sku} has no cost function for {family!r}; "
+                f"measure it with `bench-run --operators {family}`, then `predictor fit`"
+            )
+            raise FitError(msg)
+        surface = self.surfaces[key]
+        design = DESIGNS[family](operators, self._chip)
+        seconds, half = self._evaluate(surface, design)
+        origin = np.where(surface.inside(design), Origin.FITTED, Origin.EXTRAPOLATED)
+        half = np.where(origin == Origin.EXTRAPOLATED, half * EXTRAPOLATED_WIDENING, half)
+        low, high = seconds * np.exp(-half), seconds * np.exp(half)
+        if self.borrowed:
+            low, high = low * np.exp(-DATASHEET_WIDENING * half), high * np.exp(2 * half)
+            return Prediction(seconds, low, high, np.full(len(seconds), Origin.DATASHEET.value))
+        result = Prediction(seconds, low, high, origin.astype(np.int64))
+        return self._exact(self.measured.get(key, {}), operators, result)
+
+    def _evaluate(self, surface: Surface, design: Design) -> tuple[Any, Any]:
+        ratio, half = surface.log_ratio(design)
+        return design.bound * np.exp(np.clip(ratio, -4.0, 6.0)), half
+
+    def _exact(
+        self, measured: Measured, operators: Sequence[Operator], result: Prediction
+    ) -> Prediction:
+        """Replace predictions of exactly measured shapes by the measurement."""
+        for index, operator in enumerate(operators):
+            point = measured.get(operator_key(operator))
+            if point is not None:
+                result.seconds[index], result.low[index], result.high[index] = point
+                result.origin[index] = Origin.MEASURED
+        return result
+
+    def host_seconds(self, activity: Host) -> float:
+        """Seconds of a host activity; an unmeasured block costs what the measured ones average."""
+        if activity in self.host:
+            return self.host[activity]
+        alike = [
+            seconds
+            for known, seconds in self.host.items()
+            if (known.phase, known.quantity) == (activity.phase, activity.quantity)
+            and activity.stack in {known.stack, "torch"}
+        ]
+        return float(np.mean(alike)) if alike else 0.0
+
+
+def load_costs(sku: str) -> Costs:
+    """Read the cost functions of a SKU.
+
+    Raises:
+        UnknownName: No such SKU.
+        FitError: ``fit.json`` is damaged, or neither the SKU nor the reference has one.
+    """
+    return _load(bench_results_folder(), sku)
+
+
+@cache
+def _load(folder: Path, sku: str) -> Costs:
+    gpu = load_gpu(sku)
+    path = folder / sku / FIT_FILE
+    borrowed = not path.is_file()
+    if borrowed:
+        path = folder / REFERENCE_SKU / FIT_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] != FIT_FORMAT:
+            msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
+            raise FitError(msg)
+        return _parse(gpu, raw, borrowed=borrowed)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
+        raise FitError(msg) from error
+
+
+def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
+    measured: dict[str, Measured] = {}
+    for key, rows in raw["measured"].items():
+        measured[key] = {tuple(row[:-3]): (row[-3], row[-2], row[-1]) for row in rows}
+    host = {
+        Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
+        for row in raw["host"]
+    }
+    return Costs(
+        gpu=gpu,
+        surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
+        measured=measured,
+        host=host,
+        heat=Heat.from_dict(raw["heat"]),
+        borrowed=borrowed,
+    )

@@ -1,0 +1,139 @@
+"""Questions about single operators, one JSON object a line (``predictor operators --jsonl``)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_args, get_type_hints
+
+from predictor.costs.model import Costs, load_costs
+from predictor.costs.prediction import Origin, Prediction
+from predictor.errors import PredictorError, nearest
+from predictor.operators import OPERATORS, Operator
+
+MAX_SIZE = 2**40
+MAX_LINE = 100_000
+REGIMES = ("burst", "sustained")
+CACHES = ("cold", "warm")
+
+
+def answer(lines: Iterable[str], *, sku: str, strict: bool = False) -> Iterator[dict[str, Any]]:
+    """Answer each non-empty line in order.
+
+    Yields:
+        ``{seconds, low, high, origin}``, or ``{error}`` where the question is not legal or, with
+        ``strict``, where the answer would be extrapolated.
+
+    Raises:
+        UnknownName: No such SKU.
+    """
+    costs = load_costs(sku)
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            yield _answer(costs, line, strict=strict)
+        except PredictorError as error:
+            yield {"error": str(error)}
+        except ValueError as error:
+            yield {"error": str(error)}
+
+
+def _answer(costs: Costs, line: str, *, strict: bool) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        msg = f"a question is at most {MAX_LINE} characters"
+        raise ValueError(msg)
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        msg = f"not JSON: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(raw, dict):
+        msg = 'a question is an object: {"operator": "gemm", "m": 4096, ...}'
+        raise ValueError(msg)  # noqa: TRY004 - a user's mistake, worded as the others
+    regime = _choice(raw, "regime", REGIMES)
+    cache = _choice(raw, "cache", CACHES)
+    operator = _operator(raw)
+    prediction = costs.predict([operator], cache=cache)
+    factor = costs.heat.slowdown({operator.name: 1.0}) if regime == "sustained" else 1.0
+    return _word(prediction, factor, strict=strict, regime=regime)
+
+
+def _word(prediction: Prediction, factor: float, *, strict: bool, regime: str) -> dict[str, Any]:
+    origin = Origin(int(prediction.origin[0]))
+    if regime == "sustained" and origin == Origin.MEASURED:
+        origin = Origin.FITTED
+    if strict and origin >= Origin.EXTRAPOLATED:
+        return {"error": f"the answer would be {origin.label}; --strict refuses that"}
+    return {
+        "seconds": float(prediction.seconds[0]) * factor,
+        "low": float(prediction.low[0]) * factor,
+        "high": float(prediction.high[0]) * factor,
+        "origin": origin.label,
+    }
+
+
+def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
+    value = raw.pop(key, allowed[0])
+    if value not in allowed:
+        msg = f"{key} = {value!r}: must be {' or '.join(allowed)}"
+        raise ValueError(msg)
+    return str(value)
+
+
+def _operator(raw: Mapping[str, Any]) -> Operator:
+    name = raw.get("operator")
+    if name not in OPERATORS or name == "host":
+        known = [n for n in OPERATORS if n != "host"]
+        hint = nearest(str(name), known)
+        msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"
+        raise ValueError(msg)
+    kind = OPERATORS[name]
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    known_fields = {f.name: f for f in fields(kind)}
+    for key in raw:
+        if key != "operator" and key not in known_fields:
+            msg = f"{name}: unknown field {key!r}{nearest(key, known_fields)}"
+            raise ValueError(msg)
+    for key, spec in known_fields.items():
+        if key in raw:
+            values[key] = _checked(name, key, raw[key], hints[key])
+        elif spec.default is MISSING:
+            msg = f"{name}: field {key!r} is missing"
+            raise ValueError(msg)
+    return kind(**values)
+
+
+def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+    if hint is bool:
+        if not isinstance(value, bool):
+            msg = f"{name}.{key} = {value!r}: must be true or false"
+            raise ValueError(msg)
+        return value
+    if hint is int:
+        least = 0 if key in {"value_head_dim", "window"} else 1
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not least <= value <= MAX_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {MAX_SIZE}"
+            raise ValueError(msg)
+        return value
+    allowed = get_args(hint) or _WORDS.get((name, key), ())
+    if not isinstance(value, str) or (allowed and value not in allowed):
+        rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"
+        msg = f"{name}.{key} = {value!r}: {rule}{nearest(str(value), allowed)}"
+        raise ValueError(msg)
+    return value
+
+
+_WORDS = {
+    ("gemm", "dtype"): ("bf16",),
+    ("gemm", "api"): ("cublas", "cublaslt"),
+    ("gemm", "algorithm"): ("heuristic", "best"),
+    ("attention", "dtype"): ("bf16",),
+    ("attention", "impl"): ("cudnn", "flash"),
+    ("memory_bound", "dtype"): ("bf16",),
+    ("memory_bound", "impl"): ("native", "torch", "inductor"),
+    ("optimizer", "dtype"): ("bf16", "fp32"),
+    ("optimizer", "impl"): ("native", "torch"),
+    ("optimizer", "kernel"): ("adamw", "adamw_master"),
+}

@@ -1,0 +1,268 @@
+"""Regressions and their held-out errors: the only user of statsmodels.
+
+``fit_surface`` takes a design (bound, regressors, coordinates) and measured seconds, and returns a
+:class:`~predictor.costs.surface.Surface` with a report of how well it predicts shapes it never saw.
+Whole shapes are held out, never repetitions of one (folds are made of ``clusters``).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import statsmodels.api as sm
+from numpy.typing import NDArray
+
+from predictor.costs.bounds import Design
+from predictor.costs.prediction import Floats
+from predictor.costs.surface import Surface, correlation
+from predictor.errors import FitError
+
+FOLDS = 5
+SCALES = (0.7, 1.2, 2.0, 3.5, 6.0)
+NUGGETS = (0.02, 0.1, 0.4)
+COVERAGE = 0.90
+MINIMUM_POINTS = 6
+ROUND_HALF_WIDTH = 0.004
+ROBUST_RATIO = 3
+OUTLIER = 0.3
+ESSENTIAL = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What a surface is fitted to.
+
+    Attributes:
+        design: Bounds, regressors and coordinates of the measured operators.
+        seconds: Measured seconds.
+        clusters: Shapes that are held out together share a number.
+        grouped: Each design group has its own coefficients.
+    """
+
+    design: Design
+    seconds: Floats
+    clusters: NDArray[np.int64]
+    grouped: bool
+
+    @property
+    def log_ratio(self) -> Floats:
+        """What is regressed: the logarithm of seconds over the bound."""
+        return np.asarray(np.log(self.seconds / self.design.bound))
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Sample":
+        """The sample's rows where ``chosen``."""
+        d = self.design
+        part = Design(
+            d.bound[chosen], d.names, d.matrix[chosen], d.coordinates[chosen], d.group[chosen]
+        )
+        return Sample(
+            design=part,
+            seconds=self.seconds[chosen],
+            clusters=self.clusters[chosen],
+            grouped=self.grouped,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """Coefficients, their standard errors, and which regressors the sweep could tell apart."""
+
+    coefficients: Floats
+    errors: Floats
+
+
+def _least_squares(matrix: Floats, target: Floats) -> Any:  # noqa: ANN401 - no stubs
+    if matrix.shape[0] > ROBUST_RATIO * matrix.shape[1]:
+        return sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit()
+    return sm.OLS(target, matrix).fit()
+
+
+def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.int64]:
+    """Columns that the sweep can tell apart from those before them; the rest stay at zero.
+
+    Raises:
+        FitError: One of the leading, physical columns is not among them.
+    """
+    usable: list[int] = []
+    for index in range(matrix.shape[1]):
+        candidate = matrix[:, [*usable, index]]
+        if np.linalg.matrix_rank(candidate, tol=1e-6) == len(usable) + 1:
+            usable.append(index)
+        elif index < ESSENTIAL:
+            msg = (
+                f"{where}: the sweep varies too little to tell {names[index]!r} from "
+                f"{', '.join(names[:index])}; measure shapes that differ in more than one size"
+            )
+            raise FitError(msg)
+    return np.array(usable, dtype=np.int64)
+
+
+def fit_trend(sample: Sample, where: str) -> Trend:
+    """Fit the linear part, once or once a group.
+
+    Raises:
+        FitError: Too few points, or regressors that the sweep cannot tell apart.
+    """
+    design, target = sample.design, sample.log_ratio
+    if len(target) < MINIMUM_POINTS:
+        msg = f"{where}: {len(target)} measured points; a fit needs at least {MINIMUM_POINTS}"
+        raise FitError(msg)
+    groups = int(np.max(design.group)) + 1 if sample.grouped else 1
+    coefficients = np.zeros((groups, len(design.names)))
+    errors = np.zeros_like(coefficients)
+    for index in range(groups):
+        chosen = design.group == index if sample.grouped else np.ones(len(target), bool)
+        if not chosen.any():
+            continue
+        matrix = design.matrix[chosen]
+        if sample.grouped:
+            usable = np.arange(min(len(design.names), max(1, int(chosen.sum()) - 2)))
+        else:
+            usable = _usable(matrix, design.names, where)
+        result = _least_squares(matrix[:, usable], target[chosen])
+        coefficients[index, usable] = result.params
+        errors[index, usable] = np.nan_to_num(result.bse)
+    if sample.grouped:
+        empty = ~np.isin(np.arange(groups), design.group)
+        coefficients[empty] = np.median(coefficients[~empty], axis=0)
+    return Trend(coefficients=coefficients, errors=errors)
+
+
+def _residual(sample: Sample, trend: Trend) -> Floats:
+    rows = sample.design.group if sample.grouped else np.zeros_like(sample.design.group)
+    fitted = np.sum(sample.design.matrix * trend.coefficients[rows], axis=1)
+    return np.asarray(sample.log_ratio - fitted)
+
+
+def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Floats:
+    """Weights of the residuals' kriging mean."""
+    design = sample.design
+    kernel = correlation(design.coordinates, design.group, design.coordinates, design.group, scales)
+    return np.asarray(np.linalg.solve(kernel + nugget * np.eye(len(residual)), residual))
+
+
+def _assemble(sample: Sample, trend: Trend, weights: Floats, scales: Floats) -> Surface:
+    design = sample.design
+    box = np.stack([design.coordinates.min(axis=0), design.coordinates.max(axis=0)])
+    return Surface(
+        names=design.names,
+        coefficients=trend.coefficients,
+        grouped=sample.grouped,
+        points=design.coordinates,
+        point_group=design.group,
+        weights=weights,
+        scales=scales,
+        near=0.0,
+        far=0.0,
+        box=box,
+    )
+
+
+def _held_out(
+    sample: Sample, scale: float, nugget: float, trends: list[Trend], folds: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """Held-out log errors, and closeness to the nearest training point, of every row."""
+    error, closeness = np.zeros(len(sample.seconds)), np.zeros(len(sample.seconds))
+    scales = np.full(sample.design.coordinates.shape[1], scale)
+    for fold, trend in enumerate(trends):
+        train, test = sample.take(folds != fold), sample.take(folds == fold)
+        weights = krige(train, _residual(train, trend), scales, nugget)
+        surface = _assemble(train, trend, weights, scales)
+        ratio, _ = surface.log_ratio(test.design)
+        error[folds == fold] = test.log_ratio - ratio
+        near = correlation(
+            test.design.coordinates,
+            test.design.group,
+            train.design.coordinates,
+            train.design.group,
+            scales,
+        )
+        closeness[folds == fold] = near.max(axis=1)
+    return error, closeness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """How a sample's shapes were predicted by fits that never saw them.
+
+    Attributes:
+        error: Logarithm of measured over predicted seconds.
+        closeness: Correlation with the closest shape of the training part.
+        near: Half-width of the 90 % interval beside a measured shape.
+        far: Half-width far from all of them.
+    """
+
+    error: Floats
+    closeness: Floats
+    near: float
+    far: float
+
+    @property
+    def half(self) -> Floats:
+        """Half-width of each prediction's interval."""
+        weight = self.closeness**2
+        return np.asarray(np.sqrt(self.near**2 * weight + self.far**2 * (1 - weight)))
+
+
+def _calibrate(error: Floats, closeness: Floats) -> HeldOut:
+    """Choose half-widths so that 90 % of the held-out errors are inside."""
+    size = np.minimum(np.abs(error), OUTLIER)
+    weight = closeness**2
+    near = float(np.average(size, weights=weight + 1e-6))
+    far = float(np.average(size, weights=1 - weight + 1e-6))
+    near = max(near, ROUND_HALF_WIDTH)
+    draft = HeldOut(error=error, closeness=closeness, near=near, far=max(far, near))
+    factor = float(np.quantile(np.abs(error) / draft.half, COVERAGE))
+    return HeldOut(
+        error=error, closeness=closeness, near=draft.near * factor, far=draft.far * factor
+    )
+
+
+def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:
+    """Fit a surface; report coefficients, standard errors and held-out errors.
+
+    Raises:
+        FitError: See :func:`fit_trend`.
+    """
+    trend = fit_trend(sample, where)
+    clusters = np.unique(sample.clusters, return_inverse=True)[1]
+    order = np.random.default_rng(0).permutation(int(np.max(clusters)) + 1)
+    folds = order[clusters] % min(FOLDS, len(order))
+    trends = [fit_trend(sample.take(folds != f), where) for f in range(int(np.max(folds)) + 1)]
+    tried = {
+        (scale, nugget): _held_out(sample, scale, nugget, trends, folds)
+        for scale in SCALES
+        for nugget in NUGGETS
+    }
+    scale, nugget = min(
+        tried, key=lambda choice: float(np.mean(np.minimum(np.abs(tried[choice][0]), OUTLIER)))
+    )
+    held_out = _calibrate(*tried[scale, nugget])
+    scales = np.full(sample.design.coordinates.shape[1], scale)
+    weights = krige(sample, _residual(sample, trend), scales, nugget)
+    surface = replace(
+        _assemble(sample, trend, weights, scales), near=held_out.near, far=held_out.far
+    )
+    report = {
+        "points": len(held_out.error),
+        "standard_errors": trend.errors.round(6).tolist(),
+        "correlation_length": scale,
+        "nugget": nugget,
+        "held_out": _errors(sample, held_out),
+    }
+    return surface, report
+
+
+def _errors(sample: Sample, held_out: HeldOut) -> dict[str, float]:
+    predicted = sample.seconds * np.exp(-held_out.error)
+    size = np.abs(predicted / sample.seconds - 1)
+    weighted = np.sum(np.abs(predicted - sample.seconds)) / np.sum(sample.seconds)
+    figures = {
+        "median": np.median(size),
+        "p90": np.quantile(size, 0.9),
+        "p95": np.quantile(size, 0.95),
+        "time_weighted": weighted,
+        "coverage": np.mean(np.abs(held_out.error) <= held_out.half),
+        "full_width": np.median(2 * np.sinh(held_out.half)),
+    }
+    return {name: round(float(value), 5) for name, value in figures.items()}

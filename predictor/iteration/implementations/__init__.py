@@ -1,0 +1,62 @@
+"""Training stacks: which kernels a layer really launches, and what they cost the host.
+
+One file a stack. In goes a :class:`~predictor.iteration.step.StepShape`, out comes a
+:class:`~predictor.iteration.step.Step`. Adding a stack is one file and one line in ``STACKS``.
+"""
+
+import importlib
+from types import ModuleType
+from typing import Final
+
+from predictor.errors import NotPredictable, UnknownName, nearest
+
+STACKS: Final[dict[str, str]] = {
+    "hf-eager": "hf_eager",
+    "hf-compile": "hf_compile",
+    "megatron-core-te": "megatron_core_te",
+}
+
+PLANNED: Final[frozenset[str]] = frozenset(
+    {
+        "hf-fsdp2",
+        "torchtitan",
+        "megatron-core-local",
+        "megatron-lm-2021",
+        "megatron-lm-2022",
+        "megatron-deepspeed",
+        "bigscience-megatron-deepspeed",
+        "zero-bubble",
+        "nanotron",
+        "llm-foundry",
+        "internevo",
+        "deepspeed",
+        "fsdp-eager",
+        "fsdp-compile",
+        "nemo-automodel",
+        "jax-xla",
+        "megascale",
+    }
+)
+
+
+def load(name: str) -> ModuleType:
+    """Import one stack by name.
+
+    Raises:
+        NotPredictable: The stack is known and not implemented yet.
+        UnknownName: No such stack.
+    """
+    if name in STACKS:
+        return importlib.import_module(f"predictor.iteration.implementations.{STACKS[name]}")
+    have = ", ".join(STACKS)
+    if name in PLANNED:
+        msg = f"implementation {name!r} is not supported yet; supported: {have}"
+        raise NotPredictable(msg)
+    hint = nearest(name, [*STACKS, *PLANNED])
+    msg = f"implementation {name!r} does not exist{hint}; supported: {have}"
+    raise UnknownName(msg)
+
+
+def descriptions() -> dict[str, str]:
+    """Name and one line about each supported stack."""
+    return {name: str(load(name).DESCRIPTION) for name in STACKS}

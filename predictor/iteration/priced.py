@@ -1,0 +1,98 @@
+"""Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from predictor.costs import Costs, Prediction
+from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.launches import Launch, Segment
+from predictor.operators import Gemm, Host, Operator
+from predictor.operators.attention import Attention
+
+BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
+GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
+TENSOR_FAMILIES: Final = frozenset({"gemm", "attention"})
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """One segment with the seconds of its launches.
+
+    Attributes:
+        segment: What runs.
+        seconds: Seconds of each launch of one repetition.
+        half: Half-width of each launch's 90 % interval, seconds.
+        origin: Where each number comes from.
+        host_seconds: Host seconds of one repetition.
+    """
+
+    segment: Segment
+    seconds: Floats
+    half: Floats
+    origin: Ints
+    host_seconds: float
+
+
+def price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
+    """Price every launch once, each distinct operator once."""
+    launches = [launch for segment in segments for launch in segment.launches]
+    table = _PriceTable(launches, costs)
+    priced = []
+    for segment in segments:
+        index = np.array([table.index[launch.operator] for launch in segment.launches], np.int64)
+        seconds, half = table.blend(segment.launches, index)
+        host = sum(costs.host_seconds(activity) for activity in segment.host)
+        if segment.host_launches:
+            host += segment.host_launches * costs.host_seconds(BARE_LAUNCH)
+        priced.append(Priced(segment, seconds, half, table.cold.origin[index], host))
+    return tuple(priced)
+
+
+class _PriceTable:
+    """Cold and warm predictions of the distinct operators of a step."""
+
+    def __init__(self, launches: Iterable[Launch], costs: Costs) -> None:
+        operators = list(dict.fromkeys(launch.operator for launch in launches))
+        self.index: Mapping[Operator, int] = {op: i for i, op in enumerate(operators)}
+        self.cold: Prediction = costs.predict(operators)
+        self._warm = np.copy(self.cold.seconds)
+        streams = [i for i, op in enumerate(operators) if op.name == "memory_bound"]
+        if streams:
+            warm = costs.predict([operators[i] for i in streams], cache="warm")
+            self._warm[streams] = np.minimum(warm.seconds, self.cold.seconds[streams])
+        self._l2_bytes = float(costs.gpu.l2_bytes or 0.0)
+
+    def blend(self, launches: Sequence[Launch], index: Ints) -> tuple[Floats, Floats]:
+        """Seconds by what is still in L2: all of it at no distance, none beyond its size."""
+        distance = np.array([launch.bytes_since_production for launch in launches], dtype=float)
+        resident = np.clip(1.0 - distance / max(self._l2_bytes, 1.0), 0.0, 1.0)
+        cold, warm = self.cold.seconds[index], self._warm[index]
+        seconds = cold + resident * (warm - cold)
+        width = (self.cold.high[index] - self.cold.low[index]) / 2
+        return seconds, width * seconds / cold
+
+
+def family_seconds(priced: Iterable[tuple[Priced, int]]) -> dict[str, float]:
+    """Busy seconds of each operator family over segments that run so many times."""
+    totals: dict[str, float] = {}
+    for part, times in priced:
+        for launch, seconds in zip(part.segment.launches, part.seconds, strict=True):
+            family = launch.family
+            totals[family] = totals.get(family, 0.0) + float(seconds) * times
+    return totals
+
+
+def slowed(part: Priced, factor: float) -> Priced:
+    """The segment with tensor-core launches slowed by a lower clock."""
+    if factor == 1.0 or not part.segment.launches:
+        return part
+    tensor = np.array(
+        [isinstance(launch.operator, Gemm | Attention) for launch in part.segment.launches]
+    )
+    scale = np.where(tensor, factor, 1.0)
+    return Priced(
+        part.segment, part.seconds * scale, part.half * scale, part.origin, part.host_seconds
+    )

@@ -1,0 +1,180 @@
+"""A priced step put on its timeline: seconds by part, their interval, energy and origin."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from predictor.case import Case
+from predictor.costs import Costs, Origin
+from predictor.costs.prediction import Floats
+from predictor.errors import NotPredictable
+from predictor.iteration.communication import exposed
+from predictor.iteration.costliest import OperatorShare, costliest
+from predictor.iteration.interval import Share, half_width
+from predictor.iteration.priced import GAP, Priced, family_seconds, price, slowed
+from predictor.iteration.step import Step, StepShape
+from predictor.iteration.timeline import run_queue
+
+UNROLLED_MICRO_BATCHES: Final = 3
+WAITING: Final = frozenset({"host", "communication", "bubble"})
+
+
+class Run:
+    """A priced step: seconds of the iteration and everything that is said about them."""
+
+    def __init__(
+        self, case: Case, shape: StepShape, step: Step, costs: Costs, *, strict: bool
+    ) -> None:
+        """Price the step and settle its clock.
+
+        Raises:
+            NotPredictable: ``strict`` and a number would be extrapolated.
+        """
+        self._case, self._costs, self._shape = case, costs, shape
+        per_rank = case.training.micro_batch_size * case.plan.data_parallel
+        self.micro_batches = max(1, case.training.global_batch_size // per_rank)
+        segments = (*step.micro_batch, step.accumulate, step.optimizer)
+        *batch, accumulate, optimizer = price(segments, costs)
+        self._gap = costs.host_seconds(GAP)
+        self._parts = self._counted(batch, accumulate, optimizer)
+        if strict:
+            self._refuse_guesses()
+        self.breakdown = self._settle(batch, accumulate, optimizer)
+        self.iteration_seconds = sum(self.breakdown.values())
+
+    def _counted(
+        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
+    ) -> list[tuple[Priced, int]]:
+        m = self.micro_batches
+        counted = [(part, part.segment.repeats * m) for part in batch]
+        return [*counted, (accumulate, m - 1), (optimizer, 1)]
+
+    def _settle(
+        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
+    ) -> dict[str, float]:
+        """Breakdown at the clock at which the step's own power settles."""
+        breakdown = self._breakdown(batch, accumulate, optimizer)
+        factor = self._costs.heat.slowdown(_power_view(breakdown))
+        if factor > 1.0:
+            batch = [slowed(part, factor) for part in batch]
+            breakdown = self._breakdown(batch, accumulate, optimizer)
+            self._parts = self._counted(batch, accumulate, optimizer)
+        return breakdown
+
+    def _breakdown(
+        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
+    ) -> dict[str, float]:
+        m = self.micro_batches
+        plan = self._case.plan
+        busy = family_seconds(self._counted(batch, accumulate, optimizer))
+        total = self._queue_seconds(batch, accumulate, optimizer)
+        parts = {**busy, "host": max(0.0, total - sum(busy.values()))}
+        if self._case.cluster.num_gpus > 1:
+            backward = sum(
+                float(p.seconds.sum()) * p.segment.repeats
+                for p in batch
+                if p.segment.phase == "backward"
+            )
+            waits = exposed(self._case, self._shape, self._costs, backward_seconds=backward)
+            parts["communication"] = waits.per_micro_batch * m + waits.per_step
+            once = float(optimizer.seconds.sum())
+            per_batch = (total - once) / m + waits.per_micro_batch
+            stages = plan.pipeline_parallel - 1
+            parts["bubble"] = stages * per_batch / plan.virtual_pipeline
+        return parts
+
+    def _queue_seconds(
+        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
+    ) -> float:
+        """The compute stream's seconds; long accumulations repeat their steady micro-batch."""
+        m = self.micro_batches
+        if m <= UNROLLED_MICRO_BATCHES:
+            return self._queue(batch, accumulate, optimizer, m)
+        shorter, longer = (
+            self._queue(batch, accumulate, optimizer, n)
+            for n in (UNROLLED_MICRO_BATCHES - 1, UNROLLED_MICRO_BATCHES)
+        )
+        return longer + (m - UNROLLED_MICRO_BATCHES) * (longer - shorter)
+
+    def _queue(
+        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced, m: int
+    ) -> float:
+        sequence = [*batch]
+        for _ in range(m - 1):
+            sequence += [*batch, accumulate]
+        sequence.append(optimizer)
+        unrolled = [_unroll(part) for part in sequence if part.segment.launches]
+        durations = np.concatenate([d for d, _ in unrolled])
+        host = np.concatenate([h for _, h in unrolled])
+        return run_queue(durations, host, gap_seconds=self._gap).total_seconds
+
+    def _refuse_guesses(self) -> None:
+        for part, times in self._parts:
+            for launch, origin in zip(part.segment.launches, part.origin, strict=True):
+                if times and origin >= Origin.EXTRAPOLATED:
+                    msg = (
+                        f"{launch.operator} is {Origin(int(origin)).label}; --strict refuses that "
+                        f"(measure it with `bench-run --for CASE.toml`)"
+                    )
+                    raise NotPredictable(msg)
+        if self._case.cluster.num_gpus > 1:
+            msg = "communication is extrapolated from α-β curves; --strict refuses that"
+            raise NotPredictable(msg)
+
+    def half_seconds(self) -> float:
+        """Half-width of the 90 % interval."""
+        shares: dict[str, Share] = {}
+        for part, times in self._parts:
+            for launch, seconds, half in zip(
+                part.segment.launches, part.seconds, part.half, strict=True
+            ):
+                known = shares.setdefault(launch.family, Share())
+                known.add(float(seconds) * times, float(half) * times)
+        return half_width(shares, self.breakdown)
+
+    def origin_shares(self) -> dict[str, float]:
+        """Share of the seconds by where they come from."""
+        totals = dict.fromkeys((o.label for o in Origin), 0.0)
+        for part, times in self._parts:
+            for seconds, origin in zip(part.seconds, part.origin, strict=True):
+                totals[Origin(int(origin)).label] += float(seconds) * times
+        totals[Origin.FITTED.label] += self.breakdown.get("host", 0.0)
+        totals[Origin.EXTRAPOLATED.label] += self.breakdown.get("communication", 0.0)
+        totals[Origin.FITTED.label] += self.breakdown.get("bubble", 0.0)
+        whole = sum(totals.values())
+        return {name: seconds / whole for name, seconds in totals.items()}
+
+    def joules(self) -> float:
+        """Energy of all GPUs in one iteration."""
+        one = self._costs.heat.joules(_power_view(self.breakdown))
+        return one * self._case.cluster.num_gpus
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know to trust the numbers rightly."""
+        found = []
+        if self._costs.borrowed:
+            found.append(
+                f"{self._costs.gpu.sku} has not been measured: efficiencies of a measured GPU over "
+                "its datasheet"
+            )
+        if self._case.cluster.num_gpus > 1:
+            found.append("communication is extrapolated from α-β curves, not measured")
+        return tuple(found)
+
+    def top_operators(self) -> tuple[OperatorShare, ...]:
+        """The costliest operators of a step."""
+        return costliest(self._parts, self._costs)
+
+
+def _power_view(breakdown: Mapping[str, float]) -> dict[str, float]:
+    idle = sum(seconds for part, seconds in breakdown.items() if part in WAITING)
+    busy = {part: seconds for part, seconds in breakdown.items() if part not in WAITING}
+    return {**busy, "idle": idle}
+
+
+def _unroll(part: Priced) -> tuple[Floats, Floats]:
+    """Durations and host seconds of a segment's repetitions."""
+    count = len(part.segment.launches)
+    host = np.full(count, part.host_seconds / count)
+    return np.tile(part.seconds, part.segment.repeats), np.tile(host, part.segment.repeats)
