@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from predictor.errors import TableError, UnknownName, nearest
+from predictor.case.presets import closest
+from predictor.errors import TableError, UnknownName
 
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
 GPU_FILE = "gpu.toml"
@@ -114,7 +115,7 @@ def _read(folder: Path, sku: str) -> Gpu:
     path = folder / sku / GPU_FILE
     if sku != Path(sku).name or not path.is_file():
         raise UnknownName(
-            f"no GPU is called {sku!r}{nearest(sku, gpu_names())}; `predictor gpus` lists them"
+            f"no GPU is called {sku!r}{closest(sku, gpu_names())}; `predictor gpus` lists them"
         )
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -9,11 +9,21 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predictor.errors import UnknownName, nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 FOLDER = Path(__file__).parent / "presets"
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the nearest name, or at the first that begins as ``name`` does."""
+    known = sorted(known)
+    beginning = next((each for each in known if name and each.startswith(name.lower())), None)
+    return f" (did you mean {beginning!r}?)" if beginning else nearest(name, known)
 
 
 @cache
@@ -29,14 +39,8 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
         UnknownName: there is no preset of that kind and name.
     """
     if name not in preset_names(kind):
-        known = preset_names(kind)
-        raise UnknownName(
-            f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, known)}; "
-            f"known: {', '.join(known)}"
-            if kind == "networks"
-            else f"no model is called {name!r}{nearest(name, known)}; "
-            "`predictor models` lists them"
-        )
+        hint = closest(name, preset_names(kind))
+        raise UnknownName(f"no {kind.removesuffix('s')} preset is called {name!r}{hint}")
     with (FOLDER / kind / f"{name}.toml").open("rb") as file:
         return tomllib.load(file)
 

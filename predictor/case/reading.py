@@ -12,6 +12,7 @@ from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.models import find_preset, model_fields, model_names
 from predictor.case.networks import network_names
+from predictor.case.presets import closest
 from predictor.case.rules import RuleError
 from predictor.case.schema import SECTIONS, Case, Mla, Model, Moe, Section, shown
 from predictor.errors import CaseError, nearest
@@ -129,9 +130,7 @@ def _read_section(section: type[Section], given: dict[str, Any]) -> Section:
         if name not in values and each.default is MISSING:
             null = " (it is null)" if name in given else ""
             what = each.metadata["description"].rstrip(".")
-            raise CaseError(
-                f"{section.path}.{name} is needed{null}: {what[:1].lower()}{what[1:]}"
-            )
+            raise CaseError(f"{section.path}.{name} is needed{null}: {what}")
     return section(**values)
 
 
@@ -156,7 +155,7 @@ def _expand_model(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _preset(name: object) -> dict[str, Any]:
     if not isinstance(name, str) or find_preset(name) is None:
-        hint = nearest(str(name), model_names())
+        hint = closest(str(name), model_names())
         rule = f"no model has this name{hint}; `predictor models` lists them"
         raise RuleError("model.preset", shown(name), rule)
     return model_fields(name)
@@ -178,7 +177,7 @@ def _check_names(case: Case) -> None:
 
 
 def _unknown(key: str, name: str, known: Iterable[str], where: str) -> None:
-    raise RuleError(key, shown(name), f"unknown name{nearest(name, known)}; {where}")
+    raise RuleError(key, shown(name), f"unknown name{closest(name, known)}; {where}")
 
 
 def _check_sequence(case: Case, mapping: Mapping[str, object]) -> None:
@@ -188,7 +187,7 @@ def _check_sequence(case: Case, mapping: Mapping[str, object]) -> None:
         given_as_null or case.model.max_position_embeddings is None
     ):
         null = " (it is null)" if given_as_null else ""
-        raise CaseError(f"training.seq_length is needed{null}: tokens of a sequence")
+        raise CaseError(f"training.seq_length is needed{null}: Tokens of a sequence")
 
 
 def _right_key(key: str, path: str, known: tuple[str, ...]) -> str:

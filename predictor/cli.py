@@ -1,0 +1,269 @@
+"""The ``predictor`` command: arguments in, exit code out; no logic of its own.
+
+Exit codes: 0 done, 2 bad input (one line on stderr says what to change), 1 anything else. With
+``--json``, stdout holds JSON alone. Each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from predictor.case.kinds import Count, Flag, Kind, Real, Sequence
+from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, kinds
+from predictor.errors import PredictorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+SUFFIXES = (".toml", ".json")
+
+
+class _CountList(click.ParamType):
+    """Whole numbers with commas between them."""
+
+    name = "n,n,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:  # noqa: ANN401
+        """Split and convert."""
+        try:
+            return [int(part) for part in str(value).split(",")]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
+
+
+def case_flags() -> dict[str, tuple[str, ...]]:
+    """Return the path of the case's field behind each parameter of ``estimate``."""
+    flags: dict[str, tuple[str, ...]] = {"hf_config": ("model", "hf_config")}
+    for section in (*SECTIONS.values(), Moe, Mla):
+        path = tuple(section.path.split("."))
+        flags |= {name: (*path, name) for name in kinds(section) if name != "notes"}
+    return {**flags, "implementation": ("implementation",)}
+
+
+def _option(name: str, kind: Kind, description: str) -> click.Option:
+    dashed = name.replace("_", "-")
+    if isinstance(kind, Flag):
+        return click.Option([f"--{dashed}/--no-{dashed}"], default=None, help=description)
+    types: dict[type, Any] = {Count: click.INT, Real: click.FLOAT, Sequence: _CountList()}
+    options = getattr(kind, "options", ())
+    metavar = "|".join(options) if options else None
+    return click.Option(
+        [f"--{dashed}"], type=types.get(type(kind), str), metavar=metavar, help=description
+    )
+
+
+def _case_options() -> list[click.Parameter]:
+    options: list[click.Parameter] = [
+        click.Option(["--hf-config"], metavar="FILE", help="Hugging Face config.json of the model.")
+    ]
+    for section in (*SECTIONS.values(), Moe, Mla):
+        words = {each.name: each.metadata.get("description", "") for each in fields(section)}
+        options += [
+            _option(name, kind, words[name])
+            for name, kind in kinds(section).items()
+            if name != "notes"
+        ]
+    return [*options, _option("implementation", IMPLEMENTATION, "Training stack.")]
+
+
+def _json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="llm-iteration-predictor")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def predictor(*, debug: bool) -> None:
+    """Predict the time, memory and money of one LLM training iteration."""
+    del debug  # read by run(), which is outside of the commands
+
+
+@predictor.command(params=_case_options())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
+@_json_flag
+def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) -> None:
+    """Estimate one iteration of a case file or of a model; flags win over the file."""
+    from predictor.iteration import estimate as estimate_case  # noqa: PLC0415
+
+    answer = estimate_case(_read_case(case, flags), strict=strict)
+    if as_json:
+        _print_json(answer.to_dict())
+        return
+    from predictor.report.text import estimate_text  # noqa: PLC0415
+
+    click.echo(estimate_text(answer))
+
+
+def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
+    from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
+
+    mapping: dict[str, Any] = {}
+    origin, folder = "command line", Path()
+    if name is not None and Path(name).suffix in SUFFIXES:
+        path = Path(name)
+        mapping, origin, folder = read_mapping(path), name, path.parent
+    elif name is not None:
+        mapping = {"model": {"preset": name}}
+    given = {key: value for key, value in flags.items() if value is not None}
+    return case_from_dict(_overlaid(mapping, given), origin=origin, folder=folder)
+
+
+def _overlaid(mapping: dict[str, Any], given: dict[str, object]) -> dict[str, Any]:
+    paths = case_flags()
+    for flag, value in given.items():
+        *sections, name = paths[flag]
+        inner = mapping
+        for section in sections:
+            inner = inner.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise click.UsageError(f"[{section}] of the case file is not a table")
+        inner[name] = value
+    return mapping
+
+
+@predictor.command()
+@click.argument("runs", metavar="RUNS.jsonl", type=click.Path(path_type=Path))
+@click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write a page.")
+@_json_flag
+def validate(runs: Path, *, markdown: Path | None, as_json: bool) -> None:
+    """Estimate every run record of a file and compare."""
+    from predictor.validate import validate_file  # noqa: PLC0415
+
+    report = validate_file(runs)
+    if markdown is not None:
+        from predictor.report.accuracy import write_accuracy  # noqa: PLC0415
+
+        write_accuracy(markdown, [(runs.name, report)])
+        click.echo(f"wrote {markdown}", err=True)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    from predictor.report.validation import validation_text  # noqa: PLC0415
+
+    click.echo(validation_text(report))
+
+
+@predictor.command()
+@click.option("--gpu", required=True, metavar="SKU", help="GPU that the questions are about.")
+@click.option("--jsonl", is_flag=True, required=True, help="JSON objects, one a line.")
+@click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
+def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
+    """Answer questions about single operators: stdin to stdout, in the same order."""
+    del jsonl  # the only form there is; the flag keeps room for others
+    from predictor.costs import answer  # noqa: PLC0415
+
+    for reply in answer(sys.stdin, sku=gpu, strict=strict):
+        click.echo(json.dumps(reply, allow_nan=False, ensure_ascii=False))
+
+
+@predictor.command()
+@click.argument("skus", nargs=-1, metavar="[SKU]...")
+@click.option("--check", is_flag=True, help="Refit, write nothing, fail on drift.")
+@click.option("--explain", metavar="OPERATOR", help="Print the regression of one operator.")
+def fit(skus: tuple[str, ...], *, check: bool, explain: str | None) -> None:
+    """Fit the cost functions of measured GPUs and write fit.json beside their tables."""
+    from predictor.costs import fitting  # noqa: PLC0415
+
+    drifts: list[str] = []
+    for folder in _measured_folders(skus):
+        if explain is not None:
+            click.echo(fitting.explain(folder, explain))
+        elif check:
+            drifts += fitting.check_fit(folder)
+        else:
+            click.echo(f"wrote {fitting.write_fit(folder)}", err=True)
+    for drift in drifts:
+        click.echo(drift, err=True)
+    if drifts:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _measured_folders(skus: Iterable[str]) -> list[Path]:
+    from predictor.case import bench_results_folder, load_gpu  # noqa: PLC0415
+
+    root = bench_results_folder()
+    if chosen := [load_gpu(sku).sku for sku in skus]:
+        return [root / sku for sku in chosen]
+    return sorted({table.parent for table in root.glob("*/*.csv")})
+
+
+@predictor.command()
+@_json_flag
+def models(*, as_json: bool) -> None:
+    """List the model presets."""
+    from predictor.report.listing import models_listing  # noqa: PLC0415
+
+    _print_listing(models_listing(), as_json=as_json)
+
+
+@predictor.command()
+@_json_flag
+def gpus(*, as_json: bool) -> None:
+    """List the GPUs, and which of them were measured."""
+    from predictor.report.listing import gpus_listing  # noqa: PLC0415
+
+    _print_listing(gpus_listing(), as_json=as_json)
+
+
+@predictor.command()
+@_json_flag
+def implementations(*, as_json: bool) -> None:
+    """List the training stacks."""
+    from predictor.iteration.implementations import descriptions  # noqa: PLC0415
+
+    rows = [{"name": name, "description": words} for name, words in descriptions().items()]
+    _print_listing(rows, as_json=as_json)
+
+
+def _print_listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    from predictor.report.listing import listing_text  # noqa: PLC0415
+
+    click.echo(listing_text(rows))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; nothing is raised for what a user did."""
+    try:
+        code = predictor.main(arguments, prog_name="predictor", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_INPUT
+    except click.ClickException as error:
+        click.echo(f"predictor: {error.format_message()}".replace("\n", " "), err=True)
+        return BAD_INPUT
+    except PredictorError as error:
+        click.echo(f"predictor: {error}", err=True)
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("predictor: interrupted", err=True)
+        return FAILED
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # nobody reads; nothing is left to flush
+        return FAILED
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        words = f"{type(error).__name__}: {error}".replace("\n", " ")
+        click.echo(f"predictor: internal error: {words}; please report it", err=True)
+        return FAILED
+    return code if isinstance(code, int) else DONE
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run(sys.argv[1:]))

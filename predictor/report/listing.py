@@ -1,0 +1,69 @@
+"""What there is: models and GPUs as rows, and rows as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from predictor.case import bench_results_folder, gpu_names, load_gpu, load_model, model_names
+from predictor.case.models import model_source
+from predictor.report.quantities import bytes_text, rate_text
+from predictor.report.table import columns, shortened
+
+_WIDEST_CELL = 60
+_FIT_FILE = "fit.json"
+
+
+def models_listing() -> list[dict[str, Any]]:
+    """Return one row for each model preset."""
+    rows = []
+    for name in model_names():
+        model = load_model(name)
+        rows.append(
+            {
+                "name": name,
+                "layers": model.num_layers,
+                "hidden": model.hidden_size,
+                "heads": model.num_attention_heads,
+                "groups": model.num_query_groups,
+                "vocabulary": model.vocab_size,
+                "experts": model.moe.num_experts if model.moe else 0,
+                "source": model_source(name),
+            }
+        )
+    return rows
+
+
+def gpus_listing() -> list[dict[str, Any]]:
+    """Return one row for each GPU; ``measured`` tells whether it has cost functions of its own."""
+    rows = []
+    for sku in gpu_names():
+        gpu = load_gpu(sku)
+        price = gpu.usd_per_gpu_hour
+        rows.append(
+            {
+                "name": sku,
+                "architecture": gpu.architecture,
+                "memory": bytes_text(gpu.memory_bytes),
+                "bf16_dense": rate_text(gpu.peak_flops_per_second["bf16"]),
+                "measured": (bench_results_folder() / sku / _FIT_FILE).is_file(),
+                "usd_per_gpu_hour": price,
+                "price_source": gpu.price_source,
+                "price_date": gpu.price_date,
+            }
+        )
+    return rows
+
+
+def listing_text(rows: list[dict[str, Any]]) -> str:
+    """Return rows as aligned columns under their keys."""
+    if not rows:
+        return ""
+    keys = [key for key in rows[0] if not key.endswith("source")]
+    cells = [[shortened(_cell(row[key]), _WIDEST_CELL) for key in keys] for row in rows]
+    return "\n".join(columns([[key.replace("_", " ") for key in keys], *cells]))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)
