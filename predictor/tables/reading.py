@@ -111,7 +111,7 @@ def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
             cells = line if in_order else [line[i] for i in order]
             yield place, _row(place, operator, parsers, cells[:split], cells[split:])
     except (csv.Error, StopIteration) as error:
-        msg = f"{path}:{lines.line_num}: not a table: {error or 'the header is missing'}"
+        msg = f"{path}:{lines.line_num}: not a table: {str(error) or 'no header'}"
         raise TableError(msg) from error
 
 

@@ -1,0 +1,167 @@
+"""Arguments of ``bench-run``; no logic."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from predictor.bench.budget import parse_duration
+from predictor.bench.sweep import default_points, plan, summary
+from predictor.errors import BenchError, PredictorError
+
+app = typer.Typer(
+    help="Measure a GPU: fill the tables of its SKU within a time budget.",
+    add_completion=False,
+    invoke_without_command=True,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def measure(  # noqa: PLR0913 - one parameter a flag
+    context: typer.Context,
+    *,
+    sku: Annotated[str, typer.Option(help="SKU's name, or auto: ask the driver.")] = "auto",
+    operators: Annotated[str, typer.Option(help="Only these, separated by commas.")] = "",
+    case: Annotated[
+        Path | None, typer.Option("--for", help="Measure exactly what this case needs.")
+    ] = None,
+    time_budget: Annotated[str, typer.Option(help="Wall time, as 90s, 10m, 1h30m.")] = "8m",
+    resume: Annotated[bool, typer.Option(help="Go on with the journal in --out.")] = False,
+    device: Annotated[str, typer.Option(help="cuda or mock.")] = "cuda",
+    index: Annotated[int, typer.Option(help="Which GPU.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the tables. Default: bench_results/<sku>.")
+    ] = None,
+    raw: Annotated[bool, typer.Option(help="Also write every sample (raw.parquet).")] = False,
+    seed: Annotated[int, typer.Option(help="Of designs, data and order.")] = 0,
+    list_points: Annotated[bool, typer.Option("--list", help="Print the plan and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Measure the default sweep, the most important points first."""
+    if context.invoked_subcommand is not None:
+        return
+    if device not in {"cuda", "mock"}:
+        msg = f"--device {device!r} must be cuda or mock"
+        raise BenchError(msg)
+    seconds = parse_duration(time_budget)
+    names = tuple(name.strip() for name in operators.split(",") if name.strip())
+    points = ()
+    if case is not None:
+        from predictor.bench.case_points import points_of_case  # noqa: PLC0415 - reads a case
+
+        points = tuple(points_of_case(case, names))
+    if list_points:
+        _print_plan(list(points) or default_points(names, seed=seed), seconds, as_json=as_json)
+        return
+    from predictor.bench.main import Options, run  # noqa: PLC0415 - starts what measures
+
+    outcome = run(
+        Options(
+            device=device,
+            index=index,
+            sku=sku,
+            operators=names,
+            points=points,
+            time_budget_seconds=seconds,
+            resume=resume,
+            out=out,
+            raw=raw,
+            seed=seed,
+        )
+    ).to_dict()
+    if as_json:
+        print(json.dumps(outcome))  # noqa: T201 - the answer
+    else:
+        _print_outcome(outcome)
+
+
+@app.command()
+def doctor(
+    *, as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False
+) -> None:
+    """Say what this machine can measure and what is missing."""
+    from predictor.bench.doctor import examine, verdict  # noqa: PLC0415 - looks for everything
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(findings))  # noqa: T201 - the answer
+        return
+    table = Table("part", "state", "what to do")
+    for name, finding in findings.items():
+        table.add_row(name, str(finding["state"]), str(finding["way_out"]))
+    console = Console()
+    console.print(table)
+    console.print(verdict(findings), highlight=False)
+
+
+def main() -> None:
+    """Entry point of ``bench-run``: a user's error is one line on standard error, exit code 2."""
+    try:
+        app()
+    except PredictorError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the message is all a user needs
+        sys.exit(2)
+
+
+def _print_plan(points: list[Any], seconds: float, *, as_json: bool) -> None:
+    planned = plan(points, budget_seconds=seconds)
+    if as_json:
+        listed = [
+            {"operator": p.operator.name, "cache": p.cache, "regime": p.regime, "tier": p.tier}
+            | p.fields
+            for p in planned.points
+        ]
+        answer = {
+            "points": listed,
+            "left": len(planned.spare),
+            "expected_seconds": planned.expected_seconds,
+        }
+        print(json.dumps(answer))  # noqa: T201 - the answer
+        return
+    table = Table("tier", "operator", "points", title=f"plan for {seconds:.0f} s")
+    for tier, counts in summary(planned.points).items():
+        for operator, count in counts.items():
+            table.add_row(tier, operator, str(count))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(planned.points)} points in about {planned.expected_seconds:.0f} s, "
+        f"{len(planned.spare)} more if time is left"
+    )
+
+
+def _print_outcome(outcome: dict[str, Any]) -> None:
+    table = Table("operator", "ok", "other", "spread", "best TFLOP/s", "best GB/s")
+    for line in outcome["operators"]:
+        other = ", ".join(f"{count} {status}" for status, count in line["other"].items())
+        spread, flops, rate = (
+            line[name]
+            for name in ("median_spread", "best_flops_per_second", "best_bytes_per_second")
+        )
+        table.add_row(
+            line["operator"],
+            str(line["ok"]),
+            other,
+            f"{spread:.1%}" if spread is not None else "",
+            f"{flops / 1e12:.0f}" if flops else "",
+            f"{rate / 1e9:.0f}" if rate else "",
+        )
+    console = Console(stderr=True)
+    console.print(table)
+    console.print(
+        f"{outcome['points']} points in {outcome['folder']}, {outcome['left']} left; "
+        "go on with --resume"
+        if outcome["left"]
+        else f"{outcome['points']} points in {outcome['folder']}",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""One run of ``bench-run``, from options to tables."""
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from predictor.bench import provenance
+from predictor.bench.budget import Budget, BudgetEnded
+from predictor.bench.journal import JOURNAL_FILE, Journal
+from predictor.bench.output import report, write_results
+from predictor.bench.points import Point
+from predictor.bench.process import WorkerProcess
+from predictor.bench.progress import Progress
+from predictor.bench.raw import RawSamples
+from predictor.bench.recorder import Recorder
+from predictor.bench.runner import Runner
+from predictor.bench.screening import Limits
+from predictor.bench.session import Session
+from predictor.bench.sku import MOCK_SKU, sku_of
+from predictor.bench.sweep import default_points, plan
+from predictor.bench.telemetry import Telemetry, nvml_source
+from predictor.bench.worker import Hello, Start
+from predictor.errors import BenchError, PredictorError
+from predictor.tables import Row
+
+DATA_FOLDER = "bench_results"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user may ask of a run.
+
+    Attributes:
+        device: ``cuda`` or ``mock``.
+        index: Of the GPU.
+        sku: ``auto`` or a SKU's name.
+        operators: Names to measure; empty is all.
+        points: Points to measure in place of the default sweep.
+        time_budget_seconds: Wall seconds from the start of the process.
+        resume: Go on with the journal in the folder.
+        out: Folder of the tables; None is ``bench_results/<sku>`` of the checkout.
+        raw: Also write every sample.
+        seed: Of designs, data and the order of rounds.
+        native_module: Import name of the native extension.
+    """
+
+    device: str = "cuda"
+    index: int = 0
+    sku: str = "auto"
+    operators: tuple[str, ...] = ()
+    points: tuple[Point, ...] = field(default=(), repr=False)
+    time_budget_seconds: float = 480.0
+    resume: bool = False
+    out: Path | None = None
+    raw: bool = False
+    seed: int = 0
+    native_module: str = "predictor._native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a run.
+
+    Attributes:
+        sku: Measured SKU.
+        folder: Where the tables are.
+        run: Key in runs.toml.
+        rows: All rows of the journal.
+        left: Points of the sweep that no time was left for.
+    """
+
+    sku: str
+    folder: Path
+    run: str
+    rows: tuple[Row, ...]
+    left: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON of ``bench-run --json``."""
+        return {
+            "sku": self.sku,
+            "folder": str(self.folder),
+            "run": self.run,
+            "points": len(self.rows),
+            "left": self.left,
+            "operators": report(self.rows),
+        }
+
+
+def run(options: Options, budget: Budget | None = None) -> Outcome:
+    """Measure, within the budget, and write the tables.
+
+    Raises:
+        BenchError: The run cannot start: no device, a journal of something else, a folder that
+            measurements of this device must not go to.
+    """
+    budget = budget or Budget(options.time_budget_seconds)
+    points = planned_points(options)
+    start = Start(
+        device=options.device,
+        index=options.index,
+        seed=options.seed,
+        native_module=options.native_module,
+    )
+    try:
+        worker = WorkerProcess(start, budget)
+    except BudgetEnded as error:
+        raise BenchError(
+            f"the time budget of {budget.seconds:.0f} s ended before the device was open"
+        ) from error
+    workers = chain([worker], iter(lambda: WorkerProcess(start, budget), None))
+    try:
+        return _measure(options, budget, points, worker.hello, lambda: next(workers))
+    finally:
+        worker.kill()
+
+
+def planned_points(options: Options) -> list[Point]:
+    """The points of a run, in order; those beyond the budget follow in case time is left.
+
+    Raises:
+        UnknownName: An operator does not exist.
+    """
+    points = list(options.points) or default_points(options.operators, seed=options.seed)
+    return list(plan(points, budget_seconds=options.time_budget_seconds).all_points)
+
+
+def _measure(
+    options: Options,
+    budget: Budget,
+    points: Sequence[Point],
+    hello: Hello,
+    spawn: Callable[[], WorkerProcess],
+) -> Outcome:
+    """Open the journal, run, and write what came of it."""
+    mock = options.device == "mock"
+    sku = MOCK_SKU if mock else sku_of(hello.properties, options.sku)
+    folder = _folder(options, sku)
+    identity = provenance.identity(hello, sku)
+    at = provenance.now()
+    key = provenance.run_key(sku, at)
+    limits = limits_of(sku, hello)
+    raw = RawSamples(folder / "raw.parquet") if options.raw else None
+    progress = Progress(budget)
+    source = None if mock else nvml_source(str(hello.properties.get("pci_bus_id", "")))
+    described = provenance.describe_run(hello, sku=sku, at=at, arguments=_arguments(options))
+    with (
+        _opened(folder, identity, resume=options.resume) as journal,
+        _stoppable(),
+        Telemetry(source) as telemetry,
+        progress,
+    ):
+        journal.append({"record": "run", "run": key, "provenance": described})
+        recorder = Recorder(journal, identity=identity, run=key)
+        session = Session(
+            spawn,
+            recorder=recorder,
+            telemetry=None if mock else telemetry,
+            say=progress.say,
+            raw=raw.add if raw else None,
+        )
+        runner = Runner(
+            session=session,
+            recorder=recorder,
+            budget=budget,
+            limits=limits,
+            progress=progress,
+            virtual_clock=mock,
+            seed=options.seed,
+        )
+        try:
+            runner.run(points)
+        except KeyboardInterrupt:
+            progress.say("stopped; what was measured is kept")
+        finally:
+            rows = write_results(folder, journal.records, limits)
+            journal.append({"record": "end", "run": key, "left": runner.left})
+            session.close()
+        if raw:
+            raw.write()
+    return Outcome(sku=sku, folder=folder, run=key, rows=tuple(rows), left=runner.left)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: tables are written."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever started it handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _opened(folder: Path, identity: dict[str, Any], *, resume: bool) -> Journal:
+    path = folder / JOURNAL_FILE
+    return Journal.resume(path, identity) if resume else Journal.create(path, identity)
+
+
+def _folder(options: Options, sku: str) -> Path:
+    if options.device == "mock":
+        folder = (options.out or Path("bench-mock")).resolve()
+        if DATA_FOLDER in folder.parts:
+            msg = (
+                f"--out {folder}: the mock's numbers must not go to {DATA_FOLDER}; choose another "
+                "folder"
+            )
+            raise BenchError(msg)
+        return folder
+    return options.out or _checkout_data_folder() / sku
+
+
+def _checkout_data_folder() -> Path:
+    checkout = Path(__file__).resolve().parents[2] / DATA_FOLDER
+    return checkout if checkout.is_dir() else Path(DATA_FOLDER)
+
+
+def limits_of(sku: str, hello: Hello) -> Limits:
+    """The physics that a SKU's numbers are screened by, as far as its gpu.toml knows them."""
+    l2_bytes = float(hello.properties.get("l2_bytes") or 0)
+    if sku == MOCK_SKU:
+        return Limits(flops_per_second=100e12, bytes_per_second=1e12, l2_bytes=l2_bytes)
+    from predictor.case import load_gpu  # noqa: PLC0415 - pydantic, only where a GPU is measured
+
+    try:
+        gpu = load_gpu(sku)
+    except PredictorError:
+        return Limits(l2_bytes=l2_bytes)
+    return Limits(
+        flops_per_second=gpu.peak_flops_per_second.get("bf16"),
+        bytes_per_second=gpu.memory_bytes_per_second,
+        l2_bytes=l2_bytes,
+    )
+
+
+def _arguments(options: Options) -> dict[str, Any]:
+    kept = asdict(options) | {"points": len(options.points) or None}
+    return {name: value for name, value in kept.items() if name not in {"out", "native_module"}}

@@ -1,0 +1,126 @@
+"""A point: one operator in one regime and cache state, with what it costs to measure."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from predictor.operators import Host, MemoryBound, Operator
+from predictor.tables import Cache, Regime
+
+MIN_SAMPLES: Final = 3
+MAX_SAMPLES_WANTED: Final = 20
+IDLE_SECONDS: Final = 0.02
+
+# Rough rates of a 2023 data-centre GPU. They only budget a run; no result depends on them.
+_EXPECTED_FLOPS_PER_SECOND: Final = 500e12
+_EXPECTED_BYTES_PER_SECOND: Final = 2e12
+_LAUNCH_SECONDS: Final = 5e-6
+
+# Wall seconds to build one workload and to check its result, by whose code it is.
+_PREPARE_SECONDS: Final = {
+    "native": 0.15,
+    "cudnn": 0.35,
+    "torch": 0.1,
+    "flash": 0.1,
+    "inductor": 2.0,
+    "host": 2.5,
+    "host-compile": 25.0,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What to measure.
+
+    Attributes:
+        operator: Shape and kind.
+        cache: ``cold`` or ``warm``.
+        sustained_seconds: Shortest load of the sustained regime; 0 is the burst regime.
+        tier: Importance; lower tiers are measured first.
+        anchor: Measured in more rounds, for the uncertainty between rounds.
+    """
+
+    operator: Operator
+    cache: Cache = "cold"
+    sustained_seconds: float = 0.0
+    tier: int = 1
+    anchor: bool = False
+
+    @property
+    def regime(self) -> Regime:
+        """``sustained`` if a shortest load is given."""
+        return "sustained" if self.sustained_seconds else "burst"
+
+    @property
+    def identity(self) -> tuple[Operator, Regime, Cache]:
+        """What makes two points the same row of a table."""
+        return self.operator, self.regime, self.cache
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The operator's fields by name."""
+        return {f.name: getattr(self.operator, f.name) for f in fields(self.operator)}
+
+    @property
+    def impl(self) -> str:
+        """Whose code runs: ``native``, ``cudnn``, ``torch``, ``flash``, ``inductor`` or a host."""
+        if isinstance(self.operator, Host):
+            return "host-compile" if self.operator.stack == "hf-compile" else "host"
+        return str(getattr(self.operator, "impl", "native"))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds wanted: a sustained load is long enough to stand alone."""
+        if self.sustained_seconds:
+            return 1
+        return 5 if self.anchor else 3
+
+    @property
+    def round_seconds(self) -> float:
+        """Loaded time of one round; memory-bound kernels settle sooner."""
+        return 0.02 if isinstance(self.operator, MemoryBound) else 0.03
+
+    @property
+    def expected_seconds(self) -> float:
+        """Rough seconds of one launch."""
+        return _LAUNCH_SECONDS + max(
+            self.operator.flops / _EXPECTED_FLOPS_PER_SECOND,
+            self.operator.bytes / _EXPECTED_BYTES_PER_SECOND,
+        )
+
+    @property
+    def policy(self) -> dict[str, float | int]:
+        """Arguments of ``SamplingPolicy``; long launches are sampled less often."""
+        wanted = int(self.round_seconds / self.expected_seconds)
+        policy: dict[str, float | int] = {
+            "round_seconds": self.round_seconds,
+            "min_samples": max(MIN_SAMPLES, min(MAX_SAMPLES_WANTED, wanted)),
+        }
+        if self.sustained_seconds:
+            policy |= {"sustained_seconds": self.sustained_seconds, "timeout_seconds": 40.0}
+        return policy
+
+    @property
+    def prepare_seconds(self) -> float:
+        """Rough wall seconds to build the workload and check its result."""
+        return _PREPARE_SECONDS[self.impl]
+
+    @property
+    def sampling_seconds(self) -> float:
+        """Rough wall seconds of all rounds."""
+        if self.impl.startswith("host"):
+            return 0.0
+        loaded = max(self.round_seconds, MIN_SAMPLES * self.expected_seconds) * 1.3
+        if self.sustained_seconds:
+            loaded = 1.5 * self.sustained_seconds
+        return self.rounds * (loaded + IDLE_SECONDS)
+
+    @property
+    def cost_seconds(self) -> float:
+        """Rough wall seconds of the point."""
+        return self.prepare_seconds + self.sampling_seconds
+
+    def memory_bytes(self, l2_bytes: float) -> float:
+        """Rough device memory that the prepared workload holds, rotating buffers included."""
+        if self.cache == "warm":
+            return 1.5 * self.operator.working_set_bytes
+        return 2.5 * self.operator.working_set_bytes + 6 * l2_bytes

@@ -1,0 +1,182 @@
+"""Where a run's numbers come from: code, device, libraries, settings, time.
+
+Nothing identifies a machine or a person: host name and GPU UUID are hashed, paths are cut to their
+last part, and of the environment only variables that change kernels are kept.
+"""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from predictor.bench.worker import Hello
+
+_ENVIRONMENT_PREFIXES: Final = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_MAX_CONNECTIONS",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_MODULE_LOADING",
+    "CUBLAS_",
+    "CUBLASLT_",
+    "CUDNN_",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TORCHINDUCTOR_",
+    "TORCH_CUDNN_",
+)
+_PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
+_GIT_TIMEOUT_SECONDS: Final = 5.0
+
+
+def run_key(sku: str, at: datetime) -> str:
+    """A run's key in runs.toml."""
+    return f"{sku}-{at:%Y%m%dT%H%M%SZ}"
+
+
+def identity(hello: Hello, sku: str) -> dict[str, Any]:
+    """What must agree for measurements to be of one kind: the part of every resume key."""
+    return {
+        "harness": hello.build.get("version"),
+        "sku": sku,
+        "driver": str(hello.properties.get("driver_version", "")),
+        "runtime": str(hello.properties.get("runtime_version", "")),
+        "libraries": library_versions(hello.libraries) | package_versions(),
+    }
+
+
+def describe_run(
+    hello: Hello, *, sku: str, at: datetime, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Provenance of one process's measurements, as runs.toml keeps it."""
+    properties = dict(hello.properties)
+    uuid = str(properties.pop("uuid", ""))
+    return {
+        "sku": sku,
+        "began": at.isoformat(timespec="seconds"),
+        "command": " ".join(_last_part(argument) for argument in sys.argv),
+        "arguments": {name: str(value) for name, value in arguments.items()},
+        "git": _git(),
+        "harness": hello.build.get("version"),
+        "gpu_uuid_hash": hashed(uuid) if uuid else None,
+        "device": {name: _plain(value) for name, value in properties.items()},
+        "settings": nvml_settings(str(properties.get("pci_bus_id", ""))),
+        "libraries": library_versions(hello.libraries),
+        "library_files": {
+            name: _last_part(library["path"])
+            for name, library in hello.libraries.items()
+            if library.get("path")
+        },
+        "packages": package_versions(),
+        "host_hash": hashed(platform.node()),
+        "host": {"cpu_count": os.cpu_count(), "python": platform.python_version()},
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(_ENVIRONMENT_PREFIXES)
+        },
+    }
+
+
+def library_versions(libraries: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Version of each library that opens, ``missing`` for the others."""
+    return {name: str(library.get("version") or "missing") for name, library in libraries.items()}
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed Python packages that kernels or telemetry come from."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def nvml_settings(pci_bus_id: str) -> dict[str, Any]:
+    """Power cap, ECC, MIG and clocks as they are found; empty without NVML."""
+    try:
+        import pynvml  # noqa: PLC0415 - only where a GPU is measured
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id.encode())
+    except Exception:  # noqa: BLE001 - no NVML, no settings
+        return {}
+    queries = {
+        "power_cap_watts": lambda: 1e-3 * pynvml.nvmlDeviceGetEnforcedPowerLimit(handle),
+        "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
+        "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
+        "persistence": lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(handle)),
+        "vbios": lambda: _text(pynvml.nvmlDeviceGetVbiosVersion(handle)),
+        "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
+        "max_sm_clock_hz": lambda: (
+            1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
+        ),
+        "memory_clock_hz": lambda: (
+            1e6 * pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM)
+        ),
+        "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(
+            handle, pynvml.NVML_TEMPERATURE_GPU
+        ),
+    }
+    settings = {}
+    for name, query in queries.items():
+        try:
+            settings[name] = query()
+        except Exception:  # noqa: BLE001, S112 - a quantity that the driver does not report
+            continue
+    return settings
+
+
+def hashed(text: str) -> str:
+    """Short digest that tells machines apart without naming them."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def now() -> datetime:
+    """Coordinated universal time."""
+    return datetime.now(UTC)
+
+
+def _git() -> dict[str, Any] | None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    commit, changes = (
+        _git_output(root, *args) for args in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+    )
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())} if commit else None
+
+
+def _git_output(root: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            text=True,
+            timeout=_GIT_TIMEOUT_SECONDS,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _last_part(text: str) -> str:
+    head, equals, tail = text.rpartition("=")
+    return head + equals + (Path(tail).name if tail.startswith("/") else tail)
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, int | float | bool) else str(value)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,208 @@
+"""The order of a run: chunks of points through a worker, results into the journal.
+
+A chunk of points is prepared, then its rounds run in random order, so that a drift of the GPU falls
+on all alike; what looks wrong is measured once more, results are checked, and each point becomes
+one journal record. A fault or a hang costs its point and a restart of the worker. Nothing here may
+end a run early but the budget, the user, or a device that does not come back.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from predictor.bench.budget import Budget, BudgetEnded
+from predictor.bench.points import Point
+from predictor.bench.process import RequestFailed
+from predictor.bench.progress import Progress
+from predictor.bench.recorder import Measurement, Recorder
+from predictor.bench.screening import Limits, faults, neighbour_faults
+from predictor.bench.session import DeviceLost, Session
+
+CHUNK_POINTS: Final = 32
+CHUNK_MEMORY_BYTES: Final = 16e9
+CHECK_TOLERANCE: Final = 2e-2
+
+
+class Runner:
+    """Measures the points of a plan until they, the budget or the device end."""
+
+    def __init__(  # noqa: PLR0913 - the parts of a run
+        self,
+        *,
+        session: Session,
+        recorder: Recorder,
+        budget: Budget,
+        limits: Limits,
+        progress: Progress,
+        virtual_clock: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Take the run's parts; on a virtual clock, rounds cost no time of the budget."""
+        self.left = 0
+        self._session = session
+        self._recorder = recorder
+        self._budget = budget
+        self._limits = limits
+        self._progress = progress
+        self._virtual_clock = virtual_clock
+        self._random = random.Random(seed)  # noqa: S311 - an order of rounds, not a secret
+
+    def run(self, points: Sequence[Point]) -> None:
+        """Measure what the journal does not hold yet; ``left`` counts what remains."""
+        waiting = [point for point in points if not self._recorder.is_done(point)]
+        self.left = len(waiting)
+        self._progress.begin(total=len(points), done=len(points) - len(waiting))
+        try:
+            self._session.prepare_controls()
+            for chunk in chunks(waiting, self._limits.l2_bytes):
+                self._measure(chunk)
+        except BudgetEnded:
+            self._progress.say("the time budget has ended; what was measured is kept")
+        except DeviceLost as error:
+            self._progress.say(f"{error}; what was measured is kept")
+
+    def _measure(self, points: Sequence[Point]) -> None:
+        """One chunk; points that ran out of memory beside others are tried again alone."""
+        chunk = [Measurement(point=point, key=key) for key, point in enumerate(points)]
+        crowded: list[Point] = []
+        try:
+            self._prepare(chunk, crowded)
+            self._run_rounds(chunk, chunk)
+            self._second_look(chunk)
+            self._check_results(chunk)
+        finally:
+            for each in chunk:
+                if each.point not in crowded and self._recorder.keep(each):
+                    self.left -= 1
+                    self._progress.advance(each.final_status)
+        self._release(chunk)
+        for point in crowded:
+            self._measure([point])
+
+    def _prepare(self, chunk: list[Measurement], crowded: list[Point]) -> None:
+        """Build workloads while there is time left to sample them."""
+        sampling = 0.0
+        for each in chunk:
+            if not self._virtual_clock:
+                sampling += each.point.sampling_seconds
+            if self._budget.remaining() < sampling + self._building_seconds(each.point):
+                if not any(other.prepared for other in chunk):
+                    raise BudgetEnded
+                return
+            self._prepare_one(each, chunk)
+            if each.status == "oom" and any(other.prepared for other in chunk):
+                crowded.append(each.point)
+
+    def _building_seconds(self, point: Point) -> float:
+        return 0.0 if self._virtual_clock else point.prepare_seconds
+
+    def _round_wall_seconds(self, point: Point) -> float:
+        return 0.0 if self._virtual_clock else point.sampling_seconds / point.rounds
+
+    def _prepare_one(self, each: Measurement, chunk: Iterable[Measurement]) -> None:
+        each.prepared = False
+        try:
+            self._session.prepare(each.key, each.point)
+        except RequestFailed as failure:
+            each.fail(failure.status, str(failure))
+            self._recover(failure, chunk)
+        else:
+            each.prepared = True
+
+    def _run_rounds(self, due: list[Measurement], chunk: list[Measurement]) -> None:
+        """Passes over the measurements, each in a new random order, until none lacks a round."""
+        while True:
+            passing = [m for m in due if m.open and len(m.rounds) < m.point.rounds]
+            if not passing:
+                return
+            self._random.shuffle(passing)
+            for each in passing:
+                self._budget.check(self._round_wall_seconds(each.point))
+                self._guarded(self._session.control, None, chunk)
+                if each.open:
+                    self._guarded(lambda each=each: self._sample(each), each, chunk)  # type: ignore[misc]
+
+    def _sample(self, each: Measurement) -> None:
+        each.rounds.append(self._session.sample(each.key, each.point))
+
+    def _guarded(
+        self, work: Callable[[], None], each: Measurement | None, chunk: Iterable[Measurement]
+    ) -> None:
+        """Do a piece of work whose failure costs one measurement at most."""
+        try:
+            work()
+        except RequestFailed as failure:
+            if each is not None:
+                each.fail(failure.status, str(failure))
+            self._recover(failure, chunk)
+
+    def _second_look(self, chunk: list[Measurement]) -> None:
+        """Measure again, once, what breaks a rule or was throttled; the second look counts."""
+        suspects = self._suspects(chunk)
+        first = {each.key: each.rounds for each in suspects}
+        for each in suspects:
+            each.rounds = []
+        try:
+            self._run_rounds(suspects, chunk)
+        finally:
+            for each in suspects:
+                if each.status is None and len(each.rounds) < each.point.rounds:
+                    each.rounds = first[each.key]
+                else:
+                    each.note = each.note or "measured twice"
+
+    def _suspects(self, chunk: list[Measurement]) -> list[Measurement]:
+        rows = {m.key: m.row(self._recorder.run) for m in chunk if m.open and m.rounds}
+        neighbours = neighbour_faults([*self._recorder.rows, *rows.values()])
+        dominated = {row.key for row, _ in neighbours}
+        return [
+            each
+            for each in chunk
+            if (row := rows.get(each.key))
+            and (row.status == "throttled" or row.key in dominated or faults(row, self._limits))
+        ]
+
+    def _check_results(self, chunk: list[Measurement]) -> None:
+        """Compare each native workload's result with the reference."""
+        for each in chunk:
+            if not (each.open and each.point.impl in {"native", "cudnn"}):
+                continue
+            try:
+                each.relative_error = self._session.check(each.key)
+            except RequestFailed as failure:
+                each.note = f"not checked: {failure}"
+                self._recover(failure, chunk)
+                continue
+            if not each.relative_error <= CHECK_TOLERANCE:
+                error = each.relative_error
+                each.fail("crash", f"wrong result: relative error {error:.3g} > {CHECK_TOLERANCE}")
+
+    def _release(self, chunk: Iterable[Measurement]) -> None:
+        try:
+            self._session.release([each.key for each in chunk])
+        except RequestFailed as failure:
+            self._recover(failure, ())
+
+    def _recover(self, failure: RequestFailed, chunk: Iterable[Measurement]) -> None:
+        """After the worker was lost: a new one, with the rest of the chunk prepared again."""
+        if not failure.lost:
+            return
+        self._session.restart()
+        for each in chunk:
+            if each.open:
+                self._prepare_one(each, ())
+
+
+def chunks(points: Sequence[Point], l2_bytes: float) -> Iterator[list[Point]]:
+    """Split points in order, by number and by the device memory they hold when prepared."""
+    chunk: list[Point] = []
+    held = 0.0
+    for point in points:
+        needed = point.memory_bytes(l2_bytes)
+        if chunk and (len(chunk) == CHUNK_POINTS or held + needed > CHUNK_MEMORY_BYTES):
+            yield chunk
+            chunk, held = [], 0.0
+        chunk.append(point)
+        held += needed
+    if chunk:
+        yield chunk

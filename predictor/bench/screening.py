@@ -1,0 +1,113 @@
+"""Rules that a believable table keeps: what breaks one is measured again, then flagged.
+
+* physics: no launch is faster than its flops at the peak rate or, from a cold cache, its bytes at
+  the memory's;
+* spread: the rounds of a point agree;
+* neighbours: within one alignment class, a shape that is larger in every extent is not much faster.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Final
+
+from predictor.operators import Operator
+from predictor.tables import TIMED_STATUSES, Row
+
+EXTENTS: Final[dict[str, tuple[str, ...]]] = {
+    "gemm": ("m", "n", "k"),
+    "attention": ("batch", "num_heads", "num_query_groups", "seq_length"),
+    "memory_bound": ("rows", "cols"),
+    "optimizer": ("elements",),
+    "host": (),
+}
+SPREAD_LIMIT: Final = 1.10
+NEIGHBOUR_LIMIT: Final = 1.20
+# Boost clocks may lie a tenth above the clock that a datasheet's peak assumes.
+_PEAK_MARGIN: Final = 1.10
+_BANDWIDTH_MARGIN: Final = 1.02
+_WIDEST_ALIGNMENT: Final = 8
+# Below this, launch overhead decides and a larger shape may well be as fast.
+_SHORT_SECONDS: Final = 2e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the GPU cannot exceed; None where it is not known.
+
+    Attributes:
+        flops_per_second: Dense peak for bf16.
+        bytes_per_second: Of device memory.
+        l2_bytes: Last-level cache, which serves repeated reads.
+    """
+
+    flops_per_second: float | None = None
+    bytes_per_second: float | None = None
+    l2_bytes: float = 0.0
+
+
+def faults(row: Row, limits: Limits) -> list[str]:
+    """Rules that a timed row breaks by itself, in words."""
+    if row.seconds is None or row.seconds_low is None or row.seconds_high is None:
+        return []
+    found = []
+    if limits.flops_per_second:
+        bound = row.operator.flops / (limits.flops_per_second * _PEAK_MARGIN)
+        if row.seconds < bound:
+            found.append(f"faster than physics: {row.seconds:.3g} s, flops take {bound:.3g} s")
+    beyond_cache = row.operator.working_set_bytes > 4 * limits.l2_bytes
+    if limits.bytes_per_second and row.cache == "cold" and beyond_cache:
+        bound = row.operator.bytes / (limits.bytes_per_second * _BANDWIDTH_MARGIN)
+        if row.seconds < bound:
+            found.append(f"faster than physics: {row.seconds:.3g} s, bytes take {bound:.3g} s")
+    if row.rounds > 1 and row.seconds_high > SPREAD_LIMIT * row.seconds_low:
+        spread = row.seconds_high / row.seconds_low - 1
+        found.append(f"rounds differ by {spread:.0%}")
+    return found
+
+
+def neighbour_faults(rows: Iterable[Row]) -> list[tuple[Row, str]]:
+    """Rows that take clearly longer than a row that is larger in every extent."""
+    groups: dict[object, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.status in TIMED_STATUSES and row.seconds and EXTENTS[row.operator.name]:
+            groups[_class_of(row)].append(row)
+    return [fault for members in groups.values() for fault in _dominated(members)]
+
+
+def flags(rows: Sequence[Row], limits: Limits) -> list[str]:
+    """One line for each rule that a row breaks, for runs.toml."""
+    lines = [f"{row.operator}, {row.cache}: {text}" for row in rows for text in faults(row, limits)]
+    return lines + [f"{row.operator}, {row.cache}: {text}" for row, text in neighbour_faults(rows)]
+
+
+def _dominated(rows: list[Row]) -> list[tuple[Row, str]]:
+    found = []
+    for row in rows:
+        larger = [other for other in rows if _is_larger(other.operator, row.operator)]
+        fastest = min((other.seconds or 0.0 for other in larger), default=None)
+        seconds = row.seconds or 0.0
+        if fastest and seconds > NEIGHBOUR_LIMIT * fastest + _SHORT_SECONDS:
+            found.append((row, f"{seconds:.3g} s, a larger shape takes {fastest:.3g} s"))
+    return found
+
+
+def _is_larger(one: Operator, other: Operator) -> bool:
+    ones, others = (_extents(operator) for operator in (one, other))
+    return ones != others and all(a >= b for a, b in zip(ones, others, strict=True))
+
+
+def _extents(operator: Operator) -> tuple[int, ...]:
+    return tuple(getattr(operator, name) for name in EXTENTS[operator.name])
+
+
+def _class_of(row: Row) -> object:
+    """Everything but the extents, with how each extent is aligned."""
+    names = EXTENTS[row.operator.name]
+    rest = tuple(
+        getattr(row.operator, field.name)
+        for field in fields(row.operator)
+        if field.name not in names
+    )
+    alignment = tuple(min(e & -e, _WIDEST_ALIGNMENT) for e in _extents(row.operator))
+    return row.operator.name, rest, alignment, row.regime, row.cache, row.run

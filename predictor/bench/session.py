@@ -1,0 +1,162 @@
+"""A worker kept alive: requests about points, restarts after a loss, drift controls."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from predictor.bench.points import IDLE_SECONDS, Point
+from predictor.bench.process import RequestFailed, WorkerProcess
+from predictor.bench.recorder import Recorder
+from predictor.bench.rounds import RoundResult
+from predictor.bench.telemetry import Telemetry
+from predictor.errors import BenchError
+from predictor.operators import Gemm, MemoryBound
+
+MAX_RESTARTS: Final = 6
+CONTROL_EVERY_ROUNDS: Final = 64
+# A load shorter than this warms nothing that an idle time would have to cool.
+_SHORT_LOAD_SECONDS: Final = 0.01
+_PREPARE_TIMEOUT_SECONDS: Final = 90.0
+_SAMPLE_TIMEOUT_MARGIN_SECONDS: Final = 20.0
+_HOST_TIMEOUT_SECONDS: Final = 180.0
+
+CONTROLS: Final = {
+    -1: Point(operator=Gemm(m=4096, n=4096, k=4096)),
+    -2: Point(operator=MemoryBound(kernel="copy", rows=32768, cols=2048)),
+}
+
+
+class DeviceLost(Exception):  # noqa: N818 - an ending, not an error of the caller
+    """No worker can be kept alive; what was measured is kept."""
+
+
+class Session:
+    """The worker as the runner sees it: it may die, but there is always one."""
+
+    def __init__(
+        self,
+        spawn: Callable[[], WorkerProcess],
+        *,
+        recorder: Recorder,
+        telemetry: Telemetry | None,
+        say: Callable[[str], None],
+        raw: Callable[[Point, Sequence[float]], None] | None = None,
+    ) -> None:
+        """Start the first worker.
+
+        Args:
+            spawn: Starts a worker; raises BenchError if the device cannot be opened.
+            recorder: Keeps the controls' rounds.
+            telemetry: None on a virtual clock, where idle time is needless too.
+            say: Prints words for the user.
+            raw: Takes every sample, if they are wanted.
+        """
+        self._spawn = spawn
+        self._recorder = recorder
+        self._telemetry = telemetry
+        self._say = say
+        self._raw = raw
+        self._restarts = 0
+        self._rounds_to_control = 0
+        self._controls: set[int] = set()
+        self._last_load_seconds = 0.0
+        self._worker = spawn()
+
+    def close(self) -> None:
+        """End the worker."""
+        self._worker.close()
+
+    def prepare(self, key: int, point: Point) -> None:
+        """Build a workload; raises RequestFailed."""
+        is_host = point.impl.startswith("host")
+        limit = _HOST_TIMEOUT_SECONDS if is_host else _PREPARE_TIMEOUT_SECONDS
+        self._worker.ask("prepare", key, point, timeout_seconds=limit)
+
+    def sample(self, key: int, point: Point) -> RoundResult:
+        """Measure one round, with idle time before it if the last one loaded the GPU."""
+        policy = point.policy
+        limit = float(policy.get("timeout_seconds", 20.0)) + _SAMPLE_TIMEOUT_MARGIN_SECONDS
+        if point.impl.startswith("host"):
+            limit = _HOST_TIMEOUT_SECONDS
+        idle = self._telemetry is not None and self._last_load_seconds >= _SHORT_LOAD_SECONDS
+        result: RoundResult
+        result, raw = self._worker.ask(
+            "sample",
+            key,
+            policy,
+            IDLE_SECONDS if idle else 0.0,
+            raw=self._raw is not None,
+            timeout_seconds=limit,
+        )
+        if self._raw is not None and raw:
+            self._raw(point, raw)
+        self._last_load_seconds = result.end_seconds - result.begin_seconds
+        if self._telemetry is None:
+            return result
+        seen = self._telemetry.window(result.begin_seconds, result.end_seconds)
+        return result.observed(
+            sm_clock_hz=seen.sm_clock_hz, watts=seen.watts, event_reasons=seen.event_reasons
+        )
+
+    def check(self, key: int) -> float:
+        """Relative error of a workload's result; raises RequestFailed."""
+        error = self._worker.ask("check", key, 1, timeout_seconds=_PREPARE_TIMEOUT_SECONDS)
+        return float(error)
+
+    def release(self, keys: list[int]) -> None:
+        """Give workloads' memory back; raises RequestFailed."""
+        self._worker.ask("release", keys, timeout_seconds=_PREPARE_TIMEOUT_SECONDS)
+
+    def libraries(self) -> dict[str, dict[str, str]]:
+        """Libraries that the worker has opened by now; empty if it is gone."""
+        try:
+            return dict(self._worker.ask("libraries", timeout_seconds=1.0))
+        except RequestFailed:
+            return {}
+
+    def restart(self) -> None:
+        """Replace a lost worker.
+
+        Raises:
+            DeviceLost: It was lost too often, or the device cannot be opened again.
+        """
+        self._replace()
+        self.prepare_controls()
+
+    def prepare_controls(self) -> None:
+        """Build the reference GEMM and copy; without them there is no drift control."""
+        self._controls.clear()
+        for key, point in CONTROLS.items():
+            try:
+                self.prepare(key, point)
+                self._controls.add(key)
+            except RequestFailed as failure:
+                self._say(f"no drift control by {point.operator.name}: {failure}")
+                if failure.lost:
+                    self._controls.clear()
+                    self._replace()
+                    return
+
+    def control(self) -> None:
+        """Every so many calls, sample the reference GEMM and copy; raises RequestFailed."""
+        self._rounds_to_control -= 1
+        if self._rounds_to_control > 0:
+            return
+        self._rounds_to_control = CONTROL_EVERY_ROUNDS
+        for key in sorted(self._controls, reverse=True):
+            try:
+                result = self.sample(key, CONTROLS[key])
+            except RequestFailed as failure:
+                self._controls.discard(key)
+                if failure.lost:
+                    raise
+                continue
+            self._recorder.keep_control(CONTROLS[key].operator.name, result)
+
+    def _replace(self) -> None:
+        self._restarts += 1
+        if self._restarts > MAX_RESTARTS:
+            raise DeviceLost(f"the worker was lost {self._restarts} times")
+        try:
+            self._worker = self._spawn()
+        except BenchError as error:
+            raise DeviceLost(f"the device does not come back: {error}") from error

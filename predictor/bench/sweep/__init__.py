@@ -1,0 +1,112 @@
+"""Which points to measure, in which order, and how many of them fit a budget.
+
+In come the names of operators and a budget in seconds, out goes a :class:`Plan`: points by tier,
+operators interleaved within a tier, so that a run that is cut short still holds something of
+everything.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from predictor.bench.points import Point
+from predictor.bench.sweep import attention, gemm, host, memory_bound, optimizer
+from predictor.bench.sweep.tiers import ANCHOR, NAMES
+from predictor.errors import UnknownName, nearest
+from predictor.operators import OPERATORS, Operator
+
+STARTUP_SECONDS: Final = 15.0
+"""Wall seconds before the first round: imports, the device, its arena, loading of libraries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Points in the order of measuring.
+
+    Attributes:
+        points: What is expected to fit the budget.
+        spare: What follows if time is left over.
+        expected_seconds: Rough wall seconds of ``points``, with the start.
+    """
+
+    points: tuple[Point, ...]
+    spare: tuple[Point, ...]
+    expected_seconds: float
+
+    @property
+    def all_points(self) -> tuple[Point, ...]:
+        """Everything, in order."""
+        return self.points + self.spare
+
+
+def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Point]:
+    """The points of a SKU's fingerprint, ordered by tier.
+
+    Args:
+        operators: Names to keep; none keeps all.
+        seed: Seed of the space-filling designs.
+
+    Raises:
+        UnknownName: An operator does not exist.
+    """
+    wanted = set(operators) or set(OPERATORS)
+    for name in wanted - set(OPERATORS):
+        raise UnknownName(f"no operator is called {name!r}{nearest(name, OPERATORS)}")
+    sweeps = {
+        "gemm": gemm.points(seed),
+        "attention": attention.points(),
+        "memory_bound": memory_bound.points(),
+        "optimizer": optimizer.points(),
+        "host": host.points(),
+    }
+    return _ordered([points for name, points in sweeps.items() if name in wanted])
+
+
+def points_for(operators: Iterable[Operator]) -> list[Point]:
+    """Points that measure exactly these operators, cold and, where bytes decide, warm."""
+    points = []
+    for operator in dict.fromkeys(operators):
+        points.append(Point(operator=operator, tier=ANCHOR))
+        if operator.name == "memory_bound":
+            points.append(Point(operator=operator, tier=ANCHOR, cache="warm"))
+    return points
+
+
+def plan(points: Iterable[Point], *, budget_seconds: float) -> Plan:
+    """Cut points where their expected cost passes the budget."""
+    kept: list[Point] = []
+    spare: list[Point] = []
+    expected = STARTUP_SECONDS
+    for point in points:
+        if not spare and expected + point.cost_seconds <= budget_seconds:
+            kept.append(point)
+            expected += point.cost_seconds
+        else:
+            spare.append(point)
+    return Plan(points=tuple(kept), spare=tuple(spare), expected_seconds=expected)
+
+
+def summary(points: Iterable[Point]) -> dict[str, dict[str, int]]:
+    """Number of points by tier and operator."""
+    counts: dict[str, dict[str, int]] = {}
+    for point in points:
+        tier = counts.setdefault(NAMES[point.tier], {})
+        tier[point.operator.name] = tier.get(point.operator.name, 0) + 1
+    return counts
+
+
+def _ordered(groups: list[list[Point]]) -> list[Point]:
+    """Merge groups by tier, each spread evenly over its tier; a repeated point keeps its first."""
+    ranked = []
+    for group in groups:
+        for tier in NAMES:
+            members = [point for point in group if point.tier == tier]
+            ranked += [(tier, (i + 0.5) / len(members), p) for i, p in enumerate(members)]
+    ranked.sort(key=lambda entry: entry[:2])
+    unique: dict[object, Point] = {}
+    for _, _, point in ranked:
+        unique.setdefault(point.identity, point)
+    return list(unique.values())
+
+
+__all__ = ["Plan", "default_points", "plan", "points_for", "summary"]

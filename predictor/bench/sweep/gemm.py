@@ -1,0 +1,157 @@
+"""GEMM points: the linear layers of real models, sharded or not, and a space-filling design."""
+
+import random
+from itertools import product
+from typing import Final
+
+from predictor.bench.points import Point
+from predictor.bench.sweep.tiers import ANCHOR, CORE, SUSTAINED, WIDE
+from predictor.operators import Gemm
+from predictor.operators.gemm import GemmKind
+
+KINDS: Final[tuple[GemmKind, ...]] = ("forward", "dgrad", "wgrad")
+
+# (n, k) of the linear layers, from each model's published config: hidden h, query width q, key
+# width g, feed-forward f, vocabulary v. First those that eager Hugging Face launches one by one.
+_MODELS: Final = {
+    "gpt2": (768, 768, 768, 3072, 50257),
+    "llama-1b": (2048, 2048, 512, 8192, 128256),
+    "llama-8b": (4096, 4096, 1024, 14336, 128256),
+    "qwen3-0.6b": (1024, 2048, 1024, 3072, 151936),
+    "qwen3-8b": (4096, 4096, 1024, 12288, 151936),
+    "qwen3-32b": (5120, 8192, 1024, 25600, 151936),
+    "llama-70b": (8192, 8192, 1024, 28672, 128256),
+}
+_FLOPS_LIMIT: Final = 2.0e13
+_LEAST_INNER: Final = 256
+_ROWS: Final = (1024, 2048, 4096, 8192, 16384, 32768)
+_ANCHORS: Final = ((4096, 8192, 2048), (4096, 2048, 8192), (8192, 14336, 4096), (8192, 8192, 8192))
+
+
+def points(seed: int) -> list[Point]:
+    """All GEMM points, the most important first within each tier."""
+    generator = random.Random(seed)  # noqa: S311 - a design of experiments, not a secret
+    anchors = [_point(m, n, k, kind, tier=ANCHOR) for (m, n, k), kind in product(_ANCHORS, KINDS)]
+    layers = [_point(m, n, k, kind, tier=CORE) for m, n, k, kind in _unsharded()]
+    sharded = _sample(generator, _sharded(), 66, tier=WIDE)
+    filling = _sample(generator, _space_filling(generator), 66, tier=WIDE)
+    wide = [point for pair in zip(sharded, filling, strict=True) for point in pair]
+    return [*anchors, *layers, *wide, *_variants(), *_sustained()]
+
+
+def _point(m: int, n: int, k: int, kind: GemmKind, *, tier: int, **fields: object) -> Point:
+    operator = Gemm(m=m, n=n, k=k, kind=kind, **fields)  # type: ignore[arg-type]
+    return Point(operator=operator, tier=tier, anchor=tier == ANCHOR)
+
+
+def _layers(model: str) -> list[tuple[int, int]]:
+    """(n, k) of the separate projections: q, k or v, o, gate or up, down; fused qkv for GPT-2."""
+    h, q, g, f, _ = _MODELS[model]
+    if model == "gpt2":
+        return [(3 * h, h), (h, h), (f, h), (h, f)]
+    shapes = [(q, h), (g, h), (h, q), (f, h), (h, f)]
+    return list(dict.fromkeys(shapes))
+
+
+def _unsharded() -> list[tuple[int, int, int, GemmKind]]:
+    """The layers of small and middle models as one GPU trains them, each pass."""
+    rows = {
+        "gpt2": (4096, 16384),
+        "llama-1b": (4096, 16384),
+        "llama-8b": (2048, 8192),
+        "qwen3-0.6b": (4096, 8192),
+        "qwen3-8b": (4096,),
+    }
+    shapes = [
+        (m, n, k, kind)
+        for place in range(2)
+        for model, sizes in rows.items()
+        for m in sizes[place : place + 1]
+        for n, k in [*_layers(model), (_MODELS[model][4], _MODELS[model][0])]
+        for kind in KINDS
+    ]
+    return [shape for shape in dict.fromkeys(shapes) if _affordable(*shape[:3])]
+
+
+def _sharded() -> list[tuple[int, int, int, GemmKind]]:
+    """Layers cut by tensor parallelism: columns of q, k, v, gate and up, rows of o and down."""
+    shapes = []
+    for (h, q, g, f, v), ways in product(_MODELS.values(), (1, 2, 4, 8)):
+        column = [((q + 2 * g) // ways, h), (2 * f // ways, h), (f // ways, h), (v // ways, h)]
+        row = [(h, q // ways), (h, f // ways)]
+        shapes += [(m, n, k, kind) for m in _ROWS for n, k in column + row for kind in KINDS]
+    return [shape for shape in dict.fromkeys(shapes) if _affordable(*shape[:3])]
+
+
+def _space_filling(generator: random.Random) -> list[tuple[int, int, int, GemmKind]]:
+    """Powers of two, three quarters between them, and tile edges one vector of eight off."""
+    powers = [2**p for p in range(4, 16)]
+    between = [3 * 2 ** (p - 1) for p in range(5, 14)]
+    edges = [
+        tile * factor + step for tile in (64, 128, 256) for factor in (3, 9, 20) for step in (-8, 8)
+    ]
+    rows = powers + between + edges
+    inner = [size for size in rows if size >= _LEAST_INNER]
+    shapes = [
+        (generator.choice(rows), generator.choice(inner), generator.choice(inner), kind)
+        for _ in range(400)
+        for kind in KINDS
+    ]
+    return [shape for shape in dict.fromkeys(shapes) if _affordable(*shape[:3])]
+
+
+def _affordable(m: int, n: int, k: int) -> bool:
+    return 2.0 * m * n * k <= _FLOPS_LIMIT
+
+
+def _sample(
+    generator: random.Random,
+    shapes: list[tuple[int, int, int, GemmKind]],
+    count: int,
+    *,
+    tier: int,
+) -> list[Point]:
+    """Draw shapes evenly over the logarithm of their work, in random order."""
+    ordered = sorted(shapes, key=lambda shape: shape[0] * shape[1] * shape[2])
+    step = len(ordered) / count
+    drawn = [ordered[int((i + generator.random()) * step)] for i in range(count)]
+    generator.shuffle(drawn)
+    return [_point(m, n, k, kind, tier=tier) for m, n, k, kind in drawn]
+
+
+def _variants() -> list[Point]:
+    """The other entry point, the best algorithm, and fused gradient accumulation."""
+    shapes = [(4096, 8192, 2048), (4096, 2048, 8192), (8192, 14336, 4096), (4096, 2304, 768)]
+    more = [(16384, 3072, 1024), (2048, 4096, 4096), (8192, 3584, 4096)]
+    lt = [
+        _point(m, n, k, kind, tier=WIDE, api="cublaslt")
+        for (m, n, k), kind in product([*shapes, *more], KINDS)
+    ]
+    best = [
+        _point(m, n, k, kind, tier=WIDE, api="cublaslt", algorithm="best")
+        for (m, n, k), kind in product([*shapes, *more], KINDS)
+    ]
+    accumulate = [
+        _point(m, n, k, "wgrad", tier=WIDE, accumulate=True)
+        for (n, k), m in product(
+            ((8192, 2048), (2048, 8192), (14336, 4096), (3072, 2048), (6144, 4096)), (4096, 8192)
+        )
+    ]
+    return [*lt, *best, *accumulate]
+
+
+def _sustained() -> list[Point]:
+    shapes = [
+        (8192, 8192, 8192, "forward"),
+        (4096, 8192, 2048, "forward"),
+        (8192, 14336, 4096, "wgrad"),
+        (16384, 2048, 8192, "dgrad"),
+        (4096, 4096, 4096, "forward"),
+        (4096, 768, 3072, "forward"),
+        (2048, 2048, 2048, "forward"),
+        (16384, 128, 8192, "forward"),
+    ]
+    return [
+        Point(operator=Gemm(m=m, n=n, k=k, kind=kind), sustained_seconds=3.0, tier=SUSTAINED)  # type: ignore[arg-type]
+        for m, n, k, kind in shapes
+    ]

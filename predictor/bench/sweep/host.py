@@ -1,0 +1,41 @@
+"""Host points: what the CPU spends to launch a layer, a step and a bare kernel."""
+
+from typing import Final
+
+from predictor.bench.points import Point
+from predictor.bench.sweep.tiers import COMPILED_HOST, HOST
+from predictor.operators import Host
+
+LAYER_QUANTITIES: Final = (
+    ("forward", "layer"),
+    ("forward", "fixed"),
+    ("backward", "layer"),
+    ("backward", "fixed"),
+    ("optimizer", "tensor"),
+    ("optimizer", "fixed"),
+)
+BARE_QUANTITIES: Final = (("forward", "launch"), ("forward", "gap"))
+
+
+def points() -> list[Point]:
+    """Bare launches first, then the blocks of eager and of compiled models."""
+    bare = [
+        Point(operator=Host(stack="torch", phase=phase, quantity=quantity), tier=HOST)
+        for phase, quantity in BARE_QUANTITIES
+    ]
+    eager = [
+        Point(
+            operator=Host(stack="hf-eager", block=block, phase=phase, quantity=quantity), tier=HOST
+        )
+        for block in ("llama", "gpt2", "qwen3")
+        for phase, quantity in LAYER_QUANTITIES
+    ]
+    compiled = [
+        Point(
+            operator=Host(stack="hf-compile", block=block, phase=phase, quantity=quantity),
+            tier=COMPILED_HOST,
+        )
+        for block in ("llama", "gpt2")
+        for phase, quantity in LAYER_QUANTITIES[:4]
+    ]
+    return [*bare, *eager, *compiled]

@@ -1,0 +1,33 @@
+"""Optimizer points: the step over parameters of whole models and of shards."""
+
+from predictor.bench.points import Point
+from predictor.bench.sweep.tiers import ANCHOR, CORE, WIDE
+from predictor.operators import Optimizer
+
+# Elements and tensors: a shard, GPT-2, half a Llama 1B, a Llama 1B
+_SIZES = ((8_000_000, 20), (124_000_000, 148), (618_000_000, 147), (1_236_000_000, 147))
+
+
+def points() -> list[Point]:
+    """All optimizer points, the most important first within each tier."""
+    anchors = [_point(618_000_000, 147, tier=ANCHOR)]
+    torch = [_point(*size, dtype=dtype) for size in _SIZES for dtype in ("bf16", "fp32")]
+    native = [
+        _point(elements, 1, tier=WIDE, impl="native", kernel=kernel, dtype=dtype)
+        for elements, _ in _SIZES
+        for kernel, dtype in (("adamw", "bf16"), ("adamw", "fp32"), ("adamw_master", "fp32"))
+    ]
+    return [*anchors, *torch, *native]
+
+
+def _point(
+    elements: int,
+    tensors: int,
+    *,
+    tier: int = CORE,
+    impl: str = "torch",
+    kernel: str = "adamw",
+    dtype: str = "bf16",
+) -> Point:
+    operator = Optimizer(kernel=kernel, elements=elements, tensors=tensors, dtype=dtype, impl=impl)
+    return Point(operator=operator, tier=tier, anchor=tier == ANCHOR)

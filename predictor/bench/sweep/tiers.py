@@ -1,0 +1,28 @@
+"""Importance of points: a short budget measures the first tiers only."""
+
+from typing import Final
+
+ANCHOR: Final = 0
+"""A few points of every operator, in more rounds."""
+CORE: Final = 1
+"""What real training steps are made of."""
+HOST: Final = 2
+"""What it costs the host to launch them."""
+WIDE: Final = 3
+"""The rest of the box that the cost functions cover."""
+SUSTAINED: Final = 4
+"""Long loads at the settled clock."""
+COMPILED: Final = 5
+"""Generated kernels: seconds of compilation each."""
+COMPILED_HOST: Final = 6
+"""Host cost of compiled models: tens of seconds of compilation each."""
+
+NAMES: Final = {
+    ANCHOR: "anchors",
+    CORE: "core",
+    HOST: "host",
+    WIDE: "wide",
+    SUSTAINED: "sustained",
+    COMPILED: "compiled",
+    COMPILED_HOST: "compiled host",
+}

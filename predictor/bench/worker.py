@@ -1,0 +1,230 @@
+"""The worker process: holds one device, prepares workloads and samples them on request.
+
+The parent sends ``(request, arguments)`` through a pipe and gets an :class:`Answer` or a
+:class:`Failure` for each. A sticky fault is answered, then ends this process, because a CUDA
+context does not recover from it.
+"""
+
+import importlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from predictor.bench.points import Point
+from predictor.bench.rounds import RoundResult
+from predictor.tables import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a worker needs to begin.
+
+    Attributes:
+        device: ``cuda`` or ``mock``.
+        index: Of the GPU.
+        seed: Of the device's random data.
+        native_module: Import name of the native extension.
+    """
+
+    device: str
+    index: int = 0
+    seed: int = 0
+    native_module: str = "predictor._native"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What the worker found.
+
+    Attributes:
+        properties: Of the device.
+        libraries: Opened so far or openable.
+        build: Of the native extension.
+    """
+
+    properties: dict[str, Any]
+    libraries: dict[str, dict[str, str]]
+    build: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A request's result."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A request that failed.
+
+    Attributes:
+        status: What becomes of the point.
+        message: First line of the error.
+        sticky: The device is lost and this process ends.
+    """
+
+    status: Status
+    message: str
+    sticky: bool
+
+
+_STATUS_OF_ERROR: dict[str, tuple[Status, bool]] = {
+    "OutOfDeviceMemory": ("oom", False),
+    "OutOfMemoryError": ("oom", False),
+    "Unsupported": ("unsupported", False),
+    "LibraryMissing": ("unsupported", False),
+    "ModuleNotFoundError": ("unsupported", False),
+    "NotImplementedError": ("unsupported", False),
+    "DeviceFault": ("crash", True),
+    "DeviceTimeout": ("timeout", True),
+}
+
+
+class Bench:
+    """The device and the workloads prepared on it."""
+
+    def __init__(self, start: Start) -> None:
+        """Open the device."""
+        self._native = importlib.import_module(start.native_module)
+        self._kind = start.device
+        self._device = self._native.Device(start.device, start.index, seed=start.seed)
+        self._workloads: dict[int, Any] = {}
+        self._torch: Any = None
+
+    def hello(self) -> Hello:
+        """Describe device and libraries."""
+        return Hello(
+            properties=dict(self._device.properties),
+            libraries={name: dict(library) for name, library in self._device.libraries.items()},
+            build=dict(self._native.build),
+        )
+
+    def prepare(self, key: int, point: Point) -> str:
+        """Build a point's workload; its description comes back."""
+        if self._kind == "mock" or point.impl in {"native", "cudnn"}:
+            operator = point.operator
+            workload = self._device.prepare(
+                operator.name,
+                point.fields,
+                flops=float(operator.flops),
+                bytes=float(operator.bytes),
+                working_set_bytes=float(operator.working_set_bytes),
+                cache=point.cache,
+            )
+        else:
+            workload = self._torch_bench().prepare(point)
+        self._workloads[key] = workload
+        return str(workload.description)
+
+    def sample(
+        self, key: int, policy: dict[str, Any], idle_seconds: float, *, raw: bool
+    ) -> tuple[RoundResult, list[float]]:
+        """Measure one round, after an idle time; raw samples come back only if asked for."""
+        time.sleep(idle_seconds)
+        workload = self._workloads[key]
+        if isinstance(workload, HostWorkload):
+            return workload.round(), []
+        measured = self._device.sample(workload, self._native.SamplingPolicy(**policy))
+        sustained = float(policy.get("sustained_seconds", 0)) > 0
+        result = RoundResult.from_native(measured, sustained=sustained)
+        return result, list(measured.samples_seconds) if raw else []
+
+    def check(self, key: int, seed: int) -> float:
+        """Relative error of the workload's results against the reference."""
+        return float(self._device.check(self._workloads[key], seed))
+
+    def release(self, keys: list[int]) -> None:
+        """Forget workloads and give their memory back."""
+        for key in keys:
+            self._workloads.pop(key, None)
+        if self._torch is not None:
+            self._torch.release()
+
+    def libraries(self) -> dict[str, dict[str, str]]:
+        """Libraries opened by now."""
+        return {name: dict(library) for name, library in self._device.libraries.items()}
+
+    def answer(self, request: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
+        """Carry out one request."""
+        requests: dict[str, Callable[..., Any]] = {
+            "prepare": self.prepare,
+            "sample": self.sample,
+            "check": self.check,
+            "release": self.release,
+            "libraries": self.libraries,
+        }
+        try:
+            return Answer(requests[request](*arguments, **named))
+        except Exception as error:  # noqa: BLE001 - whatever a point does, the run goes on
+            return self._failure(error)
+
+    def _torch_bench(self) -> Any:  # noqa: ANN401
+        if self._torch is None:
+            from predictor.bench.torch_bench import TorchBench  # noqa: PLC0415 - imports torch
+
+            self._torch = TorchBench(self._device)
+        return self._torch
+
+    def _failure(self, error: Exception) -> Failure:
+        status, sticky = _STATUS_OF_ERROR.get(type(error).__name__, ("crash", False))
+        if not sticky and self._kind != "mock":
+            sticky = not self._healthy()
+        return Failure(status=status, message=describe(error), sticky=sticky)
+
+    def _healthy(self) -> bool:
+        try:
+            self._device.synchronize()
+        except Exception:  # noqa: BLE001 - any error here means that the device is lost
+            return False
+        return True
+
+
+class HostWorkload:
+    """A quantity measured on the host's clock, one value a round."""
+
+    def __init__(self, description: str, measure: Callable[[int], RoundResult]) -> None:
+        """Take the function from a round's number to its result."""
+        self.description = description
+        self._measure = measure
+        self._rounds = 0
+
+    def round(self) -> RoundResult:
+        """Measure the next round."""
+        result = self._measure(self._rounds)
+        self._rounds += 1
+        return result
+
+
+def describe(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {first}"[:300]
+
+
+def serve(connection: Connection, start: Start) -> None:
+    """Answer requests until the parent stops or dies. Entry point of the spawned process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        bench = Bench(start)
+        connection.send(Answer(bench.hello()))
+    except Exception as error:  # noqa: BLE001 - the parent decides what it means
+        connection.send(Failure(status="crash", message=describe(error), sticky=True))
+        return
+    try:
+        while True:
+            request, arguments, named = connection.recv()
+            if request == "stop":
+                break
+            answer = bench.answer(request, arguments, named)
+            connection.send(answer)
+            if isinstance(answer, Failure) and answer.sticky:
+                break
+    except (EOFError, BrokenPipeError):
+        pass
+    # Skip destructors: after a fault they may hang, and the driver frees everything anyway.
+    os._exit(0)
