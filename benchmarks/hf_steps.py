@@ -1,6 +1,6 @@
 """Measure real training steps of Hugging Face models on the GPU at hand, as run records.
 
-    python benchmarks/hf_steps.py OUT [--only NAME ...]
+    python benchmarks/hf_steps.py OUT --gpu SKU [--only NAME ...]
 
 Needs PyTorch and transformers. Writes ``OUT/steps.jsonl`` (run records, one a line) and
 ``OUT/kernels.jsonl`` (kernel name, launches and seconds of one profiled step). Models are random,
@@ -9,8 +9,8 @@ each is synchronised, so that the host's queue is empty when it starts.
 """
 
 import argparse
-import gc
 import json
+import multiprocessing
 import statistics
 import sys
 import time
@@ -169,40 +169,37 @@ def profile(step: Any) -> dict[str, dict[str, float]]:  # noqa: ANN401
     return dict(sorted(kernels.items(), key=lambda item: -item[1]["seconds"]))
 
 
-def main() -> int:
-    """Measure what was asked; a configuration that fails is reported and skipped."""
-    import torch
+def measure_into(name: str, gpu: str, out: Path) -> None:
+    """Measure one configuration and append its record and kernels."""
+    begin = time.perf_counter()
+    record, kernels = measure(name, gpu)
+    for file, value in (("steps.jsonl", record), ("kernels.jsonl", kernels)):
+        with (out / file).open("a") as stream:
+            stream.write(json.dumps(value) + "\n")
+    seconds = record["measured"]["iteration_seconds"]
+    busy = sum(kernel["seconds"] for kernel in kernels["kernels"].values())
+    spent = time.perf_counter() - begin
+    print(f"{name:32s} {seconds * 1e3:9.2f} ms  busy {busy * 1e3:9.2f} ms  took {spent:.0f} s")
 
+
+def main() -> int:
+    """Measure what was asked, each configuration in a process of its own.
+
+    A profiler that ran once in a process slows every later launch of it.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=list(STEPS))
+    parser.add_argument("--gpu", required=True, help="SKU to write into the records")
     arguments = parser.parse_args()
-    device = torch.cuda.get_device_name(0)
-    gpu = "h200-sxm5-141gb" if "H200" in device else "h100-sxm5-80gb"
     arguments.out.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
     failed = 0
     for name in arguments.only:
-        begin = time.perf_counter()
-        try:
-            record, kernels = measure(name, gpu)
-        except Exception as error:  # noqa: BLE001 - one bad step must not lose the others
-            print(f"{name}: {error!r}"[:500], file=sys.stderr)
-            failed += 1
-            record = None
-        if record is not None:
-            with (arguments.out / "steps.jsonl").open("a") as stream:
-                stream.write(json.dumps(record) + "\n")
-            with (arguments.out / "kernels.jsonl").open("a") as stream:
-                stream.write(json.dumps(kernels) + "\n")
-            seconds = record["measured"]["iteration_seconds"]
-            busy = sum(k["seconds"] for k in kernels["kernels"].values())
-            spent = time.perf_counter() - begin
-            print(
-                f"{name:32s} {seconds * 1e3:9.2f} ms  busy {busy * 1e3:9.2f} ms  took {spent:.0f} s"
-            )
-        gc.collect()
-        torch._dynamo.reset()  # noqa: SLF001 - releases compiled graphs
-        torch.cuda.empty_cache()
+        process = context.Process(target=measure_into, args=(name, arguments.gpu, arguments.out))
+        process.start()
+        process.join()
+        failed += process.exitcode != 0
     return 1 if failed else 0
 
 

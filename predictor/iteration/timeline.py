@@ -3,7 +3,7 @@
 The host queues launches one after another; the GPU runs them in order, each no sooner than the host
 has queued it and no sooner than its predecessor has ended:
 
-    start[i] = max(queued[i], end[i-1] + gap),   end[i] = start[i] + duration[i]
+    start[i] = max(queued[i], end[i-1]) + gap,   end[i] = start[i] + duration[i]
 
 With ``C[i]`` the running sum of ``duration + gap`` this max-plus recurrence has the closed form
 ``end[i] = C[i] + max over j ≤ i of (queued[j] - C[j-1])``: one cumulative sum and one running
@@ -50,7 +50,7 @@ def run_queue(durations: Floats, host: Floats, *, gap_seconds: float | Floats) -
     Args:
         durations: Seconds of each launch on the GPU.
         host: Seconds that the host spends to queue each launch.
-        gap_seconds: Idle seconds of the GPU before each launch, even behind a full queue.
+        gap_seconds: Idle seconds of the GPU before each launch, queued long ago or just now.
     """
     queued = np.cumsum(host)
     spans = durations + gap_seconds
