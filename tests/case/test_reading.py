@@ -1,0 +1,151 @@
+"""Bad input: one message that says what, where, the rule and the nearest right name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from predictor.case import Case
+from predictor.case.reading import MAX_FILE_BYTES
+from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def llama(**changes: Any) -> dict[str, Any]:
+    """Return a legal case; ``plan__tensor_parallel=3`` sets a field of a section."""
+    case: dict[str, Any] = {
+        "model": {"preset": "llama3-8b"},
+        "training": {"seq_length": 4096, "micro_batch_size": 1, "global_batch_size": 64},
+        "plan": {"tensor_parallel": 2},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    for path, value in changes.items():
+        *sections, name = path.split("__")
+        inner = case
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+    return case
+
+
+def test_a_preset_gives_its_dimensions_and_a_field_beside_it_wins() -> None:
+    case = Case.from_dict(llama(model__num_layers=4))
+    assert (case.model.name, case.model.num_layers, case.model.hidden_size) == (
+        "llama3-8b",
+        4,
+        4096,
+    )
+
+
+def test_keys_of_a_record_details_and_nulls_are_left_aside() -> None:
+    record = llama(
+        id="x",
+        source="y",
+        measured={"iteration_seconds": 1.0},
+        notes="z",
+        plan__overlap_detail="the source's words",
+        plan__schedule=None,
+    )
+    assert Case.from_dict(record) == Case.from_dict(llama())
+
+
+BAD = {
+    "unknown preset": (llama(model={"preset": "llama3-8c"}), "model.preset", "'llama3-8b'"),
+    "unknown gpu": (llama(cluster__gpu="h100-sxm5-80g"), "cluster.gpu", "'h100-sxm5-80gb'"),
+    "beginning of a gpu": (llama(cluster__gpu="h200"), "cluster.gpu", "'h200-sxm5-141gb'"),
+    "unknown network": (llama(cluster__network="dgx-h100"), "cluster.network", "'dgx-h100-ndr'"),
+    "unknown key": (llama(plan__tensor_paralel=2), "plan.tensor_paralel", "'tensor_parallel'"),
+    "unknown section": (llama(modle={}), "modle", "'model'"),
+    "key of another section": (llama(model__seq_length=1), "model.seq_length", "[training]"),
+    "unknown word": (llama(training__precision="bf61"), "training.precision", "'bf16'"),
+    "zero": (llama(training__seq_length=0), "training.seq_length = 0", "at least 1"),
+    "negative": (llama(cluster__num_gpus=-8), "cluster.num_gpus = -8", "at least 1"),
+    "fraction": (llama(training__micro_batch_size=1.5), "micro_batch_size = 1.5", "whole number"),
+    "whole fraction": (llama(plan__tensor_parallel=2.0), "tensor_parallel = 2.0", "whole number"),
+    "string": (llama(cluster__num_gpus="8"), "cluster.num_gpus = '8'", "whole number"),
+    "boolean": (llama(cluster__num_gpus=True), "cluster.num_gpus = True", "whole number"),
+    "huge": (llama(model__num_layers=10**9), "model.num_layers = 1000000000", "at most 10000"),
+    "astronomic": (llama(cluster__num_gpus=10**400), "cluster.num_gpus = 1000", "at most 4194304"),
+    "not a number": (
+        llama(cluster__inter_node_latency_seconds=float("nan")),
+        "inter_node_latency_seconds",
+        "finite",
+    ),
+    "infinite": (
+        llama(cluster__inter_node_bytes_per_second_per_gpu=float("inf")),
+        "inter_node_bytes_per_second_per_gpu",
+        "finite",
+    ),
+    "not a flag": (llama(plan__sequence_parallel=1), "plan.sequence_parallel = 1", "true or false"),
+    "not a table": (llama(plan=[2]), "plan = [2]", "table"),
+    "nested not a table": (llama(model__moe=8), "model.moe = 8", "table"),
+    "missing heads": (
+        llama(model={"num_layers": 2, "hidden_size": 64, "num_attention_heads": None}),
+        "model.num_attention_heads",
+        "is null",
+    ),
+    "null sequence": (llama(training__seq_length=None), "training.seq_length", "is null"),
+    "missing gpu": (llama(cluster={"num_gpus": 8}), "cluster.gpu", "needed"),
+    "implementation": (llama(implementation="Megatron Core"), "implementation", "must match"),
+    "two models": (llama(model__hf_config="config.json"), "model.preset", "hf_config"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_that_names_key_and_rule(name: str) -> None:
+    mapping, where, way_out = BAD[name]
+    with pytest.raises(CaseError) as caught:
+        Case.from_dict(mapping, origin="my.toml")
+    message = str(caught.value)
+    assert message.startswith("my.toml: ")
+    assert where in message
+    assert way_out in message
+    assert "\n" not in message
+    assert len(message) < 500
+
+
+def test_a_sequence_is_needed_where_no_preset_tells_its_longest() -> None:
+    model = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4}
+    with pytest.raises(CaseError, match=r"training\.seq_length is needed"):
+        Case.from_dict({"model": model, "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 1}})
+
+
+def test_toml_and_json_read_the_same(tmp_path: Path) -> None:
+    toml, jason = tmp_path / "a.toml", tmp_path / "a.json"
+    toml.write_text(
+        '[model]\npreset = "gpt2"\n[cluster]\ngpu = "h100-sxm5-80gb"\nnum_gpus = 1\n',
+        encoding="utf-8",
+    )
+    sections = {"model": {"preset": "gpt2"}, "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 1}}
+    jason.write_text(json.dumps(sections), encoding="utf-8")
+    assert Case.from_file(toml) == Case.from_file(jason)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.yaml", b"", "ends in .toml or .json"),
+        ("a.toml", b"[model", "is not TOML"),
+        ("a.json", b'{"model":', "is not JSON"),
+        ("a.json", b"[1]", "must hold the sections"),
+        ("a.json", b"[" * 100_000, "is not JSON"),
+        ("a.json", b'{"cluster": {"num_gpus": ' + b"9" * 5000 + b"}}", "is not JSON"),
+        ("a.toml", b"\xff\xfe", "is not TOML"),
+        ("a.toml", b" " * (MAX_FILE_BYTES + 1), "is larger than"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CaseError, match=words) as caught:
+        Case.from_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match="cannot be read: No such file"):
+        Case.from_file(tmp_path / "absent.toml")

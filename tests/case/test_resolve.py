@@ -1,0 +1,153 @@
+"""Defaults: what is filled, what is told, and what a public model's name fills."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from predictor.case import Case, model_names, resolve, tensor_parallel_candidates
+from predictor.case.defaults import DEFAULTS
+
+H100 = {"gpu": "h100-sxm5-80gb"}
+
+
+def on_gpus(count: int, model: dict[str, Any], **sections: Any) -> Case:
+    return Case.from_dict({"model": model, "cluster": {**H100, "num_gpus": count}, **sections})
+
+
+def test_three_words_are_a_whole_case() -> None:
+    resolved = resolve(on_gpus(8, {"preset": "llama3-8b"}))
+    case = resolved.case
+    assert case.implementation == "megatron-core-te"
+    assert (case.training.seq_length, case.training.micro_batch_size) == (8192, 1)
+    assert (case.plan.data_parallel, case.training.global_batch_size) == (8, 64)
+    assert (case.plan.sharding, case.cluster.gpus_per_node) == ("optimizer", 8)
+    assert "training.seq_length = 8192" in resolved.defaults_taken
+    assert "training.micro_batch_size = 1" in resolved.defaults_taken
+
+
+def test_what_is_given_is_kept_and_not_told() -> None:
+    case = on_gpus(8, {"preset": "llama3-8b"}, training={"seq_length": 1024})
+    resolved = resolve(case)
+    assert resolved.case.training.seq_length == 1024
+    assert not any("seq_length" in line for line in resolved.defaults_taken)
+
+
+def test_a_resolved_case_resolves_to_itself() -> None:
+    once = resolve(on_gpus(16, {"preset": "mixtral-8x7b"})).case
+    assert resolve(once).case == once
+
+
+def test_one_gpu_shards_nothing_and_a_single_format_stack_keeps_no_master_weights() -> None:
+    case = on_gpus(1, {"preset": "gpt2"}, implementation="hf-eager")
+    training = resolve(case).case.training
+    assert resolve(case).case.plan.sharding == "none"
+    assert (training.master_weights, training.gradient_dtype) == ("none", "bf16")
+    assert training.optimizer == "adamw-fused-bf16-states"
+
+
+def test_the_name_of_a_public_model_fills_what_a_record_left_out() -> None:
+    record = {
+        "name": "Qwen3-8B",
+        "num_layers": 4,
+        "hidden_size": 4096,
+        "ffn_hidden_size": 12288,
+        "num_attention_heads": 32,
+        "num_query_groups": 8,
+        "gated_mlp": True,
+    }
+    resolved = resolve(on_gpus(1, record, training={"seq_length": 2048}))
+    model = resolved.case.model
+    assert (model.num_layers, model.vocab_size, model.qk_norm) == (4, 151_936, True)
+    assert "model.vocab_size = 151936, as qwen3-8b has it" in resolved.defaults_taken
+
+
+def test_a_name_fills_nothing_where_the_shape_differs() -> None:
+    record = {
+        "name": "Qwen3-8B",
+        "num_layers": 4,
+        "hidden_size": 1024,
+        "num_attention_heads": 32,
+        "gated_mlp": True,
+    }
+    model = resolve(on_gpus(1, record, training={"seq_length": 2048})).case.model
+    assert (model.vocab_size, model.qk_norm) == (128_256, False)
+
+
+def test_a_job_across_nodes_takes_the_network_of_the_usual_machine() -> None:
+    cluster = resolve(on_gpus(16, {"preset": "llama3-8b"})).case.cluster
+    assert cluster.network == "dgx-h100-ndr"
+    assert cluster.inter_node_bytes_per_second_per_gpu == 50e9
+    inside = resolve(on_gpus(8, {"preset": "llama3-8b"})).case.cluster
+    assert inside.network is None
+
+
+def test_a_given_rate_wins_over_a_network() -> None:
+    cluster = {**H100, "num_gpus": 16, "inter_node_bytes_per_second_per_gpu": 1e9}
+    case = Case.from_dict({"model": {"preset": "llama3-8b"}, "cluster": cluster})
+    filled = resolve(case).case.cluster
+    assert (filled.network, filled.inter_node_bytes_per_second_per_gpu) == (None, 1e9)
+
+
+def test_tensor_parallel_candidates_obey_the_rules() -> None:
+    assert tensor_parallel_candidates(on_gpus(8, {"preset": "llama3-8b"})) == (1, 2, 4, 8)
+    assert tensor_parallel_candidates(on_gpus(2, {"preset": "llama3-8b"})) == (1, 2)
+    assert tensor_parallel_candidates(on_gpus(8, {"preset": "gpt2-xl"})) == (1,)
+    given = on_gpus(8, {"preset": "llama3-8b"}, plan={"tensor_parallel": 4})
+    assert tensor_parallel_candidates(given) == (4,)
+
+
+def test_each_default_is_of_a_field_and_none_has_two() -> None:
+    keys = [default.key for default in DEFAULTS]
+    assert len(keys) == len(set(keys))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Return a legal case of a preset, with drawn degrees and batch."""
+    tensor = draw(st.sampled_from([1, 2, 4]))
+    pipeline = draw(st.sampled_from([1, 2]))
+    replicas = draw(st.integers(1, 64))
+    micro, batches = draw(st.integers(1, 4)), draw(st.integers(1, 8))
+    names = ("llama3-8b", "gpt3-13b", "mixtral-8x7b", "deepseek-v3", "qwen3-32b")
+    return Case.from_dict(
+        {
+            "model": {"preset": draw(st.sampled_from(names))},
+            "training": {
+                "seq_length": draw(st.sampled_from([1024, 4096, 65536])),
+                "micro_batch_size": micro,
+                "global_batch_size": micro * batches * replicas,
+                "precision": draw(st.sampled_from(["bf16", "fp8"])),
+                "recompute": draw(st.sampled_from(["none", "selective", "full"])),
+            },
+            "plan": {"tensor_parallel": tensor, "pipeline_parallel": pipeline},
+            "cluster": {**H100, "num_gpus": tensor * pipeline * replicas},
+        }
+    )
+
+
+@given(cases())
+def test_a_dumped_case_reads_back_the_same(case: Case) -> None:
+    assert Case.from_dict(case.to_dict()) == case
+    resolved = resolve(case).case
+    assert Case.from_dict(resolved.to_dict()) == resolved
+
+
+@given(cases())
+def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
+    resolved = resolve(case).case
+    optional = {"network", "inter_node_bytes_per_second_per_gpu", "inter_node_latency_seconds"}
+    for default in DEFAULTS:
+        *path, name = default.key.split(".")
+        value: Any = resolved
+        for part in (*path, name):
+            value = getattr(value, part) if value is not None else None
+        if "moe" not in path and name not in optional | {"max_position_embeddings"}:
+            assert value is not None, default.key
+
+
+def test_every_preset_resolves_on_one_gpu() -> None:
+    for name in model_names():
+        assert resolve(on_gpus(1, {"preset": name})).case.model.name == name

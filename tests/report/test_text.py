@@ -1,0 +1,121 @@
+"""What people read: widths, units, the order of lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.iteration import Estimate, OperatorShare
+from predictor.report.quantities import (
+    bar,
+    bytes_text,
+    joules_text,
+    seconds_text,
+    signed_percent_text,
+    usd_text,
+)
+from predictor.report.text import WIDTH, estimate_text
+from predictor.units import GIB
+
+
+@pytest.fixture
+def answer() -> Estimate:
+    case = Case.from_dict(
+        {
+            "model": {"preset": "llama3-8b"},
+            "plan": {"tensor_parallel": 2},
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+        }
+    )
+    resolved = resolve(case)
+    return Estimate(
+        case=resolved.case,
+        iteration_seconds=2.0,
+        interval_seconds=(1.8, 2.2),
+        tokens_per_second_per_gpu=12_345.6,
+        model_flops_per_second_per_gpu=480e12,
+        mfu=0.485,
+        memory_bytes_per_gpu=50 * GIB,
+        memory_reserved_bytes_per_gpu=55 * GIB,
+        memory_parts={"weights": 30 * GIB, "activations": 20 * GIB},
+        fits=True,
+        usd_per_iteration=0.0306,
+        joules_per_iteration=9_000.0,
+        breakdown={"gemm": 1.5, "communication": 0.5, "bubble": 0.0},
+        exposed_communication_seconds=0.5,
+        bubble_seconds=0.0,
+        origin={"measured": 0.25, "fitted": 0.5, "extrapolated": 0.25, "datasheet": 0.0},
+        defaults_taken=resolved.defaults_taken,
+        notes=("communication is extrapolated",),
+        top_operators=(
+            OperatorShare(
+                label="gemm forward m=8192 n=14336 k=4096 and a very long label that has no end",
+                launches=256,
+                seconds=0.4,
+                share_of_peak=0.71,
+                bound_by="tensor cores",
+                origin="fitted",
+            ),
+        ),
+    )
+
+
+def test_an_estimate_tells_all_that_was_asked(answer: Estimate) -> None:
+    text = estimate_text(answer)
+    for words in (
+        "llama3-8b on 8 x h100-sxm5-80gb, megatron-core-te",
+        "tensor 2, data 4",
+        "2.000 s, 90 % in 1.800 s to 2.200 s",
+        "MFU 48.5 %",
+        "50.0 GiB allocated, 55.0 GiB reserved of",
+        ": fits",
+        "exposed communication 500.0 ms (25.0 %)",
+        "pipeline bubble none",
+        "9.00 kJ",
+        "0.0306 USD",
+        "71.0 % of tensor cores",
+        "measured 25.0 %, fitted 50.0 %, extrapolated 25.0 %",
+        "training.seq_length = 8192",
+        "note: communication is extrapolated",
+    ):
+        assert words in text
+
+
+def test_no_line_is_wider_than_a_terminal(answer: Estimate) -> None:
+    assert max(len(line) for line in estimate_text(answer).splitlines()) <= WIDTH
+
+
+def test_text_is_plain_characters(answer: Estimate) -> None:
+    assert estimate_text(answer).isascii()
+
+
+def test_parts_come_largest_first_and_nothing_is_left_out_silently(answer: Estimate) -> None:
+    lines = estimate_text(answer).splitlines()
+    assert lines.index(next(x for x in lines if "  gemm  " in x)) < lines.index(
+        next(x for x in lines if x.startswith("  communication"))
+    )
+    assert not any("bubble" in line and "#" in line for line in lines)
+
+
+def test_too_little_memory_is_shouted(answer: Estimate) -> None:
+    assert "DOES NOT FIT" in estimate_text(replace(answer, fits=False))
+
+
+def test_a_gpu_without_a_price_has_no_price_line(answer: Estimate) -> None:
+    assert "USD" not in estimate_text(replace(answer, usd_per_iteration=None))
+
+
+def test_units_are_chosen_by_size() -> None:
+    assert seconds_text(12.34e-6) == "12.3 us"
+    assert seconds_text(0.1016) == "101.6 ms"
+    assert seconds_text(5.2341) == "5.234 s"
+    assert seconds_text(600) == "10.0 min"
+    assert bytes_text(1.5 * GIB) == "1.5 GiB"
+    assert bytes_text(GIB / 2) == "512 MiB"
+    assert joules_text(2.5e6) == "2.50 MJ"
+    assert joules_text(12) == "12.0 J"
+    assert usd_text(12.345) == "12.35 USD"
+    assert signed_percent_text(-0.031) == "-3.1 %"
+    assert (bar(0.5, 10), bar(2, 10), bar(-1, 10)) == ("#####", "##########", "")

@@ -1,0 +1,56 @@
+"""What is printed in pages is what the code prints; examples run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from predictor import Case
+from predictor.case import bench_results_folder, resolve
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+MEASURED = (bench_results_folder() / "h100-sxm5-80gb" / "fit.json").is_file()
+
+
+def generated(*pages: str) -> str:
+    """Return what docs/generate.py finds out of date."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check", *pages],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_case_reference_follows_from_the_schema() -> None:
+    assert generated("case") == ""
+
+
+@pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
+def test_the_readme_shows_what_the_commands_print() -> None:
+    assert generated("readme") == ""
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_a_legal_case(path: Path) -> None:
+    resolve(Case.from_file(path))
+
+
+@pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_fits_its_gpu(path: Path) -> None:
+    from predictor import estimate  # noqa: PLC0415
+
+    assert estimate(Case.from_file(path)).fits
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
