@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 bad input (one line on stderr says what to change), 1 anyt
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from predictor.case.kinds import Count, Flag, Kind, Real, Sequence
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, kinds
+from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, kinds
 from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 SUFFIXES = (".toml", ".json")
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
 
 
-class _CountList(click.ParamType):
+class _CountList(click.ParamType[list[int]]):
     """Whole numbers with commas between them."""
 
     name = "n,n,..."
@@ -41,7 +44,7 @@ class _CountList(click.ParamType):
 def case_flags() -> dict[str, tuple[str, ...]]:
     """Return the path of the case's field behind each parameter of ``estimate``."""
     flags: dict[str, tuple[str, ...]] = {"hf_config": ("model", "hf_config")}
-    for section in (*SECTIONS.values(), Moe, Mla):
+    for section in _SECTIONS:
         path = tuple(section.path.split("."))
         flags |= {name: (*path, name) for name in kinds(section) if name != "notes"}
     return {**flags, "implementation": ("implementation",)}
@@ -63,7 +66,7 @@ def _case_options() -> list[click.Parameter]:
     options: list[click.Parameter] = [
         click.Option(["--hf-config"], metavar="FILE", help="Hugging Face config.json of the model.")
     ]
-    for section in (*SECTIONS.values(), Moe, Mla):
+    for section in _SECTIONS:
         words = {each.name: each.metadata.get("description", "") for each in fields(section)}
         options += [
             _option(name, kind, words[name])
@@ -81,7 +84,7 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(no_args_is_help=False, context_settings=CONTEXT)
 @click.version_option(package_name="llm-iteration-predictor")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def predictor(*, debug: bool) -> None:
@@ -175,11 +178,12 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
 def fit(skus: tuple[str, ...], *, check: bool, explain: str | None) -> None:
     """Fit the cost functions of measured GPUs and write fit.json beside their tables."""
     from predictor.costs import fitting  # noqa: PLC0415
+    from predictor.report.fit import fit_text  # noqa: PLC0415
 
     drifts: list[str] = []
     for folder in _measured_folders(skus):
         if explain is not None:
-            click.echo(fitting.explain(folder, explain))
+            click.echo(fit_text(folder, explain))
         elif check:
             drifts += fitting.check_fit(folder)
         else:
@@ -240,28 +244,26 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; nothing is raised for what a user did."""
     try:
         code = predictor.main(arguments, prog_name="predictor", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return BAD_INPUT
-    except click.ClickException as error:
-        click.echo(f"predictor: {error.format_message()}".replace("\n", " "), err=True)
-        return BAD_INPUT
-    except PredictorError as error:
-        click.echo(f"predictor: {error}", err=True)
-        return BAD_INPUT
+        return code if isinstance(code, int) else DONE
+    except (click.ClickException, PredictorError) as error:
+        words = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        return _fail(words, BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("predictor: interrupted", err=True)
-        return FAILED
+        return _fail("interrupted", FAILED)
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # nobody reads; nothing is left to flush
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - at exit
         return FAILED
     except Exception as error:
         if "--debug" in arguments:
             raise
-        words = f"{type(error).__name__}: {error}".replace("\n", " ")
-        click.echo(f"predictor: internal error: {words}; please report it", err=True)
-        return FAILED
-    return code if isinstance(code, int) else DONE
+        words = f"internal error: {type(error).__name__}: {error}; please report it"
+        return _fail(words, FAILED)
+
+
+def _fail(words: str, code: int) -> int:
+    """Print one line on stderr and return the exit code."""
+    click.echo(f"predictor: {' '.join(words.split())}", err=True)
+    return code
 
 
 def main() -> None:

@@ -203,8 +203,7 @@ DEFAULTS: tuple[Default, ...] = (
         "model.moe.shared_expert_ffn_hidden_size",
         "num_shared_experts x expert_ffn_hidden_size",
         lambda d: (
-            d["model"]["moe"]["num_shared_experts"]
-            * d["model"]["moe"]["expert_ffn_hidden_size"]
+            d["model"]["moe"]["num_shared_experts"] * d["model"]["moe"]["expert_ffn_hidden_size"]
         ),
     ),
     Default("model.moe.first_dense_layers", "0", lambda _: 0),
@@ -231,9 +230,7 @@ DEFAULTS: tuple[Default, ...] = (
     Default(
         "training.master_weights",
         "fp32; with adamw-fused-bf16-states none",
-        lambda d: (
-            "none" if d["training"]["optimizer"] == "adamw-fused-bf16-states" else "fp32"
-        ),
+        lambda d: "none" if d["training"]["optimizer"] == "adamw-fused-bf16-states" else "fp32",
     ),
     Default(
         "training.gradient_dtype",
@@ -300,9 +297,7 @@ DEFAULTS: tuple[Default, ...] = (
         "that of the GPU's usual machine, where the job crosses nodes and no rate is given",
         _network,
     ),
-    Default(
-        "cluster.inter_node_bytes_per_second_per_gpu", "that of the network", _inter_node_rate
-    ),
+    Default("cluster.inter_node_bytes_per_second_per_gpu", "that of the network", _inter_node_rate),
     Default(
         "cluster.inter_node_latency_seconds",
         "that of the network, or of the GPU's usual machine",

@@ -45,16 +45,50 @@ _ACTIVATIONS = {
 }
 # Keys that change nothing that is counted here.
 _FREE_KEYS = frozenset(
-    """
-    _name_or_path architectures attention_dropout attn_pdrop auto_map bos_token_id dtype
-    embd_pdrop eos_token_id id2label initializer_range label2id layer_norm_epsilon layer_types
-    max_window_layers model_type n_ctx output_router_logits pad_token_id pretraining_tp resid_pdrop
-    rms_norm_eps rope_parameters rope_scaling rope_theta rotary_emb_base router_aux_loss_coef
-    router_jitter_noise scale_attn_by_inverse_layer_idx scale_attn_weights
-    reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels
-    summary_type summary_use_proj task_specific_params torch_dtype transformers_version
-    unk_token_id use_cache use_sliding_window
-    """.split()
+    (
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "attn_pdrop",
+        "auto_map",
+        "bos_token_id",
+        "dtype",
+        "embd_pdrop",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "label2id",
+        "layer_norm_epsilon",
+        "layer_types",
+        "max_window_layers",
+        "model_type",
+        "n_ctx",
+        "output_router_logits",
+        "pad_token_id",
+        "pretraining_tp",
+        "reorder_and_upcast_attn",
+        "resid_pdrop",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "rotary_emb_base",
+        "router_aux_loss_coef",
+        "router_jitter_noise",
+        "scale_attn_by_inverse_layer_idx",
+        "scale_attn_weights",
+        "summary_activation",
+        "summary_first_dropout",
+        "summary_proj_to_labels",
+        "summary_type",
+        "summary_use_proj",
+        "task_specific_params",
+        "torch_dtype",
+        "transformers_version",
+        "unk_token_id",
+        "use_cache",
+        "use_sliding_window",
+    )
 )
 
 

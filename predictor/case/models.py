@@ -27,9 +27,7 @@ def load_model(name: str) -> Model:
     """
     values = model_fields(name)
     moe, mla = values.pop("moe", None), values.pop("mla", None)
-    return Model(
-        **values, moe=Moe(**moe) if moe else None, mla=Mla(**mla) if mla else None
-    )
+    return Model(**values, moe=Moe(**moe) if moe else None, mla=Mla(**mla) if mla else None)
 
 
 def model_fields(name: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.defaults import DEFAULTS, Draft
 from predictor.case.models import find_preset, model_fields
-from predictor.case.rules import RuleError
 from predictor.case.reading import case_from_sections
+from predictor.case.rules import RuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -70,9 +70,7 @@ def _divides(key: str, divisor: int | None, *, of: str, dividend: int | None) ->
 
 def _check_model(model: Model) -> None:
     heads, groups = model.num_attention_heads, model.num_query_groups
-    _divides(
-        "model.num_query_groups", groups, of="num_attention_heads", dividend=heads
-    )
+    _divides("model.num_query_groups", groups, of="num_attention_heads", dividend=heads)
     if model.head_dim is None and model.hidden_size % heads:
         rule = f"must divide hidden_size ({model.hidden_size}) where head_dim is not given"
         raise RuleError("model.num_attention_heads", heads, rule)
@@ -189,9 +187,7 @@ def _check_experts(model: Model, plan: Plan, cluster: Cluster) -> None:
         if degree > 1:
             raise RuleError("plan.expert_parallel", degree, "needs a model with experts")
         return
-    _divides(
-        "plan.expert_parallel", degree, of="num_experts", dividend=model.moe.num_experts
-    )
+    _divides("plan.expert_parallel", degree, of="num_experts", dividend=model.moe.num_experts)
     _divides(
         "plan.expert_tensor_parallel",
         tensor,

@@ -11,7 +11,6 @@ takes longer than the whole of an estimate.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Text
@@ -73,10 +72,15 @@ class Section:
                 raise RuleError(f"{self.path}.{name}", shown(value), str(error)) from None
 
 
-@cache
+_KINDS: dict[type[Section], dict[str, Kind]] = {}
+
+
 def kinds(section: type[Section]) -> dict[str, Kind]:
     """Return the kind of each plain field of a section."""
-    return {f.name: f.metadata["kind"] for f in fields(section) if "kind" in f.metadata}
+    if section not in _KINDS:
+        plain = (each for each in fields(section) if "kind" in each.metadata)
+        _KINDS[section] = {each.name: each.metadata["kind"] for each in plain}
+    return _KINDS[section]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +118,7 @@ class Mla(Section):
 
     q_lora_rank: int = optional(Count(MAX_HIDDEN), "Rank of the queries; absent: full rank.")
     kv_lora_rank: int = needed(Count(MAX_HIDDEN), "Rank of keys and values.")
-    qk_nope_head_dim: int = needed(
-        Count(MAX_HEAD_DIM), "Part of a query head without position."
-    )
+    qk_nope_head_dim: int = needed(Count(MAX_HEAD_DIM), "Part of a query head without position.")
     qk_rope_head_dim: int = needed(Count(MAX_HEAD_DIM), "Part of a query head with position.")
     v_head_dim: int = needed(Count(MAX_HEAD_DIM), "Size of a value head.")
 
@@ -280,9 +282,7 @@ class Cluster(Section):
     inter_node_bytes_per_second_per_gpu: float = optional(
         Real(1e15), "One-way rate between nodes that a GPU has."
     )
-    inter_node_latency_seconds: float = optional(
-        Real(10.0), "Latency of one step between nodes."
-    )
+    inter_node_latency_seconds: float = optional(Real(10.0), "Latency of one step between nodes.")
 
 
 SECTIONS: dict[str, type[Section]] = {

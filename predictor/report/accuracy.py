@@ -49,7 +49,14 @@ def _section(name: str, content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_RECORD_HEAD = ("record, worst first", "measured", "predicted", "90 % interval", "error", "memory error")
+_RECORD_HEAD = (
+    "record, worst first",
+    "measured",
+    "predicted",
+    "90 % interval",
+    "error",
+    "memory error",
+)
 
 
 def _record_cells(record: dict[str, Any]) -> list[str]:

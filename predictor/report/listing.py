@@ -48,7 +48,7 @@ def gpus_listing() -> list[dict[str, Any]]:
                 "measured": (bench_results_folder() / sku / _FIT_FILE).is_file(),
                 "usd_per_gpu_hour": price,
                 "price_source": gpu.price_source,
-                "price_date": gpu.price_date,
+                "price_date": gpu.price_date.split(" (")[0],
             }
         )
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from predictor.units import GIB, MICROSECOND, MIB, MILLISECOND
+from predictor.units import GIB, MIB, MICROSECOND, MILLISECOND
 
 _MINUTE_SECONDS = 60.0
 _BAR = "#"

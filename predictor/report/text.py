@@ -71,26 +71,25 @@ def _figures(estimate: Estimate) -> list[str]:
     gpu = load_gpu(estimate.case.cluster.gpu)
     low, high = (seconds_text(bound) for bound in estimate.interval_seconds)
     verdict = "fits" if estimate.fits else "DOES NOT FIT"
+    throughput = (
+        f"{count_text(estimate.tokens_per_second_per_gpu)} tokens/s a GPU, "
+        f"{rate_text(estimate.model_flops_per_second_per_gpu)}, MFU {percent_text(estimate.mfu)}"
+    )
+    memory = (
+        f"{bytes_text(estimate.memory_bytes_per_gpu)} allocated, "
+        f"{bytes_text(estimate.memory_reserved_bytes_per_gpu)} reserved of "
+        f"{bytes_text(gpu.memory_bytes)}: {verdict}"
+    )
     rows = [
         ("iteration", f"{seconds_text(estimate.iteration_seconds)}, 90 % in {low} to {high}"),
-        (
-            "throughput",
-            f"{count_text(estimate.tokens_per_second_per_gpu)} tokens/s a GPU, "
-            f"{rate_text(estimate.model_flops_per_second_per_gpu)}, "
-            f"MFU {percent_text(estimate.mfu)}",
-        ),
-        (
-            "memory",
-            f"{bytes_text(estimate.memory_bytes_per_gpu)} allocated, "
-            f"{bytes_text(estimate.memory_reserved_bytes_per_gpu)} reserved of "
-            f"{bytes_text(gpu.memory_bytes)}: {verdict}",
-        ),
+        ("throughput", throughput),
+        ("memory", memory),
         ("waiting", _waiting(estimate)),
         ("energy", f"{joules_text(estimate.joules_per_iteration)} in all GPUs"),
     ]
     if estimate.usd_per_iteration is not None:
         price = f"{usd_text(estimate.usd_per_iteration)} at {gpu.usd_per_gpu_hour} USD/GPU-hour"
-        rows.append(("price", f"{price} ({gpu.price_source.split(';')[0]}; {gpu.price_date})"))
+        rows.append(("price", f"{price} ({gpu.price_source.split(';')[0]})"))
     return [shortened(line, WIDTH) for line in columns(rows)]
 
 
@@ -113,7 +112,12 @@ def _shares(
 ) -> list[str]:
     ranked = sorted(parts.items(), key=lambda item: -item[1])
     rows = [
-        (f"  {name.replace('_', ' ')}", worded(value), percent_text(value / whole), bar(value / whole))
+        (
+            f"  {name.replace('_', ' ')}",
+            worded(value),
+            percent_text(value / whole),
+            bar(value / whole),
+        )
         for name, value in ranked
         if whole > 0 and value / whole >= LEAST_SHARE
     ]
