@@ -81,7 +81,8 @@ def _norm(shape: StepShape) -> str:
 def _norm_backward(tape: Tape, shape: StepShape) -> None:
     """Norm gradient with the residual's, then the finish of the weight gradient's partial sums."""
     name = "layer_norm_backward" if shape.layer.layer_norm else "rms_norm_backward"
-    tape.fresh(triton(name, shape.tokens, shape.layer.hidden), kernels=3)
+    kernels = 5 if shape.layer.layer_norm else 3
+    tape.fresh(triton(name, shape.tokens, shape.layer.hidden), kernels=kernels)
 
 
 def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
@@ -95,10 +96,8 @@ def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
     else:
         for heads in (layer.heads, layer.groups, layer.groups):
             eager.linear_forward(tape, n, heads * layer.head_dim, layer.hidden)
-    if layer.qk_norm:
-        for heads in (layer.heads, layer.groups):
-            tape.run(triton("rms_norm", n * heads, layer.head_dim))
     if layer.rope:
+        # A norm of queries and keys is fused into the rotary kernels, which it slows little.
         tape.run(triton("rotary", n * layer.heads, layer.head_dim))
         tape.run(triton("rotary", n * layer.heads, layer.head_dim))
         if layer.groups != layer.heads:
@@ -135,8 +134,9 @@ def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
         tape.run(triton("rotary_backward", n * layer.heads, layer.head_dim))
     if layer.qk_norm:
         for heads in (layer.heads, layer.groups):
-            tape.run(triton("rms_norm_backward", n * heads, layer.head_dim), kernels=3)
+            tape.run(eager.kernel("sum_rows", n * heads, layer.head_dim), kernels=2)
     if layer.block == "gpt2":
+        tape.fresh(eager.kernel("cat", n, layer.q + 2 * layer.kv))
         eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden, bias=biased)
     else:
         for heads in (layer.groups, layer.groups, layer.heads):
@@ -155,11 +155,13 @@ def embedding_forward(shape: StepShape) -> tuple[Launch, ...]:
 
 
 def embedding_backward(shape: StepShape) -> tuple[Launch, ...]:
-    """Accumulated with atomics into a zeroed fp32 table, which is then cast."""
+    """Atomics into a zeroed fp32 table, then a cast; a tied table is copied as well."""
     tape = Tape()
     tape.run(eager.kernel("fill_fp32", shape.vocab, shape.layer.hidden))
     tape.run(eager.kernel("embedding_backward", shape.tokens, shape.layer.hidden))
     tape.run(eager.kernel("cast_down", shape.vocab, shape.layer.hidden))
+    if shape.tied_embeddings:
+        tape.run(eager.kernel("copy_fp32", shape.vocab, shape.layer.hidden // 2))
     return tape.launches()
 
 
@@ -175,9 +177,10 @@ def head_forward(shape: StepShape) -> tuple[Launch, ...]:
 
 
 def head_backward(shape: StepShape) -> tuple[Launch, ...]:
-    """One kernel for the loss's gradient, the head's two products, the final norm."""
+    """A zeroed gradient, one kernel for the loss's, the head's two products, the final norm."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
+    tape.run(eager.kernel("fill", n, shape.vocab))
     tape.run(triton("cross_entropy_backward", n, shape.vocab))
     eager.linear_backward(tape, n, shape.vocab, layer.hidden)
     _norm_backward(tape, shape)

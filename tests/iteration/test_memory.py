@@ -1,0 +1,86 @@
+"""Peak memory against measured peaks of PyTorch's allocator.
+
+The peaks were measured on one H100 (transformers 5.17, torch 2.11); each row is a step's
+max_memory_allocated.
+"""
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.iteration.memory import compiled_memory, eager_memory
+from predictor.iteration.shape import step_shape
+
+LLAMA_1B = {"preset": "llama3.2-1b"}
+LLAMA_8B_8_LAYERS = {
+    "num_layers": 8,
+    "hidden_size": 4096,
+    "ffn_hidden_size": 14336,
+    "num_attention_heads": 32,
+    "num_query_groups": 8,
+    "head_dim": 128,
+    "vocab_size": 128256,
+    "gated_mlp": True,
+    "tied_embeddings": False,
+    "normalization": "rmsnorm",
+    "position_embedding": "rope",
+}
+GPT2 = {
+    "num_layers": 12,
+    "hidden_size": 768,
+    "ffn_hidden_size": 3072,
+    "num_attention_heads": 12,
+    "num_query_groups": 12,
+    "head_dim": 64,
+    "vocab_size": 50304,
+    "gated_mlp": False,
+    "tied_embeddings": True,
+    "normalization": "layernorm",
+    "position_embedding": "learned",
+}
+
+
+def shape(model, seq_length, batch, recompute="none"):
+    case = Case.from_dict(
+        {
+            "model": model,
+            "training": {
+                "seq_length": seq_length,
+                "micro_batch_size": batch,
+                "global_batch_size": batch,
+                "recompute": recompute,
+            },
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 1},
+            "implementation": "hf-eager",
+        }
+    )
+    return step_shape(resolve(case).case)
+
+
+@pytest.mark.parametrize(
+    ("model", "seq_length", "batch", "recompute", "peak_bytes"),
+    [
+        (LLAMA_1B, 4096, 1, "none", 20_978_884_096),
+        (LLAMA_1B, 4096, 4, "full", 34_043_780_608),
+        (LLAMA_8B_8_LAYERS, 2048, 4, "none", 42_880_507_904),
+        (GPT2, 1024, 4, "none", 5_425_306_112),
+    ],
+)
+def test_eager_peaks_within_half_a_percent(model, seq_length, batch, recompute, peak_bytes):
+    memory = eager_memory(shape(model, seq_length, batch, recompute), micro_batches=1)
+    assert memory.allocated_bytes == pytest.approx(peak_bytes, rel=0.005)
+
+
+def test_compiled_peak_within_three_percent():
+    memory = compiled_memory(shape(LLAMA_1B, 4096, 4), micro_batches=1)
+    assert memory.allocated_bytes == pytest.approx(41_872_171_520, rel=0.03)
+
+
+def test_recompute_never_raises_the_peak():
+    plain = eager_memory(shape(LLAMA_1B, 4096, 4), micro_batches=1)
+    replayed = eager_memory(shape(LLAMA_1B, 4096, 4, "full"), micro_batches=1)
+    assert replayed.allocated_bytes < plain.allocated_bytes
+
+
+def test_reserved_memory_exceeds_the_allocators_peak():
+    memory = eager_memory(shape(GPT2, 1024, 4), micro_batches=1)
+    assert memory.reserved_bytes > memory.allocated_bytes == sum(memory.parts.values())
