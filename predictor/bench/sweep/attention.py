@@ -97,9 +97,10 @@ def _wide() -> list[Point]:
         ((32, 32, 128), 2048, 2),
         ((16, 16, 64), 512, 32),
     )
-    causal = [_point(*each, kind, tier=WIDE) for each, kind in product(sequences + shards, KINDS)]
-    return causal + [
-        _point(*each, kind, tier=WIDE, mask="full") for each, kind in product(full, KINDS)
+    return [
+        *(_point(*each, kind, tier=WIDE) for each, kind in product(sequences, KINDS)),
+        *(_point(*each, kind, tier=WIDE) for each, kind in product(shards, KINDS)),
+        *(_point(*each, kind, tier=WIDE, mask="full") for each, kind in product(full, KINDS)),
     ]
 
 

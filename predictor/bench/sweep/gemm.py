@@ -36,7 +36,7 @@ def points(seed: int) -> list[Point]:
     sharded = _sample(generator, _sharded(), 66, tier=WIDE)
     filling = _sample(generator, _space_filling(generator), 66, tier=WIDE)
     wide = [point for pair in zip(sharded, filling, strict=True) for point in pair]
-    return [*anchors, *layers, *wide, *_variants(), *_sustained()]
+    return [*anchors, *layers, *_with_bias(), *wide, *_variants(), *_sustained()]
 
 
 def _point(m: int, n: int, k: int, kind: GemmKind, *, tier: int, **fields: object) -> Point:
@@ -71,6 +71,15 @@ def _unsharded() -> list[tuple[int, int, int, GemmKind]]:
         for kind in KINDS
     ]
     return [shape for shape in dict.fromkeys(shapes) if _affordable(*shape[:3])]
+
+
+def _with_bias() -> list[Point]:
+    """GPT-2's layers: addmm runs cuBLASLt with the bias in its epilogue."""
+    return [
+        _point(m, n, k, "forward", tier=CORE, api="cublaslt", bias=True)
+        for m in (4096, 8192, 16384)
+        for n, k in _layers("gpt2")
+    ]
 
 
 def _sharded() -> list[tuple[int, int, int, GemmKind]]:

@@ -40,6 +40,25 @@ _HEAD_KERNELS: Final = frozenset(
 _HEAD_DIM: Final = 64
 _ROW_STEP: Final = 512
 
+# Other trailing extents that models have: head widths of query-key norms, hidden sizes, a small
+# vocabulary. Reductions and broadcasts depend on them, elementwise kernels do not.
+_OTHER_COLS: Final = {
+    "mean_fp32": (128, 4096),
+    "sum_fp32": (128, 4096),
+    "mul_rows_fp32": (128, 4096),
+    "mul_weight": (128, 4096),
+    "sum_rows": (128, 768, 4096, 8192),
+    "layer_norm": (2048,),
+    "layer_norm_backward": (2048,),
+    "log_softmax_fp32": (50257,),
+    "log_softmax_backward_fp32": (50257,),
+    "embedding_backward": (768, 4096),
+    "rope_mul": (128,),
+    "rope_add": (128,),
+    "rope_cat": (128,),
+}
+_OTHER_SIZES: Final = (24, 128)
+
 _ANCHORS: Final = (
     ("native", "rms_norm"),
     ("native", "copy"),
@@ -61,6 +80,7 @@ def points() -> list[Point]:
         *_grid("torch", _CORE_SIZES, tier=CORE),
         *_grid("native", _CORE_SIZES[1:], tier=CORE),
         *_grid("torch", _TORCH_WARM[1:2], tier=CORE, warm=True),
+        *_other_cols(),
         *_grid("torch", _TORCH_COLD, tier=WIDE),
         *_grid("native", _NATIVE_COLD, tier=WIDE),
         *_grid("torch", _TORCH_WARM, tier=WIDE, warm=True),
@@ -83,9 +103,20 @@ def _grid(impl: str, megabytes: tuple[int, ...], *, tier: int, warm: bool = Fals
     ]
 
 
-def _point(impl: str, kernel: str, megabytes: float, *, tier: int, warm: bool = False) -> Point:
+def _other_cols() -> list[Point]:
+    return [
+        _point("torch", kernel, size, tier=WIDE, cols=cols)
+        for size in _OTHER_SIZES
+        for kernel, widths in _OTHER_COLS.items()
+        for cols in widths
+    ]
+
+
+def _point(
+    impl: str, kernel: str, megabytes: float, *, tier: int, warm: bool = False, cols: int = 0
+) -> Point:
     traffic = KERNELS[impl][kernel]
-    cols = cols_of(kernel)
+    cols = cols or cols_of(kernel)
     per_row = cols * (traffic.read_bytes + traffic.written_bytes)
     rows = megabytes * MEGABYTE / per_row
     step = _ROW_STEP if rows > _ROW_STEP else 8

@@ -1,0 +1,127 @@
+"""PyTorch's own kernels as workloads: captured in CUDA graphs on the native device's stream.
+
+What an eager stack launches is PyTorch's kernel of each operator, so it is measured by calling the
+operator as the model does, on tensors with the model's shapes and strides, and replaying a graph of
+many launches under the same sampler as every native workload.
+"""
+
+import gc
+from collections import deque
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Final
+
+import torch
+
+from predictor.bench import torch_attention, torch_inductor, torch_kernels, torch_optimizer
+from predictor.bench.points import Point
+from predictor.bench.torch_fill import Fill, Recipe
+from predictor.bench.torch_host import HostCosts
+from predictor.operators import Attention, Host, MemoryBound, Optimizer
+
+_REPLAY_SECONDS: Final = 1e-3
+_MAX_LAUNCHES: Final = 1024
+# One buffer set of this size is cold by itself: a launch streams over it once.
+_ALONE_BYTES: Final = 2e9
+
+
+class TorchBench:
+    """Builds workloads from PyTorch operators."""
+
+    def __init__(self, device: Any) -> None:  # noqa: ANN401 - the native extension's Device
+        """Share the native device's stream."""
+        self._device = device
+        self._l2_bytes = float(device.properties["l2_bytes"])
+        self._stream = torch.cuda.ExternalStream(device.stream_handle)
+        self._fill = Fill(device="cuda")
+        self._host = HostCosts(device="cuda")
+
+    def prepare(self, point: Point) -> Any:  # noqa: ANN401 - a native Workload or a HostWorkload
+        """Build a point's workload; errors of PyTorch pass through."""
+        if isinstance(point.operator, Host):
+            return self._host.prepare(point.operator)
+        with torch.no_grad(), torch.cuda.stream(self._stream):
+            captured = self._captured(recipe_of(self._fill, point), point)
+        return self._device.prepare_callable(
+            captured.launch,
+            launches_per_call=captured.launches,
+            seconds_hint=captured.launches * point.expected_seconds,
+        )
+
+    def release(self) -> None:
+        """Give cached memory back to the device."""
+        gc.collect()
+        torch.cuda.empty_cache()
+
+    def _captured(self, recipe: Recipe, point: Point) -> "Captured":
+        sets = buffer_sets(point, self._l2_bytes)
+        launches = launches_of(point, sets)
+        inputs = [recipe.make() for _ in range(sets)]
+        recipe.call(*inputs[0])  # loads the kernel: a capture must not
+        self._stream.synchronize()
+        # Outputs that stay alive get memory of their own, as cold launches need; when none does,
+        # the pool hands the same block to each launch.
+        outputs: deque[object] = deque(maxlen=sets if point.cache == "cold" else 0)
+        graph = torch.cuda.CUDAGraph()
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            for launch in range(launches):
+                outputs.append(recipe.call(*inputs[launch % sets]))
+        finally:
+            graph.capture_end()
+        return Captured(graph=graph, stream=self._stream, launches=launches, inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captured:
+    """A graph of launches with the buffers that it reads.
+
+    Attributes:
+        graph: To be replayed.
+        stream: Where.
+        launches: In one replay.
+        inputs: Kept alive.
+    """
+
+    graph: Any
+    stream: Any
+    launches: int
+    inputs: list[tuple[Any, ...]]
+
+    def launch(self) -> None:
+        """Enqueue one replay."""
+        with torch.cuda.stream(self.stream):
+            self.graph.replay()
+
+
+def recipe_of(fill: Fill, point: Point) -> Recipe:
+    """How to make one buffer set of a point and launch over it.
+
+    Raises:
+        NotImplementedError: PyTorch has no such kernel.
+    """
+    operator = point.operator
+    if isinstance(operator, Attention):
+        return torch_attention.recipe(fill, operator)
+    if isinstance(operator, Optimizer):
+        return torch_optimizer.recipe(fill, operator)
+    if isinstance(operator, MemoryBound):
+        if operator.impl == "inductor":
+            return torch_inductor.recipe(fill, operator)
+        return torch_kernels.recipe(fill, operator)
+    raise NotImplementedError(f"PyTorch does not measure {operator}")
+
+
+def buffer_sets(point: Point, l2_bytes: float) -> int:
+    """Buffer sets to rotate over so that no launch finds its data in L2; one if it should."""
+    touched = point.operator.working_set_bytes
+    if point.cache == "warm" or touched > _ALONE_BYTES:
+        return 1
+    return max(2, ceil(5 * l2_bytes / touched) + 1)
+
+
+def launches_of(point: Point, sets: int) -> int:
+    """Launches in one graph: whole rotations, lasting about a millisecond."""
+    wanted = ceil(_REPLAY_SECONDS / point.expected_seconds)
+    rotations = max(1, ceil(min(wanted, _MAX_LAUNCHES) / sets))
+    return rotations * sets

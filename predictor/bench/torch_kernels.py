@@ -1,0 +1,188 @@
+"""Eager kernels of the elementwise, norm, rotary, loss and embedding operators.
+
+Each entry calls one aten operator on inputs shaped and strided as in Hugging Face transformers 5.17
+(Llama, Qwen3, GPT-2): rotary works on transposed views, norms multiply by a column of reciprocal
+deviations, gradients of a slice are copied into zeros. A letter stands for one input:
+
+    b  bf16 [rows, cols]        f  fp32 [rows, cols]
+    w  bf16 [cols]              r  fp32 [rows, 1]
+    q  bf16 [1, heads, s, cols] as a transposed view, with rows = heads·s
+    x  bf16 [1, heads, s, cols], contiguous
+    c  bf16 [1, 1, s, cols], cosines
+    i  int64 [rows], ids below TABLE_ROWS
+    t  bf16 [TABLE_ROWS, cols]
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch.nn import functional
+
+from predictor.bench.torch_fill import Fill, Recipe, Tensor
+from predictor.operators import MemoryBound
+
+TABLE_ROWS: Final = 8192
+_HEADS: Final = 32
+_aten = torch.ops.aten
+
+_PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
+    "add": ("bb", lambda a, b: a + b),
+    "mul": ("bb", lambda a, b: a * b),
+    "mul_weight": ("wb", lambda w, x: w * x),
+    "mul_scalar": ("b", lambda x: x * 0.5),
+    "add_scalar": ("b", lambda x: x + 1.0),
+    "pow": ("b", lambda x: torch.pow(x, 3.0)),
+    "tanh": ("b", torch.tanh),
+    "tanh_backward": ("bb", _aten.tanh_backward),
+    "silu": ("b", functional.silu),
+    "silu_backward": ("bb", _aten.silu_backward),
+    "cast_up": ("b", lambda x: x.to(torch.float32)),
+    "cast_down": ("f", lambda x: x.to(torch.bfloat16)),
+    "pow_fp32": ("f", lambda x: x.pow(2)),
+    "mean_fp32": ("f", lambda x: x.mean(-1, keepdim=True)),
+    "sum_fp32": ("f", lambda x: x.sum(-1, keepdim=True)),
+    "mul_rows_fp32": ("fr", lambda x, r: x * r),
+    "mul_fp32": ("ff", lambda a, b: a * b),
+    "add_fp32": ("ff", lambda a, b: a + b),
+    "mul_scalar_fp32": ("f", lambda x: x * 2.0),
+    "copy_fp32": ("f", lambda x: x.clone()),
+    "sum_rows": ("b", lambda x: x.sum(0)),
+    "rope_mul": ("qc", lambda q, c: q * c),
+    "rope_neg": ("q", lambda q: -q[..., q.shape[-1] // 2 :]),
+    "rope_clone": ("x", lambda x: x.transpose(1, 2).contiguous()),
+    "log_softmax_fp32": ("f", lambda x: torch.log_softmax(x, -1)),
+    "log_softmax_backward_fp32": (
+        "ff",
+        lambda g, y: _aten._log_softmax_backward_data(g, y, -1, torch.float32),  # noqa: SLF001
+    ),
+    "embedding": ("it", functional.embedding),
+    "embedding_backward": (
+        "bi",
+        lambda g, i: _aten.embedding_dense_backward(g, i, TABLE_ROWS, -1, scale_grad_by_freq=False),
+    ),
+    "layer_norm": ("bww", lambda x, w, b: functional.layer_norm(x, w.shape, w, b)),
+}
+
+
+def recipe(fill: Fill, operator: MemoryBound) -> Recipe:
+    """How PyTorch runs a kernel of ``KERNELS["torch"]``.
+
+    Raises:
+        NotImplementedError: The kernel has no recipe here.
+    """
+    rows, cols = operator.rows, operator.cols
+    if operator.kernel in _PLAIN:
+        letters, call = _PLAIN[operator.kernel]
+        return Recipe(make=partial(_inputs, fill, letters, rows, cols), call=call)
+    if operator.kernel in _SHAPED:
+        return _SHAPED[operator.kernel](fill, rows, cols)
+    raise NotImplementedError(f"no recipe for PyTorch's kernel {operator.kernel!r}")
+
+
+def known() -> frozenset[str]:
+    """Kernels that have a recipe."""
+    return frozenset({*_PLAIN, *_SHAPED})
+
+
+def _inputs(fill: Fill, letters: str, rows: int, cols: int) -> tuple[Tensor, ...]:
+    heads = heads_of(rows)
+    makers: dict[str, Callable[[], Tensor]] = {
+        "b": lambda: fill.bf16(rows, cols),
+        "f": lambda: fill.fp32(rows, cols),
+        "w": lambda: fill.bf16(cols),
+        "r": lambda: fill.fp32(rows, 1),
+        "q": lambda: fill.heads(1, rows // heads, heads, cols),
+        "x": lambda: fill.bf16(1, heads, rows // heads, cols),
+        "c": lambda: fill.bf16(1, 1, rows // heads, cols),
+        "i": lambda: fill.indices(rows, TABLE_ROWS),
+        "t": lambda: fill.bf16(TABLE_ROWS, cols),
+    }
+    return tuple(makers[letter]() for letter in letters)
+
+
+def heads_of(rows: int) -> int:
+    """Heads into which the rows of a rotary kernel divide."""
+    return next(heads for heads in (_HEADS, 8, 1) if rows % heads == 0)
+
+
+def _fill(fill: Fill, rows: int, cols: int, *, dtype: Any) -> Recipe:  # noqa: ANN401
+    return Recipe(
+        make=tuple,
+        call=lambda: torch.zeros(rows, cols, dtype=dtype, device=fill.device),
+    )
+
+
+def _div_expanded(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Gradient of a mean: a scalar a row, expanded, divided, written in full."""
+    return Recipe(make=lambda: (fill.fp32(rows, 1),), call=lambda r: r.expand(rows, cols) / cols)
+
+
+def _cat(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Gradients of q, k and v joined to that of their common projection."""
+    parts = [cols // 3, cols // 3, cols - 2 * (cols // 3)]
+    return Recipe(
+        make=lambda: tuple(fill.bf16(rows, part) for part in parts),
+        call=lambda *each: torch.cat(each, dim=-1),
+    )
+
+
+def _rotated(q: Tensor) -> tuple[Tensor, Tensor]:
+    half = q.shape[-1] // 2
+    return -q[..., half:], q[..., :half]
+
+
+def _rope_cat(fill: Fill, rows: int, cols: int) -> Recipe:
+    """The negated half is a fresh product, the other a view of q."""
+    return Recipe(
+        make=lambda: _rotated(*_inputs(fill, "q", rows, cols)),
+        call=lambda negated, first: torch.cat((negated, first), dim=-1),
+    )
+
+
+def _rope_add(fill: Fill, rows: int, cols: int) -> Recipe:
+    """``q·cos`` keeps q's strides; ``cat·sin`` is contiguous."""
+
+    def make() -> tuple[Tensor, ...]:
+        q, cosine, sine = _inputs(fill, "qcc", rows, cols)
+        return q * cosine, torch.cat(_rotated(q), dim=-1) * sine
+
+    return Recipe(make=make, call=lambda a, b: a + b)
+
+
+def _rope_half_copy(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Gradient of a slice: half a head copied into zeros."""
+
+    def make() -> tuple[Tensor, ...]:
+        gradient, zeros = _inputs(fill, "qx", rows, cols)
+        return zeros[..., cols // 2 :], gradient[..., : cols // 2]
+
+    return Recipe(make=make, call=lambda into, half: into.copy_(half))
+
+
+def _layer_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Two kernels, measured together: input gradient, and weight with bias."""
+
+    def make() -> tuple[Tensor, ...]:
+        gradient, x, weight, bias = _inputs(fill, "bbww", rows, cols)
+        _, mean, deviation = _aten.native_layer_norm(x, [cols], weight, bias, 1e-5)
+        return gradient, x, mean, deviation, weight, bias
+
+    def call(*each: Tensor) -> object:
+        gradient, x, *rest = each
+        return _aten.native_layer_norm_backward(gradient, x, [cols], *rest, [True, True, True])
+
+    return Recipe(make=make, call=call)
+
+
+_SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
+    "fill": partial(_fill, dtype=torch.bfloat16),
+    "fill_fp32": partial(_fill, dtype=torch.float32),
+    "div_expanded_fp32": _div_expanded,
+    "cat": _cat,
+    "rope_cat": _rope_cat,
+    "rope_add": _rope_add,
+    "rope_half_copy": _rope_half_copy,
+    "layer_norm_backward": _layer_norm_backward,
+}

@@ -1,0 +1,52 @@
+"""PyTorch's fused AdamW over a list of tensors."""
+
+import torch
+
+from predictor.bench.torch_fill import Fill, Recipe, Tensor
+from predictor.operators import Optimizer
+
+
+def recipe(fill: Fill, operator: Optimizer) -> Recipe:
+    """One step over ``elements`` parameters in ``tensors`` tensors of equal size.
+
+    Raises:
+        NotImplementedError: The kernel is not PyTorch's.
+    """
+    if operator.kernel != "adamw":
+        raise NotImplementedError(f"PyTorch has no fused optimizer {operator.kernel!r}")
+    size = max(1, operator.elements // operator.tensors)
+
+    def tensors() -> list[Tensor]:
+        return [fill.of(operator.dtype, size) for _ in range(operator.tensors)]
+
+    def make() -> tuple[list[Tensor], ...]:
+        parameters, gradients, first = tensors(), tensors(), tensors()
+        second = [tensor.abs_() for tensor in tensors()]
+        steps = [torch.ones((), device=fill.device) for _ in range(operator.tensors)]
+        return parameters, gradients, first, second, steps
+
+    return Recipe(make=make, call=_step)
+
+
+def _step(
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    first: list[Tensor],
+    second: list[Tensor],
+    steps: list[Tensor],
+) -> None:
+    torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
+        parameters,
+        gradients,
+        first,
+        second,
+        [],
+        steps,
+        lr=1e-5,
+        beta1=0.9,
+        beta2=0.95,
+        weight_decay=0.1,
+        eps=1e-8,
+        amsgrad=False,
+        maximize=False,
+    )

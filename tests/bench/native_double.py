@@ -1,0 +1,179 @@
+"""A double of the native extension's interface on a virtual clock, with faults on demand.
+
+Faults are asked for by a point's ``m``: a GEMM with ``m`` of FAULTS[...] ends the process, hangs
+and so on. It stands for ``predictor._native`` where tests must not depend on a compiler.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+build: dict[str, object] = {"cuda": False, "attention": False, "version": 1}
+
+FAULTS = {
+    "killed": 70001,
+    "hangs": 70002,
+    "sticky": 70003,
+    "wrong": 70004,
+    "unsupported": 70005,
+    "raises": 70006,
+    "hangs_in_prepare": 70007,
+    "crowded": 70008,
+}
+MEMORY_BYTES = 80e9
+NOISE = 0.003
+
+
+class NativeError(RuntimeError):
+    """Base of the extension's errors."""
+
+
+class OutOfDeviceMemory(NativeError):  # noqa: N818 - the extension's name
+    """A buffer does not fit."""
+
+
+class Unsupported(NativeError):  # noqa: N818
+    """No kernel for that."""
+
+
+class DeviceFault(NativeError):  # noqa: N818
+    """Sticky."""
+
+
+class SamplingPolicy:
+    """Keyword-only values."""
+
+    def __init__(self, **values: float) -> None:
+        self.round_seconds = 0.03
+        self.min_samples = 20
+        self.sustained_seconds = 0.0
+        self.__dict__.update(values)
+
+
+@dataclass
+class Round:
+    """Result of one round."""
+
+    samples_seconds: list[float]
+    wall_begin_seconds: float
+    wall_end_seconds: float
+    mad_seconds: float = 0.0
+    lag1_autocorrelation: float = 0.0
+    drift: float = 0.0
+    timer: str = "graph"
+    stop_reason: str = "converged"
+
+    @property
+    def median_seconds(self) -> float:
+        return median(self.samples_seconds)
+
+    @property
+    def low_seconds(self) -> float:
+        return min(self.samples_seconds)
+
+    @property
+    def high_seconds(self) -> float:
+        return max(self.samples_seconds)
+
+    p10_seconds = low_seconds
+    p90_seconds = high_seconds
+
+    @property
+    def launches(self) -> int:
+        return len(self.samples_seconds)
+
+    @property
+    def tail_begin_seconds(self) -> float:
+        return self.wall_begin_seconds
+
+
+@dataclass
+class Workload:
+    """A prepared point."""
+
+    description: str
+    seconds: float
+    fields: dict[str, Any]
+    timer: str = "graph"
+    buffer_sets: int = 2
+
+
+class Device:
+    """A toy GPU: 100 TFLOP/s, 1 TB/s, 5 µs a launch."""
+
+    def __init__(self, kind: str, index: int = 0, *, seed: int = 0) -> None:
+        if kind != "mock":
+            raise NativeError("no CUDA device is there")
+        self.properties: dict[str, object] = {
+            "name": "Mock",
+            "l2_bytes": 50 << 20,
+            "memory_bytes": int(MEMORY_BYTES),
+            "driver_version": "0",
+            "runtime_version": "0",
+            "pci_bus_id": "",
+            "uuid": "mock-uuid",
+        }
+        self.libraries: dict[str, dict[str, str]] = {
+            "cublas": {"version": os.environ.get("DOUBLE_CUBLAS", "1")}
+        }
+        self.stream_handle = 0
+        self._random = random.Random(seed + index)  # noqa: S311 - noise
+        self._clock = 0.0
+        self._prepared = 0
+
+    def prepare(self, operator: str, fields: dict[str, Any], **work: Any) -> Workload:
+        fault = fields.get("m")
+        if work["working_set_bytes"] > MEMORY_BYTES:
+            raise OutOfDeviceMemory("80 GB are not enough")
+        if fault == FAULTS["crowded"] and self._prepared:
+            raise OutOfDeviceMemory("not beside others")
+        if fault == FAULTS["unsupported"]:
+            raise Unsupported("no such kernel")
+        if fault == FAULTS["hangs_in_prepare"]:
+            time.sleep(60)
+        self._prepared += 1
+        seconds = 5e-6 + max(work["flops"] / 100e12, work["bytes"] / 1e12)
+        return Workload(description=operator, seconds=seconds, fields=fields)
+
+    def prepare_callable(
+        self, launch: Callable[[], None], *, launches_per_call: int, seconds_hint: float = 0.0
+    ) -> Workload:
+        raise NotImplementedError
+
+    def sample(self, workload: Workload, policy: SamplingPolicy) -> Round:
+        pause = float(os.environ.get("DOUBLE_ROUND_WALL_SECONDS", "0"))
+        time.sleep(pause)
+        self._fail(workload.fields.get("m"))
+        offset = 1 + NOISE * self._random.gauss(0, 1)
+        samples = [
+            workload.seconds * offset * (1 + 0.005 * self._random.gauss(0, 1)) for _ in range(20)
+        ]
+        begin = self._clock
+        self._clock += max(policy.round_seconds, policy.sustained_seconds)
+        return Round(samples, begin, self._clock)
+
+    def check(self, workload: Workload, _seed: int = 0) -> float:
+        return 1.0 if workload.fields.get("m") == FAULTS["wrong"] else 1e-3
+
+    def synchronize(self) -> None:
+        return None
+
+    @staticmethod
+    def _fail(fault: object) -> None:
+        if fault == FAULTS["killed"]:
+            os._exit(9)
+        if fault == FAULTS["hangs"]:
+            time.sleep(60)
+        if fault == FAULTS["sticky"]:
+            raise DeviceFault("illegal address")
+        if fault == FAULTS["raises"]:
+            raise ValueError("odd")
+
+
+def cuda_device_count() -> int:
+    """None."""
+    return 0
