@@ -25,7 +25,7 @@ from predictor.costs.bounds import (
     stream_design,
 )
 from predictor.costs.power import Heat
-from predictor.costs.prediction import Origin, Prediction
+from predictor.costs.prediction import Origin, Prediction, PredictionRow
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
 from predictor.operators import Host, Operator
@@ -41,6 +41,7 @@ DESIGNS: Final = {
 REFERENCE_SKU: Final = "h100-sxm5-80gb"
 EXTRAPOLATED_WIDENING: Final = 2.0
 DATASHEET_WIDENING: Final = 3.0
+MEMORY: Final = 100_000
 
 Measured = dict[tuple[Any, ...], tuple[float, float, float]]
 
@@ -80,10 +81,12 @@ class Costs:
     heat: Heat
     borrowed: bool = False
     _chip: Chip = field(init=False)
+    _known: Mapping[str, dict[Operator, PredictionRow]] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the bounds' rates once."""
+        """Derive the bounds' rates once; start with nothing predicted."""
         object.__setattr__(self, "_chip", chip_of(self.gpu))
+        object.__setattr__(self, "_known", {"cold": {}, "warm": {}})
 
     def predict(self, operators: Sequence[Operator], *, cache: str = "cold") -> Prediction:
         """Seconds of each operator on an idle, cool device.
@@ -95,14 +98,17 @@ class Costs:
         Raises:
             FitError: The SKU has no cost function for a family.
         """
-        result = Prediction.empty(len(operators))
-        families: dict[str, list[int]] = {}
-        for index, operator in enumerate(operators):
-            families.setdefault(operator.name, []).append(index)
-        for family, indices in families.items():
-            chosen = [operators[i] for i in indices]
-            result.put(np.array(indices), self._family(family, chosen, cache))
-        return result
+        known = self._known[cache]
+        families: dict[str, list[Operator]] = {}
+        for operator in operators:
+            if operator not in known:
+                families.setdefault(operator.name, []).append(operator)
+        if len(known) > MEMORY:
+            known.clear()
+            return self.predict(operators, cache=cache)
+        for family, chosen in families.items():
+            known.update(zip(chosen, self._family(family, chosen, cache).rows(), strict=True))
+        return Prediction.from_rows([known[operator] for operator in operators])
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = f"{family}/{cache}"

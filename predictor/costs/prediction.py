@@ -1,5 +1,6 @@
 """What a cost function answers: seconds, an interval, and where the number came from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+PredictionRow = tuple[float, float, float, int]
+"""Seconds, low, high and origin of one operator."""
 
 
 class Origin(IntEnum):
@@ -40,14 +43,13 @@ class Prediction:
     high: Floats
     origin: Ints
 
-    @classmethod
-    def empty(cls, size: int) -> "Prediction":
-        """Room for ``size`` predictions."""
-        return cls(np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size, np.int64))
+    def rows(self) -> list[PredictionRow]:
+        """One tuple a prediction."""
+        columns = (self.seconds, self.low, self.high, self.origin)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    def put(self, index: Ints, other: "Prediction") -> None:
-        """Write ``other`` at the positions ``index``."""
-        self.seconds[index] = other.seconds
-        self.low[index] = other.low
-        self.high[index] = other.high
-        self.origin[index] = other.origin
+    @classmethod
+    def from_rows(cls, rows: Sequence[PredictionRow]) -> "Prediction":
+        """Put tuples of :meth:`rows` together."""
+        columns = np.array(rows, dtype=float).reshape(-1, 4).T
+        return cls(columns[0], columns[1], columns[2], columns[3].astype(np.int64))

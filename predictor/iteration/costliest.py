@@ -1,11 +1,12 @@
 """The costliest operators of a step, in words."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from predictor.costs import Costs, Origin
-from predictor.iteration.priced import Priced
+from predictor.iteration.ledger import Ledger
 from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator
 
 TOP_OPERATORS = 5
@@ -32,22 +33,23 @@ class OperatorShare:
     origin: str
 
 
-def costliest(parts: Iterable[tuple[Priced, int]], costs: Costs) -> tuple[OperatorShare, ...]:
-    """The operators that take the most seconds, over segments that run so many times."""
-    totals: dict[Operator, list[float]] = {}
-    for part, times in parts:
-        for launch, seconds, origin in zip(
-            part.segment.launches, part.seconds, part.origin, strict=True
-        ):
-            entry = totals.setdefault(launch.operator, [0.0, 0.0, float(origin)])
-            entry[0] += times
-            entry[1] += float(seconds) * times
-    ranked = sorted(totals.items(), key=lambda item: -item[1][1])[:TOP_OPERATORS]
-    return tuple(_share(op, entry[0], entry[1], entry[2], costs) for op, entry in ranked)
+def costliest(ledger: Ledger, costs: Costs) -> tuple[OperatorShare, ...]:
+    """The operators that take the most seconds."""
+    operators = list(dict.fromkeys(launch.operator for launch in ledger.launches))
+    place = {operator: index for index, operator in enumerate(operators)}
+    code = np.array([place[launch.operator] for launch in ledger.launches])
+    seconds = np.bincount(code, ledger.seconds)
+    times = np.bincount(code, ledger.times)
+    origin = np.zeros(len(operators), dtype=np.int64)
+    np.maximum.at(origin, code, ledger.origin)
+    return tuple(
+        _share(operators[i], float(times[i]), float(seconds[i]), int(origin[i]), costs)
+        for i in np.argsort(-seconds, kind="stable")[:TOP_OPERATORS]
+    )
 
 
 def _share(
-    operator: Operator, launches: float, seconds: float, origin: float, costs: Costs
+    operator: Operator, launches: float, seconds: float, origin: int, costs: Costs
 ) -> OperatorShare:
     compute = operator.flops / costs.gpu.peak_flops_per_second["bf16"]
     stream = operator.bytes / costs.gpu.memory_bytes_per_second
@@ -57,7 +59,7 @@ def _share(
         seconds=seconds,
         share_of_peak=launches * max(compute, stream) / seconds if seconds > 0 else math.nan,
         bound_by="tensor cores" if compute > stream else "memory",
-        origin=Origin(int(origin)).label,
+        origin=Origin(origin).label,
     )
 
 

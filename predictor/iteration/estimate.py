@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from predictor.case import Case, resolve
@@ -12,7 +13,7 @@ from predictor.iteration.dimensions import model_flops
 from predictor.iteration.implementations import load as load_implementation
 from predictor.iteration.run import Run
 from predictor.iteration.shape import refuse, step_shape
-from predictor.iteration.step import StepShape
+from predictor.iteration.step import Step, StepShape
 from predictor.units import HOUR_SECONDS
 
 TENSOR_PARALLEL_CHOICES: Final = (1, 2, 4, 8)
@@ -113,7 +114,7 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     refuse(case, parallel=bool(implementation.PARALLEL))
     costs = load_costs(case.cluster.gpu)
     shape = step_shape(case)
-    run = Run(case, shape, implementation.build(shape), costs, strict=strict)
+    run = Run(case, shape, _step(str(case.implementation), shape), costs, strict=strict)
     peak = _memory(case, shape, run.micro_batches)
     seconds = run.iteration_seconds
     half = run.half_seconds()
@@ -143,6 +144,13 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
         notes=(*case.model.notes, *run.notes()),
         top_operators=run.top_operators(),
     )
+
+
+@lru_cache(maxsize=256)
+def _step(implementation: str, shape: StepShape) -> Step:
+    """The launches of a shape, built once a process."""
+    step: Step = load_implementation(implementation).build(shape)
+    return step
 
 
 def _memory(case: Case, shape: StepShape, micro_batches: int) -> memory.Memory:

@@ -8,7 +8,6 @@ things out.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 FAMILY_CORRELATION = 0.5
 """Share of a launch's error that its whole family has in common; the rest averages out."""
@@ -23,23 +22,15 @@ UNMEASURED_HALF_WIDTH = {"communication": 0.35, "bubble": 0.15, "host": 0.3}
 """90 % half-widths of parts that no cost function stands behind yet."""
 
 
-@dataclass(slots=True)
-class Share:
-    """Seconds of a family, and its half-widths added up."""
+def half_width(families: Mapping[str, float], breakdown: Mapping[str, float]) -> float:
+    """Half-width of the 90 % interval of the whole iteration, seconds.
 
-    seconds: float = 0.0
-    half_seconds: float = 0.0
-
-    def add(self, seconds: float, half_seconds: float) -> None:
-        """Count some launches in."""
-        self.seconds += seconds
-        self.half_seconds += half_seconds
-
-
-def half_width(families: Mapping[str, Share], breakdown: Mapping[str, float]) -> float:
-    """Half-width of the 90 % interval of the whole iteration, seconds."""
+    Args:
+        families: Half-widths added up within each operator family, seconds.
+        breakdown: Seconds of the iteration by part.
+    """
     total = sum(breakdown.values())
-    terms = [FAMILY_CORRELATION * share.half_seconds for share in families.values()]
+    terms = [FAMILY_CORRELATION * half for half in families.values()]
     terms += [UNMEASURED_HALF_WIDTH[k] * breakdown.get(k, 0.0) for k in UNMEASURED_HALF_WIDTH]
     terms += [DEVICE_HALF_WIDTH * total, MODEL_HALF_WIDTH * total]
     return min(math.sqrt(sum(term * term for term in terms)), 0.95 * total)

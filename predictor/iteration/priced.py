@@ -75,16 +75,6 @@ class _PriceTable:
         return seconds, width * seconds / cold
 
 
-def family_seconds(priced: Iterable[tuple[Priced, int]]) -> dict[str, float]:
-    """Busy seconds of each operator family over segments that run so many times."""
-    totals: dict[str, float] = {}
-    for part, times in priced:
-        for launch, seconds in zip(part.segment.launches, part.seconds, strict=True):
-            family = launch.family
-            totals[family] = totals.get(family, 0.0) + float(seconds) * times
-    return totals
-
-
 def slowed(part: Priced, factor: float) -> Priced:
     """The segment with tensor-core launches slowed by a lower clock."""
     if factor == 1.0 or not part.segment.launches:

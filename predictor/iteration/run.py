@@ -11,8 +11,9 @@ from predictor.costs.prediction import Floats
 from predictor.errors import NotPredictable
 from predictor.iteration.communication import exposed
 from predictor.iteration.costliest import OperatorShare, costliest
-from predictor.iteration.interval import Share, half_width
-from predictor.iteration.priced import GAP, Priced, family_seconds, price, slowed
+from predictor.iteration.interval import half_width
+from predictor.iteration.ledger import Ledger
+from predictor.iteration.priced import GAP, Priced, price, slowed
 from predictor.iteration.step import Step, StepShape
 from predictor.iteration.timeline import run_queue
 
@@ -37,18 +38,16 @@ class Run:
         segments = (*step.micro_batch, step.accumulate, step.optimizer)
         *batch, accumulate, optimizer = price(segments, costs)
         self._gap = costs.host_seconds(GAP)
-        self._parts = self._counted(batch, accumulate, optimizer)
+        self._ledger = self._counted(batch, accumulate, optimizer)
         if strict:
             self._refuse_guesses()
         self.breakdown = self._settle(batch, accumulate, optimizer)
         self.iteration_seconds = sum(self.breakdown.values())
 
-    def _counted(
-        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
-    ) -> list[tuple[Priced, int]]:
+    def _counted(self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced) -> Ledger:
         m = self.micro_batches
         counted = [(part, part.segment.repeats * m) for part in batch]
-        return [*counted, (accumulate, m - 1), (optimizer, 1)]
+        return Ledger.of([*counted, (accumulate, m - 1), (optimizer, 1)])
 
     def _settle(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
@@ -58,31 +57,34 @@ class Run:
         factor = self._costs.heat.slowdown(_power_view(breakdown))
         if factor > 1.0:
             batch = [slowed(part, factor) for part in batch]
+            self._ledger = self._counted(batch, accumulate, optimizer)
             breakdown = self._breakdown(batch, accumulate, optimizer)
-            self._parts = self._counted(batch, accumulate, optimizer)
         return breakdown
 
     def _breakdown(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
     ) -> dict[str, float]:
-        m = self.micro_batches
-        plan = self._case.plan
-        busy = family_seconds(self._counted(batch, accumulate, optimizer))
+        busy = {name: seconds for name, (seconds, _) in self._ledger.by_family().items()}
         total = self._queue_seconds(batch, accumulate, optimizer)
         parts = {**busy, "host": max(0.0, total - sum(busy.values()))}
         if self._case.cluster.num_gpus > 1:
-            backward = sum(
-                float(p.seconds.sum()) * p.segment.repeats
-                for p in batch
-                if p.segment.phase == "backward"
-            )
-            waits = exposed(self._case, self._shape, self._costs, backward_seconds=backward)
-            parts["communication"] = waits.per_micro_batch * m + waits.per_step
-            once = float(optimizer.seconds.sum())
-            per_batch = (total - once) / m + waits.per_micro_batch
-            stages = plan.pipeline_parallel - 1
-            parts["bubble"] = stages * per_batch / plan.virtual_pipeline
+            parts |= self._waits(batch, total - float(optimizer.seconds.sum()))
         return parts
+
+    def _waits(self, batch: Sequence[Priced], compute_seconds: float) -> dict[str, float]:
+        """Exposed communication, and the pipeline's bubble (Narayanan et al. 2021, section 2.2)."""
+        plan, m = self._case.plan, self.micro_batches
+        backward = sum(
+            float(part.seconds.sum()) * part.segment.repeats
+            for part in batch
+            if part.segment.phase == "backward"
+        )
+        waits = exposed(self._case, self._shape, self._costs, backward_seconds=backward)
+        per_batch = compute_seconds / m + waits.per_micro_batch
+        return {
+            "communication": waits.per_micro_batch * m + waits.per_step,
+            "bubble": (plan.pipeline_parallel - 1) * per_batch / plan.virtual_pipeline,
+        }
 
     def _queue_seconds(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
@@ -110,38 +112,28 @@ class Run:
         return run_queue(durations, host, gap_seconds=self._gap).total_seconds
 
     def _refuse_guesses(self) -> None:
-        for part, times in self._parts:
-            for launch, origin in zip(part.segment.launches, part.origin, strict=True):
-                if times and origin >= Origin.EXTRAPOLATED:
-                    msg = (
-                        f"{launch.operator} is {Origin(int(origin)).label}; --strict refuses that "
-                        f"(measure it with `bench-run --for CASE.toml`)"
-                    )
-                    raise NotPredictable(msg)
+        launch, origin = self._ledger.worst_origin()
+        if origin >= Origin.EXTRAPOLATED:
+            msg = (
+                f"{launch.operator} is {origin.label}; --strict refuses that "
+                "(measure it with `bench-run --for CASE.toml`)"
+            )
+            raise NotPredictable(msg)
         if self._case.cluster.num_gpus > 1:
             msg = "communication is extrapolated from α-β curves; --strict refuses that"
             raise NotPredictable(msg)
 
     def half_seconds(self) -> float:
         """Half-width of the 90 % interval."""
-        shares: dict[str, Share] = {}
-        for part, times in self._parts:
-            for launch, seconds, half in zip(
-                part.segment.launches, part.seconds, part.half, strict=True
-            ):
-                known = shares.setdefault(launch.family, Share())
-                known.add(float(seconds) * times, float(half) * times)
-        return half_width(shares, self.breakdown)
+        halves = {name: half for name, (_, half) in self._ledger.by_family().items()}
+        return half_width(halves, self.breakdown)
 
     def origin_shares(self) -> dict[str, float]:
         """Share of the seconds by where they come from."""
-        totals = dict.fromkeys((o.label for o in Origin), 0.0)
-        for part, times in self._parts:
-            for seconds, origin in zip(part.seconds, part.origin, strict=True):
-                totals[Origin(int(origin)).label] += float(seconds) * times
-        totals[Origin.FITTED.label] += self.breakdown.get("host", 0.0)
-        totals[Origin.EXTRAPOLATED.label] += self.breakdown.get("communication", 0.0)
-        totals[Origin.FITTED.label] += self.breakdown.get("bubble", 0.0)
+        totals = self._ledger.by_origin()
+        totals[Origin.FITTED.label] += self.breakdown["host"]
+        for part in ("communication", "bubble"):
+            totals[Origin.EXTRAPOLATED.label] += self.breakdown.get(part, 0.0)
         whole = sum(totals.values())
         return {name: seconds / whole for name, seconds in totals.items()}
 
@@ -164,7 +156,7 @@ class Run:
 
     def top_operators(self) -> tuple[OperatorShare, ...]:
         """The costliest operators of a step."""
-        return costliest(self._parts, self._costs)
+        return costliest(self._ledger, self._costs)
 
 
 def _power_view(breakdown: Mapping[str, float]) -> dict[str, float]:
