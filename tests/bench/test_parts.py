@@ -1,0 +1,213 @@
+"""Small parts: budget, summary of rounds, screening, telemetry, SKU, provenance."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from predictor.bench import telemetry
+from predictor.bench.budget import Budget, BudgetEnded, parse_duration, process_started
+from predictor.bench.provenance import describe_run, hashed, run_key
+from predictor.bench.rounds import RoundResult
+from predictor.bench.runner import CHUNK_MEMORY_BYTES, CHUNK_POINTS, chunks
+from predictor.bench.screening import Limits, faults, flags, neighbour_faults
+from predictor.bench.sku import sku_of
+from predictor.bench.summarise import summarise, timed_status
+from predictor.bench.sweep import default_points
+from predictor.bench.telemetry import Reading, Telemetry
+from predictor.bench.worker import Hello
+from predictor.errors import BenchError
+from predictor.operators import Gemm, MemoryBound, Operator
+from predictor.tables import Row
+
+LIMITS = Limits(flops_per_second=1e12, bytes_per_second=1e9, l2_bytes=1e3)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("1.5m", 90)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1m", "soon", "10 min", "5m1h"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(BenchError, match="must be a duration above zero"):
+        parse_duration(text)
+
+
+def test_a_budget_counts_from_the_process_start_and_keeps_a_reserve() -> None:
+    assert process_started() <= time.monotonic()
+    budget = Budget(100, started=time.monotonic() - 50)
+    assert budget.remaining() == pytest.approx(45, abs=0.5)
+    budget.check(30)
+    with pytest.raises(BudgetEnded):
+        budget.check(60)
+
+
+def result(seconds: float, **values: float) -> RoundResult:
+    return RoundResult(
+        seconds=seconds, seconds_low=0.9 * seconds, seconds_high=1.1 * seconds, samples=20, **values
+    )
+
+
+def test_a_row_is_the_median_of_rounds_between_the_lowest_and_the_highest() -> None:
+    summary = summarise([result(3.0, watts=100.0), result(1.0, watts=300.0), result(2.0)])
+    assert (summary["seconds"], summary["seconds_low"], summary["seconds_high"]) == (2.0, 1.0, 3.0)
+    assert (summary["rounds"], summary["samples"]) == (3, 60)
+    assert summary["watts"] == 200.0
+    assert summary["energy_joules"] == 400.0
+    assert summary["sm_clock_hz"] is None
+
+
+def test_a_lone_round_keeps_its_own_interval() -> None:
+    summary = summarise([result(2.0)])
+    assert (summary["seconds_low"], summary["seconds_high"]) == pytest.approx((1.8, 2.2))
+
+
+@pytest.mark.parametrize(
+    ("reasons", "status"),
+    [
+        (0x0, "ok"),
+        (0x4, "ok"),
+        (0x1, "ok"),
+        (0x8, "throttled"),
+        (0x20, "throttled"),
+        (0x40, "throttled"),
+        (0x80, "throttled"),
+        (0x84, "throttled"),
+    ],
+)
+def test_only_a_slowdown_by_hardware_or_heat_counts_as_throttled(reasons: int, status: str) -> None:
+    assert timed_status([result(1.0), result(1.0, event_reasons=reasons)]) == status
+
+
+def row(operator: Operator, seconds: float, *, spread: float = 1.0) -> Row:
+    return Row(
+        operator=operator,
+        seconds=seconds,
+        seconds_low=seconds,
+        seconds_high=seconds * spread,
+        rounds=3,
+        samples=60,
+        run="r",
+    )
+
+
+def test_faster_than_physics_is_noticed() -> None:
+    product = Gemm(m=1000, n=1000, k=1000)  # 2e9 flops at 1e12 a second: 2 ms; 6 MB: 6 ms
+    assert faults(row(product, 7e-3), LIMITS) == []
+    assert "bytes take" in faults(row(product, 5e-3), LIMITS)[0]
+    assert "flops take" in faults(row(product, 1e-3), LIMITS)[0]
+    assert faults(row(product, 1e-9), Limits()) == [], "nothing is known of this GPU"
+
+
+def test_warm_data_may_stream_faster_than_memory() -> None:
+    copy = MemoryBound(kernel="copy", rows=1000, cols=1000)
+    warm = Row(
+        operator=copy,
+        seconds=1e-3,
+        seconds_low=1e-3,
+        seconds_high=1e-3,
+        rounds=3,
+        samples=9,
+        cache="warm",
+        run="r",
+    )
+    assert faults(warm, LIMITS) == []
+
+
+def test_rounds_that_disagree_are_noticed() -> None:
+    assert faults(row(Gemm(m=8, n=8, k=8), 1.0, spread=1.05), LIMITS) == []
+    assert "differ by 20%" in faults(row(Gemm(m=8, n=8, k=8), 1.0, spread=1.2), LIMITS)[0]
+
+
+def test_a_smaller_shape_that_takes_longer_is_noticed_within_its_alignment_class() -> None:
+    small, large = row(Gemm(m=64, n=64, k=64), 2e-3), row(Gemm(m=128, n=64, k=64), 1e-3)
+    odd = row(Gemm(m=63, n=64, k=64), 5e-3)
+    rows = [small, large, odd]
+    assert [found for found, _ in neighbour_faults(rows, rows)] == [small]
+    assert len(flags(rows, Limits())) == 1
+
+
+def test_short_launches_may_take_alike() -> None:
+    rows = [row(Gemm(m=64, n=64, k=64), 6e-6), row(Gemm(m=128, n=64, k=64), 5e-6)]
+    assert neighbour_faults(rows, rows) == []
+
+
+def test_readings_are_those_of_the_rounds_window() -> None:
+    readings = iter(
+        [
+            Reading(at_seconds=1.0, sm_clock_hz=1e9, watts=100.0, event_reasons=4),
+            Reading(at_seconds=2.0, sm_clock_hz=2e9, watts=300.0, event_reasons=8),
+            Reading(at_seconds=3.0, sm_clock_hz=3e9, watts=900.0),
+        ]
+    )
+    with Telemetry(lambda: next(readings), period_seconds=0.001) as seen:
+        deadline = time.monotonic() + 5
+        while len(seen._readings) < 3 and time.monotonic() < deadline:
+            time.sleep(0.005)
+    window = seen.window(0.5, 2.5)
+    assert (window.sm_clock_hz, window.watts, window.event_reasons) == (1.5e9, 200.0, 12)
+    assert seen.window(10.0, 11.0).watts is None
+
+
+def test_power_of_a_long_window_comes_from_the_energy_counter() -> None:
+    long = [Reading(at_seconds=t, watts=1.0, joules=50.0 * t) for t in (0.0, 1.0, 2.0)]
+    assert telemetry._energy_watts(long) == 50.0
+    assert telemetry._energy_watts(long[:1]) is None
+
+
+def test_no_nvml_means_no_readings() -> None:
+    assert telemetry.nvml_source("0000:00:00.0") is None
+    with Telemetry(None) as seen:
+        assert seen.window(0.0, 1.0).sm_clock_hz is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sku"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm5-80gb"),
+        ("NVIDIA H200", "h200-sxm5-141gb"),
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm4-80gb"),
+        ("NVIDIA L40S", "l40s"),
+    ],
+)
+def test_a_sku_is_known_by_what_the_driver_reports(name: str, sku: str) -> None:
+    assert sku_of({"name": name}, "auto") == sku
+
+
+def test_a_wanted_sku_must_be_a_folders_name() -> None:
+    assert sku_of({"name": "x"}, "my-gpu") == "my-gpu"
+    with pytest.raises(BenchError, match="lower-case"):
+        sku_of({"name": "x"}, "../../etc")
+
+
+def test_provenance_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    monkeypatch.setattr("platform.node", lambda: "secret-host")
+    monkeypatch.setattr("sys.argv", ["/home/someone/bin/bench-run", "--out", "/home/someone/x"])
+    hello = Hello(
+        properties={"uuid": "GPU-1234", "name": "Toy", "l2_bytes": 5},
+        libraries={"cublas": {"version": "13", "path": "/home/someone/lib/libcublas.so.13"}},
+        build={"version": 3},
+    )
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    text = str(run := describe_run(hello, sku="toy", at=at, arguments={}))
+    for secret in ("someone", "secret-host", "GPU-1234", "hunter2"):
+        assert secret not in text
+    assert run["environment"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert run["library_files"] == {"cublas": "libcublas.so.13"}
+    assert run["gpu_uuid_hash"] == hashed("GPU-1234")
+    assert run_key("toy", at) == "toy-20260102T030405Z"
+
+
+def test_chunks_are_bounded_in_points_and_memory() -> None:
+    l2_bytes = 50e6
+    split = list(chunks(default_points(), l2_bytes))
+    assert [p for chunk in split for p in chunk] == default_points()
+    for chunk in split:
+        held = sum(p.memory_bytes(l2_bytes) for p in chunk)
+        assert len(chunk) <= CHUNK_POINTS
+        assert held <= CHUNK_MEMORY_BYTES or len(chunk) == 1

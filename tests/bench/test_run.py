@@ -1,0 +1,290 @@
+"""A whole run on the double: tables, faults, resume, budget."""
+
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from predictor.bench import process as process_module
+from predictor.bench import session
+from predictor.bench.journal import read_records
+from predictor.bench.main import Options, Outcome, run
+from predictor.bench.points import Point
+from predictor.errors import BenchError, NativeMissing
+from predictor.operators import Gemm, Host, MemoryBound
+from predictor.tables import read_folder
+
+Measure = Callable[..., Outcome]
+MakePoint = Callable[..., Point]
+FAULTS = runpy.run_path(str(Path(__file__).with_name("native_double.py")))["FAULTS"]
+
+
+def faulty(point: MakePoint, name: str) -> Point:
+    """A point on which the double fails in one way."""
+    return point(FAULTS[name])
+
+
+def statuses(outcome: Outcome) -> dict[int, str]:
+    """Status by ``m``."""
+    return {row.operator.m: row.status for row in outcome.rows}
+
+
+def test_a_run_writes_tables_that_are_accepted(measure: Measure, point: MakePoint) -> None:
+    others = [
+        Point(operator=MemoryBound(kernel="add", rows=512, cols=64, impl="torch"), cache="warm"),
+        Point(operator=Host(stack="hf-eager", block="llama")),
+        Point(operator=Gemm(m=512, n=256, k=256), sustained_seconds=3.0),
+    ]
+    outcome = measure(point(64, anchor=True), point(128), *others)
+    folder = read_folder(outcome.folder)
+    assert outcome.left == 0
+    assert set(folder.tables) == {"gemm", "memory_bound", "host"}
+    by_m = {row.operator.m: row for row in folder.tables["gemm"].rows}
+    assert (by_m[64].rounds, by_m[128].rounds, by_m[512].rounds) == (5, 3, 1)
+    assert by_m[512].regime == "sustained"
+    work = Gemm(m=128, n=256, k=256)
+    toy_seconds = 5e-6 + max(work.flops / 100e12, work.bytes / 1e12)
+    assert by_m[128].seconds == pytest.approx(toy_seconds, rel=0.02)
+    assert list(folder.runs) == [outcome.run]
+    assert folder.runs[outcome.run]["points"] == 5
+    assert folder.runs[outcome.run]["controls"]["gemm"]["rounds"] >= 1
+
+
+def test_what_cannot_be_measured_becomes_a_row_with_its_status(
+    measure: Measure, point: MakePoint
+) -> None:
+    big = Point(operator=Gemm(m=10**6, n=10**5, k=10**5))
+    outcome = measure(
+        point(64), big, faulty(point, "unsupported"), faulty(point, "raises"), point(128)
+    )
+    assert statuses(outcome) == {
+        64: "ok",
+        10**6: "oom",
+        FAULTS["unsupported"]: "unsupported",
+        FAULTS["raises"]: "crash",
+        128: "ok",
+    }
+    assert outcome.left == 0
+    assert read_folder(outcome.folder).tables["gemm"]
+    assert any("no such kernel" in f for f in failures(outcome))
+
+
+def failures(outcome: Outcome) -> list[str]:
+    """What the run's provenance says went wrong."""
+    return list(read_folder(outcome.folder).runs[outcome.run]["failures"])
+
+
+def test_a_wrong_result_is_no_measurement(measure: Measure, point: MakePoint) -> None:
+    outcome = measure(faulty(point, "wrong"))
+    assert [row.status for row in outcome.rows] == ["crash"]
+    assert outcome.rows[0].seconds is None
+    assert "relative error 1" in failures(outcome)[0]
+
+
+@pytest.mark.parametrize("fault", ["killed", "sticky"])
+def test_a_lost_worker_costs_only_its_point(measure: Measure, point: MakePoint, fault: str) -> None:
+    bad = faulty(point, fault)
+    outcome = measure(*(point(m) for m in range(64, 70)), bad, *(point(m) for m in range(70, 76)))
+    expected = dict.fromkeys(range(64, 76), "ok") | {bad.operator.m: "crash"}
+    assert statuses(outcome) == expected
+    assert all(row.rounds == 3 for row in outcome.rows if row.status == "ok")
+
+
+@pytest.mark.parametrize("fault", ["hangs", "hangs_in_prepare"])
+def test_a_hang_is_killed_at_its_timeout(
+    measure: Measure, point: MakePoint, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_SAMPLE_TIMEOUT_MARGIN_SECONDS", -19.0)
+    monkeypatch.setattr(session, "_PREPARE_TIMEOUT_SECONDS", 1.0)
+    bad = faulty(point, fault)
+    outcome = measure(point(64), bad, point(65))
+    assert statuses(outcome) == {64: "ok", bad.operator.m: "timeout", 65: "ok"}
+    assert "took more than 1 s" in failures(outcome)[0]
+
+
+def test_a_worker_that_is_lost_again_and_again_ends_the_run_with_what_there_is(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "MAX_RESTARTS", 1)
+    bad = [Point(operator=Gemm(m=FAULTS["killed"], n=n, k=8)) for n in (8, 16, 24)]
+    outcome = measure(*bad, point(64))
+    assert outcome.left >= 1
+    assert {row.status for row in outcome.rows} == {"crash"}
+    assert read_folder(outcome.folder).tables["gemm"].rows
+
+
+def test_memory_that_lacks_only_beside_others_is_tried_again_alone(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "CONTROLS", {})
+    crowded = faulty(point, "crowded")
+    outcome = measure(point(64), crowded)
+    notes = [r["note"] for r in read_records(outcome.folder / "journal.jsonl") if "note" in r]
+    assert statuses(outcome) == {64: "ok", crowded.operator.m: "oom"}
+    assert notes[-1] == "OutOfDeviceMemory: not beside others"
+
+
+def test_resume_measures_only_what_is_left(measure: Measure, point: MakePoint) -> None:
+    first = measure(point(64), point(65))
+    again = measure(point(64), point(65), point(66), resume=True)
+    rows = read_folder(again.folder).tables["gemm"].rows
+    assert {row.operator.m: row.run for row in rows if row.operator.m < 66} == dict.fromkeys(
+        (64, 65), first.run
+    )
+    assert len(rows) == 3
+    assert again.left == 0
+
+
+def test_resume_refuses_another_library_version(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(point(64))
+    monkeypatch.setenv("DOUBLE_CUBLAS", "2")
+    with pytest.raises(BenchError, match=r"libraries was .*'1'.*, is .*'2'"):
+        measure(point(64), resume=True)
+
+
+def test_a_new_run_keeps_the_rows_of_the_old_one(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measure(point(64))
+    monkeypatch.setattr("predictor.bench.provenance.run_key", lambda *_: "second")
+    measure(point(64))
+    folder = read_folder(first.folder)
+    assert sorted(row.run for row in folder.tables["gemm"].rows) == sorted(folder.runs)
+    assert set(folder.runs) == {first.run, "second"}
+
+
+@pytest.mark.parametrize("out", ["bench_results/h100", "bench_results/../bench_results/x"])
+def test_the_mock_never_writes_among_real_measurements(
+    measure: Measure, point: MakePoint, tmp_path: Path, out: str
+) -> None:
+    with pytest.raises(BenchError, match="must not go to bench_results"):
+        measure(point(64), out=tmp_path / out)
+    assert not (tmp_path / "bench_results").exists()
+
+
+def test_a_missing_extension_is_one_line_with_a_way_out(measure: Measure, point: MakePoint) -> None:
+    with pytest.raises(NativeMissing, match=r"build it with `pip install \.`") as caught:
+        measure(point(64), native_module="predictor._not_there")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_not_there_is_one_line(point: MakePoint, tmp_path: Path) -> None:
+    options = Options(native_module="native_double", out=tmp_path / "out", points=(point(64),))
+    with pytest.raises(BenchError, match="no cuda device can be opened: NativeError: no CUDA"):
+        run(options)
+
+
+def test_a_run_ends_inside_its_budget_and_keeps_what_it_has(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOUBLE_ROUND_WALL_SECONDS", "0.05")  # 45 s in all
+    monkeypatch.setattr("predictor.bench.budget.process_started", time.monotonic)
+    begin = time.monotonic()
+    outcome = measure(*(point(m) for m in range(64, 364)), time_budget_seconds=8.0)
+    assert time.monotonic() - begin < 8.0
+    assert outcome.left > 0
+    assert len(outcome.rows) + outcome.left == 300
+    assert len(read_folder(outcome.folder).tables["gemm"].rows) == len(outcome.rows) > 0
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from predictor.bench.main import Options, run
+from predictor.bench.points import Point
+from predictor.operators import Gemm
+
+if __name__ == "__main__":
+    points = tuple(Point(operator=Gemm(m=m, n=256, k=256)) for m in range(64, 192))
+    outcome = run(Options(device="mock", native_module="native_double", out=Path({out!r}),
+                          points=points, resume=True, time_budget_seconds=120.0))
+    print(len(outcome.rows), outcome.left)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A run of 128 points in a process of its own."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(here=str(Path(__file__).parent), out=str(tmp_path / "out")))
+    return path
+
+
+def start(script: Path, **environment: str) -> "subprocess.Popen[str]":
+    """Start the run."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_points(journal: Path, count: int) -> int:
+    """Wait until a journal holds some points; how many comes back."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        points = (
+            [r for r in read_records(journal) if r["record"] == "point"] if journal.exists() else []
+        )
+        if len(points) >= count:
+            return len(points)
+        time.sleep(0.05)
+    raise AssertionError("the run does not get on")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_resumes_with_what_is_left(
+    script: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    journal = tmp_path / "out" / "journal.jsonl"
+    process = start(script, DOUBLE_ROUND_WALL_SECONDS="0.02")
+    wait_for_points(journal, 32)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    assert (how == signal.SIGTERM) == (tmp_path / "out" / "gemm.csv").exists()
+    if how == signal.SIGKILL:
+        with journal.open("ab") as stream:
+            stream.write(b'{"record":"point","key":"torn')
+    before = wait_for_points(journal, 32)
+    assert before < 128
+    output, _ = start(script).communicate(timeout=60)
+    assert output.split() == ["128", "0"]
+    records = read_records(journal)
+    keys = [r["key"] for r in records if r["record"] == "point"]
+    assert len(keys) == len(set(keys)) == 128
+    assert len(read_folder(tmp_path / "out").tables["gemm"].rows) == 128
+    assert len({r["run"] for r in records if r["record"] == "point"}) in {1, 2}
+
+
+def test_progress_is_a_line_of_words_where_there_is_no_terminal(
+    measure: Measure,
+    point: MakePoint,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("predictor.bench.progress.LINE_SECONDS", 0.0)
+    measure(point(64))
+    words = capsys.readouterr().err
+    assert re.search(r"1/1 points \(1 ok\), \d+ s of budget left", words)
+
+
+def test_starting_takes_no_longer_than_its_limit(
+    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "START_TIMEOUT_SECONDS", 0.0)
+    with pytest.raises(BenchError, match="no mock device can be opened: opening the device took"):
+        measure(point(64))

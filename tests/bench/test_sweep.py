@@ -1,0 +1,93 @@
+"""The sweep: what is measured, in which order, and that it fits."""
+
+import pytest
+
+from predictor.bench.points import Point
+from predictor.bench.sweep import default_points, plan, points_for, summary
+from predictor.bench.sweep.tiers import ANCHOR, NAMES
+from predictor.errors import UnknownName
+from predictor.operators import KERNELS, OPERATORS, Gemm, MemoryBound
+
+POINTS = default_points()
+
+
+@pytest.mark.parametrize("budget_seconds", [60, 120, 480, 600, 3600])
+def test_a_plan_fits_its_budget(budget_seconds: float) -> None:
+    planned = plan(POINTS, budget_seconds=budget_seconds)
+    assert planned.expected_seconds <= budget_seconds
+    assert planned.all_points == tuple(POINTS)
+
+
+def test_eight_minutes_hold_all_but_the_compiled_tiers() -> None:
+    counts = summary(plan(POINTS, budget_seconds=480).points)
+    for tier in ("anchors", "core", "host", "wide"):
+        assert counts[tier] == summary(POINTS)[tier]
+    assert counts["core"]["gemm"] > 100
+    assert counts["anchors"]["gemm"] == 12
+
+
+def test_two_minutes_hold_something_of_every_compute_operator() -> None:
+    counts = summary(plan(POINTS, budget_seconds=120).points)
+    measured = {operator for tier in counts.values() for operator in tier}
+    assert measured >= {"gemm", "attention", "memory_bound", "optimizer"}
+    assert counts["core"]["gemm"] > 60
+
+
+def test_important_tiers_come_first_and_no_point_twice() -> None:
+    assert [p.tier for p in POINTS] == sorted(p.tier for p in POINTS)
+    assert len({p.identity for p in POINTS}) == len(POINTS)
+    assert {p.tier for p in POINTS} == set(NAMES)
+
+
+def test_every_kernel_is_measured_in_three_sizes_or_more() -> None:
+    for impl, kernels in KERNELS.items():
+        for kernel in kernels:
+            sizes = {
+                p.operator.bytes
+                for p in POINTS
+                if isinstance(p.operator, MemoryBound)
+                and (p.operator.impl, p.operator.kernel, p.cache) == (impl, kernel, "cold")
+            }
+            assert len(sizes) >= 3, (impl, kernel)
+
+
+def test_anchors_get_more_rounds_and_sustained_points_one() -> None:
+    assert {p.rounds for p in POINTS if p.tier == ANCHOR} == {5}
+    assert {p.rounds for p in POINTS if p.sustained_seconds} == {1}
+    assert {p.rounds for p in POINTS if not p.anchor and not p.sustained_seconds} == {3}
+
+
+def test_long_launches_are_sampled_less_often() -> None:
+    long = Point(operator=Gemm(m=32768, n=16384, k=16384))
+    short = Point(operator=Gemm(m=256, n=256, k=256))
+    assert long.policy["min_samples"] == 3
+    assert short.policy["min_samples"] == 20
+
+
+def test_operators_can_be_chosen() -> None:
+    assert {p.operator.name for p in default_points(["gemm", "host"])} == {"gemm", "host"}
+    with pytest.raises(UnknownName, match="did you mean 'gemm'"):
+        default_points(["gem"])
+
+
+def test_the_seed_moves_the_space_filling_design_only() -> None:
+    other = default_points(seed=1)
+    assert {p.identity for p in other} != {p.identity for p in POINTS}
+    assert summary(other).keys() == summary(POINTS).keys()
+
+
+def test_points_of_a_case_are_measured_once_cold_and_warm_where_bytes_decide() -> None:
+    norm = MemoryBound(kernel="rms_norm", rows=64, cols=64)
+    points = points_for([Gemm(m=1, n=1, k=1), norm, norm])
+    assert [(p.operator.name, p.cache) for p in points] == [
+        ("gemm", "cold"),
+        ("memory_bound", "cold"),
+        ("memory_bound", "warm"),
+    ]
+
+
+def test_every_point_names_work_its_operator_knows() -> None:
+    for point in POINTS:
+        assert point.operator.name in OPERATORS
+        assert point.cost_seconds > 0
+        assert point.operator.bytes >= 0
