@@ -8,8 +8,9 @@ coefficients of a measured one over its own datasheet's bounds; everything is th
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from predictor.costs.power import Heat
 from predictor.costs.prediction import Origin, Prediction, PredictionRow
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
-from predictor.operators import Host, Operator
+from predictor.operators import OPERATORS, Host, Operator, field_names
 
 FIT_FILE: Final = "fit.json"
 FIT_FORMAT: Final = 1
@@ -56,12 +57,16 @@ def chip_of(gpu: Gpu) -> Chip:
     )
 
 
+_KEYS: Final = {name: attrgetter(*field_names(name)) for name in OPERATORS}
+
+
 def operator_key(operator: Operator) -> tuple[Any, ...]:
     """An operator's fields, in order."""
-    return tuple(getattr(operator, f.name) for f in fields(operator))
+    key: tuple[Any, ...] = _KEYS[operator.name](operator)
+    return key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Costs:
     """Cost functions of one SKU.
 

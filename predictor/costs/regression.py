@@ -137,8 +137,13 @@ def _residual(sample: Sample, trend: Trend) -> Floats:
 def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Floats:
     """Weights of the residuals' kriging mean."""
     design = sample.design
-    kernel = correlation(design.coordinates, design.group, design.coordinates, design.group, scales)
-    return np.asarray(np.linalg.solve(kernel + nugget * np.eye(len(residual)), residual))
+    weights = np.zeros_like(residual)
+    for group in np.unique(design.group):
+        chosen = design.group == group
+        places = design.coordinates[chosen]
+        kernel = correlation(places, places, scales) + nugget * np.eye(len(places))
+        weights[chosen] = np.linalg.solve(kernel, residual[chosen])
+    return weights
 
 
 def _assemble(sample: Sample, trend: Trend, weights: Floats, scales: Floats) -> Surface:
@@ -168,16 +173,9 @@ def _held_out(
         train, test = sample.take(folds != fold), sample.take(folds == fold)
         weights = krige(train, _residual(train, trend), scales, nugget)
         surface = _assemble(train, trend, weights, scales)
-        ratio, _ = surface.log_ratio(test.design)
+        ratio, closest = surface.evaluate(test.design)
         error[folds == fold] = test.log_ratio - ratio
-        near = correlation(
-            test.design.coordinates,
-            test.design.group,
-            train.design.coordinates,
-            train.design.group,
-            scales,
-        )
-        closeness[folds == fold] = near.max(axis=1)
+        closeness[folds == fold] = closest
     return error, closeness
 
 

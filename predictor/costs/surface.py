@@ -19,18 +19,11 @@ from predictor.costs.bounds import Design
 from predictor.costs.prediction import Floats
 
 
-def correlation(
-    x: Floats,
-    group: NDArray[np.int64],
-    points: Floats,
-    point_group: NDArray[np.int64],
-    scales: Floats,
-) -> Floats:
-    """Matérn-3/2 correlation of every ``x`` with every point; zero across groups."""
+def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
+    """Matérn-3/2 correlation of every ``x`` with every point of the same group."""
     difference = (x[:, None, :] - points[None, :, :]) / scales
     distance = np.sqrt(3.0 * np.sum(difference * difference, axis=2))
-    kernel = (1.0 + distance) * np.exp(-distance)
-    return np.asarray(kernel * (group[:, None] == point_group[None, :]))
+    return np.asarray((1.0 + distance) * np.exp(-distance))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +56,21 @@ class Surface:
 
     def log_ratio(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and its half-width."""
+        ratio, closest = self.evaluate(design)
+        return ratio, np.sqrt(self.near**2 * closest**2 + self.far**2 * (1 - closest**2))
+
+    def evaluate(self, design: Design) -> tuple[Floats, Floats]:
+        """Logarithm of seconds over the bound, and correlation with the closest measured shape."""
         rows = design.group if self.grouped else np.zeros_like(design.group)
         trend = np.sum(design.matrix * self.coefficients[rows], axis=1)
-        nearness = correlation(
-            design.coordinates, design.group, self.points, self.point_group, self.scales
-        )
-        closest = nearness.max(axis=1) if self.points.size else np.zeros(len(trend))
-        half = np.sqrt(self.near**2 * closest**2 + self.far**2 * (1 - closest**2))
-        return trend + nearness @ self.weights, half
+        mean, closest = np.zeros_like(trend), np.zeros_like(trend)
+        for group in np.unique(design.group):
+            asked, known = design.group == group, self.point_group == group
+            if known.any():
+                nearness = correlation(design.coordinates[asked], self.points[known], self.scales)
+                mean[asked] = nearness @ self.weights[known]
+                closest[asked] = nearness.max(axis=1)
+        return trend + mean, closest
 
     def inside(self, design: Design, *, slack: float = 0.51) -> NDArray[np.bool_]:
         """Whether each shape lies in the measured box, give or take half a doubling."""

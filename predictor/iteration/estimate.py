@@ -6,14 +6,15 @@ from functools import lru_cache
 from typing import Any, Final
 
 from predictor.case import Case, resolve
-from predictor.costs import load_costs
+from predictor.costs import Costs, load_costs
 from predictor.iteration import memory
 from predictor.iteration.costliest import OperatorShare
 from predictor.iteration.dimensions import model_flops
 from predictor.iteration.implementations import load as load_implementation
+from predictor.iteration.priced import PricedStep, price
 from predictor.iteration.run import Run
 from predictor.iteration.shape import refuse, step_shape
-from predictor.iteration.step import Step, StepShape
+from predictor.iteration.step import StepShape
 from predictor.units import HOUR_SECONDS
 
 TENSOR_PARALLEL_CHOICES: Final = (1, 2, 4, 8)
@@ -114,7 +115,7 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     refuse(case, parallel=bool(implementation.PARALLEL))
     costs = load_costs(case.cluster.gpu)
     shape = step_shape(case)
-    run = Run(case, shape, _step(str(case.implementation), shape), costs, strict=strict)
+    run = Run(case, shape, _priced(str(case.implementation), shape, costs), costs, strict=strict)
     peak = _memory(case, shape, run.micro_batches)
     seconds = run.iteration_seconds
     half = run.half_seconds()
@@ -147,10 +148,9 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
 
 
 @lru_cache(maxsize=256)
-def _step(implementation: str, shape: StepShape) -> Step:
-    """The launches of a shape, built once a process."""
-    step: Step = load_implementation(implementation).build(shape)
-    return step
+def _priced(implementation: str, shape: StepShape, costs: Costs) -> PricedStep:
+    """The launches of a shape and their seconds: built and priced once a process."""
+    return price(load_implementation(implementation).build(shape), costs)
 
 
 def _memory(case: Case, shape: StepShape, micro_batches: int) -> memory.Memory:

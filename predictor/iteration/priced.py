@@ -9,6 +9,7 @@ import numpy as np
 from predictor.costs import Costs, Prediction
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Launch, Segment
+from predictor.iteration.step import Step
 from predictor.operators import Gemm, Host, Operator
 from predictor.operators.attention import Attention
 
@@ -36,8 +37,29 @@ class Priced:
     host_seconds: float
 
 
-def price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
-    """Price every launch once, each distinct operator once."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PricedStep:
+    """A step with seconds.
+
+    Attributes:
+        micro_batch: Forward and backward of one micro-batch.
+        accumulate: What every micro-batch after the first adds.
+        optimizer: Once a step.
+    """
+
+    micro_batch: tuple[Priced, ...]
+    accumulate: Priced
+    optimizer: Priced
+
+
+def price(step: Step, costs: Costs) -> PricedStep:
+    """Price every launch of a step, each distinct operator once."""
+    segments = (*step.micro_batch, step.accumulate, step.optimizer)
+    *micro_batch, accumulate, optimizer = _price(segments, costs)
+    return PricedStep(tuple(micro_batch), accumulate, optimizer)
+
+
+def _price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
     launches = [launch for segment in segments for launch in segment.launches]
     table = _PriceTable(launches, costs)
     priced = []

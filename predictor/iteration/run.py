@@ -13,8 +13,8 @@ from predictor.iteration.communication import exposed
 from predictor.iteration.costliest import OperatorShare, costliest
 from predictor.iteration.interval import half_width
 from predictor.iteration.ledger import Ledger
-from predictor.iteration.priced import GAP, Priced, price, slowed
-from predictor.iteration.step import Step, StepShape
+from predictor.iteration.priced import GAP, Priced, PricedStep, slowed
+from predictor.iteration.step import StepShape
 from predictor.iteration.timeline import run_queue
 
 UNROLLED_MICRO_BATCHES: Final = 3
@@ -25,9 +25,9 @@ class Run:
     """A priced step: seconds of the iteration and everything that is said about them."""
 
     def __init__(
-        self, case: Case, shape: StepShape, step: Step, costs: Costs, *, strict: bool
+        self, case: Case, shape: StepShape, step: PricedStep, costs: Costs, *, strict: bool
     ) -> None:
-        """Price the step and settle its clock.
+        """Put a priced step on its timeline and settle its clock.
 
         Raises:
             NotPredictable: ``strict`` and a number would be extrapolated.
@@ -35,8 +35,7 @@ class Run:
         self._case, self._costs, self._shape = case, costs, shape
         per_rank = case.training.micro_batch_size * case.plan.data_parallel
         self.micro_batches = max(1, case.training.global_batch_size // per_rank)
-        segments = (*step.micro_batch, step.accumulate, step.optimizer)
-        *batch, accumulate, optimizer = price(segments, costs)
+        batch, accumulate, optimizer = step.micro_batch, step.accumulate, step.optimizer
         self._gap = costs.host_seconds(GAP)
         self._ledger = self._counted(batch, accumulate, optimizer)
         if strict:
