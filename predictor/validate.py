@@ -4,8 +4,10 @@ A record is a case plus what was measured (docs/case_reference.md). Records are 
 tests, and by nothing that estimates.
 """
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,17 +160,19 @@ def validate_file(path: Path) -> ValidationReport:
 
 
 def read_records(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The records of a file, one object a line.
+    """The records of a file, one object a line; a file named ``.gz`` is unpacked.
 
     Raises:
         CaseError: See :func:`validate_file`.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
             msg = f"{path}: larger than {MAX_FILE_BYTES} bytes"
             raise CaseError(msg)
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = content.decode("utf-8").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         msg = f"{path}: cannot be read: {error}"
         raise CaseError(msg) from error
     yield from _parse(path, lines)

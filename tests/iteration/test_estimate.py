@@ -1,0 +1,145 @@
+"""Laws of an estimate on the committed tables."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from predictor.case import Case
+from predictor.errors import NotPredictable
+from predictor.iteration import estimate
+
+
+def case(model="llama3.2-1b", gpus=1, implementation="hf-eager", plan=None, **training):
+    defaults = {"seq_length": 2048, "micro_batch_size": 1, "global_batch_size": gpus}
+    return Case.from_dict(
+        {
+            "model": {"preset": model},
+            "training": defaults | training,
+            "plan": plan or {},
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": gpus},
+            "implementation": implementation,
+        }
+    )
+
+
+SHAPES = st.tuples(
+    st.sampled_from(["llama3.2-1b", "gpt2", "qwen3-0.6b"]),
+    st.sampled_from(["hf-eager", "hf-compile"]),
+    st.sampled_from([512, 1024]),
+    st.integers(1, 4),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SHAPES)
+def test_breakdown_sums_to_the_iteration_and_the_interval_holds_it(shape):
+    model, implementation, seq_length, batch = shape
+    answer = estimate(
+        case(
+            model,
+            implementation=implementation,
+            seq_length=seq_length,
+            micro_batch_size=batch,
+            global_batch_size=batch,
+        )
+    )
+    assert sum(answer.breakdown.values()) == pytest.approx(answer.iteration_seconds)
+    low, high = answer.interval_seconds
+    assert 0 < low < answer.iteration_seconds < high
+    assert sum(answer.memory_parts.values()) == pytest.approx(answer.memory_bytes_per_gpu)
+    assert sum(answer.origin.values()) == pytest.approx(1.0)
+    assert 0 < answer.mfu < 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_a_larger_batch_is_never_faster(small, more):
+    times = [
+        estimate(case(micro_batch_size=b, global_batch_size=b)).iteration_seconds
+        for b in (small, small + more)
+    ]
+    assert times[1] > times[0]
+
+
+def test_recompute_adds_time_and_takes_memory_away():
+    plain = estimate(case(seq_length=4096, micro_batch_size=4, global_batch_size=4))
+    replayed = estimate(
+        case(seq_length=4096, micro_batch_size=4, global_batch_size=4, recompute="full")
+    )
+    assert replayed.iteration_seconds > plain.iteration_seconds
+    assert replayed.memory_bytes_per_gpu < plain.memory_bytes_per_gpu
+
+
+def test_many_micro_batches_cost_what_unrolling_them_costs():
+    times = [
+        estimate(case(seq_length=512, global_batch_size=m)).iteration_seconds for m in (3, 4, 5, 9)
+    ]
+    assert times[1] - times[0] == pytest.approx(times[2] - times[1], rel=1e-6)
+    assert times[3] - times[2] == pytest.approx(4 * (times[1] - times[0]), rel=1e-6)
+
+
+def test_a_small_model_waits_for_the_host():
+    small = estimate(case("gpt2", seq_length=128))
+    large = estimate(case("gpt2", seq_length=1024, micro_batch_size=16, global_batch_size=16))
+    assert small.breakdown["host"] / small.iteration_seconds > 0.3
+    assert large.breakdown["host"] / large.iteration_seconds < 0.15
+
+
+def test_without_tensor_parallel_the_smallest_that_fits_is_taken_and_said():
+    answer = estimate(case("llama3-8b", gpus=8, implementation="megatron-core-te"))
+    assert answer.fits
+    assert "smallest that fits" in answer.defaults_taken[0]
+
+
+def test_multi_gpu_communication_is_marked_extrapolated():
+    answer = estimate(
+        case("llama3-8b", gpus=8, implementation="megatron-core-te", plan={"tensor_parallel": 8})
+    )
+    assert answer.exposed_communication_seconds > 0
+    assert answer.origin["extrapolated"] > 0
+    assert any("not measured" in note for note in answer.notes)
+
+
+def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():
+    plan = {"tensor_parallel": 8, "pipeline_parallel": 8}
+    answer = estimate(
+        case(
+            "gpt3-175b",
+            gpus=64 * 1536,
+            implementation="megatron-core-te",
+            plan=plan,
+            global_batch_size=1536 * 8,
+        )
+    )
+    assert answer.bubble_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": "mixtral-8x7b", "implementation": "megatron-core-te"}, "mixture-of-experts"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+        ({"recompute": "custom"}, "custom"),
+        ({"implementation": "nanotron"}, "not supported yet"),
+        ({"gpus": 2, "plan": {"tensor_parallel": 1}}, "one GPU"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(changed, words):
+    with pytest.raises(NotPredictable, match=words):
+        estimate(case(**changed))
+
+
+def test_strict_refuses_multi_gpu_communication():
+    wide = case("llama3-8b", gpus=8, implementation="megatron-core-te", plan={"tensor_parallel": 8})
+    with pytest.raises(NotPredictable, match="strict"):
+        estimate(wide, strict=True)
+
+
+def test_a_gpu_without_tables_borrows_efficiencies_and_says_so():
+    base = case().to_dict()
+    base["cluster"]["gpu"] = "b200-sxm"
+    answer = estimate(Case.from_dict(base))
+    assert answer.origin["datasheet"] > 0.3
+    assert answer.origin["measured"] == 0
+    assert any("has not been measured" in note for note in answer.notes)
+    assert answer.iteration_seconds < estimate(case()).iteration_seconds

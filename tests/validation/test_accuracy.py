@@ -1,0 +1,50 @@
+"""The accuracy gate: estimates against steps measured on real GPUs."""
+
+from pathlib import Path
+
+import pytest
+
+from predictor.validate import summarise, validate_file
+
+FOLDER = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return validate_file(FOLDER / "measured.jsonl.gz").records
+
+
+@pytest.fixture(scope="module")
+def single_gpu_dense(measured):
+    return [r for r in measured if r.refused is None]
+
+
+def test_every_single_gpu_dense_hugging_face_record_is_estimated(measured):
+    refused = {r.identity for r in measured if r.refused}
+    assert not {i for i in refused if i.split("/")[1].startswith(("llama", "gpt2"))}
+
+
+def test_refusals_name_what_is_not_supported(measured):
+    for record in measured:
+        if record.refused:
+            assert "supported" in record.refused or "one GPU" in record.refused
+
+
+def test_median_error_is_at_most_6_percent_and_the_worst_12(single_gpu_dense):
+    summary = summarise(single_gpu_dense)
+    assert summary["median_ape"] <= 0.06
+    assert summary["worst_ape"] <= 0.12
+
+
+def test_intervals_hold_what_was_measured_and_are_narrow(single_gpu_dense):
+    summary = summarise(single_gpu_dense)
+    assert summary["interval_coverage"] >= 0.8
+    assert summary["interval_width"] <= 0.15
+
+
+def test_peak_memory_is_within_8_percent(single_gpu_dense):
+    assert summarise(single_gpu_dense)["memory_worst_ape"] <= 0.08
+
+
+def test_slower_steps_are_predicted_slower(single_gpu_dense):
+    assert summarise(single_gpu_dense)["rank_correlation"] >= 0.95
