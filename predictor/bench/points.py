@@ -68,6 +68,17 @@ class Point:
         return str(getattr(self.operator, "impl", "native"))
 
     @property
+    def is_native(self) -> bool:
+        """Whether the native extension runs it by itself."""
+        return self.impl in {"native", "cudnn"}
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What tends to fail together: operator, implementation, kernel and pass, not the shape."""
+        names = ("kernel", "kind", "api", "algorithm", "causal", "bias", "dtype", "stack", "block")
+        return (self.operator.name, self.impl, *(self.fields.get(name) for name in names))
+
+    @property
     def rounds(self) -> int:
         """Rounds wanted: a sustained load is long enough to stand alone."""
         if self.sustained_seconds:
@@ -94,6 +105,7 @@ class Point:
         policy: dict[str, float | int] = {
             "round_seconds": self.round_seconds,
             "min_samples": max(MIN_SAMPLES, min(MAX_SAMPLES_WANTED, wanted)),
+            "timeout_seconds": 10.0,
         }
         if self.sustained_seconds:
             policy |= {"sustained_seconds": self.sustained_seconds, "timeout_seconds": 40.0}
@@ -120,7 +132,12 @@ class Point:
         return self.prepare_seconds + self.sampling_seconds
 
     def memory_bytes(self, l2_bytes: float) -> float:
-        """Rough device memory that the prepared workload holds, rotating buffers included."""
+        """Rough device memory of its own that the prepared workload holds.
+
+        Native workloads share the device's arenas; PyTorch's keep their buffer sets.
+        """
+        if self.is_native:
+            return 0.0
         if self.cache == "warm":
             return 1.5 * self.operator.working_set_bytes
         return 2.5 * self.operator.working_set_bytes + 6 * l2_bytes

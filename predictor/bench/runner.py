@@ -7,6 +7,7 @@ end a run early but the budget, the user, or a device that does not come back.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
@@ -19,6 +20,10 @@ from predictor.bench.screening import Limits, faults, neighbour_faults
 from predictor.bench.session import DeviceLost, Session
 
 CHUNK_POINTS: Final = 32
+SLOW_CHUNK_POINTS: Final = 8
+"""Of points that take seconds to prepare: little is lost when the budget ends meanwhile."""
+MAX_LOSSES: Final = 2
+"""Workers that points of one kind may cost before the rest of that kind is given up."""
 CHUNK_MEMORY_BYTES: Final = 16e9
 CHECK_TOLERANCE: Final = 2e-2
 
@@ -45,6 +50,7 @@ class Runner:
         self._limits = limits
         self._progress = progress
         self._virtual_clock = virtual_clock
+        self._losses: Counter[tuple[object, ...]] = Counter()
         self._random = random.Random(seed)  # noqa: S311 - an order of rounds, not a secret
 
     def run(self, points: Sequence[Point]) -> None:
@@ -101,11 +107,13 @@ class Runner:
 
     def _prepare_one(self, each: Measurement, chunk: Iterable[Measurement]) -> None:
         each.prepared = False
+        if self._losses[each.point.kind] >= MAX_LOSSES:
+            each.fail("crash", f"not tried: {MAX_LOSSES} points of this kind cost the worker")
+            return
         try:
             self._session.prepare(each.key, each.point)
         except RequestFailed as failure:
-            each.fail(failure.status, str(failure))
-            self._recover(failure, chunk)
+            self._fail(each, failure, chunk)
         else:
             each.prepared = True
 
@@ -132,9 +140,17 @@ class Runner:
         try:
             work()
         except RequestFailed as failure:
-            if each is not None:
-                each.fail(failure.status, str(failure))
-            self._recover(failure, chunk)
+            if each is None:
+                self._recover(failure, chunk)
+            else:
+                self._fail(each, failure, chunk)
+
+    def _fail(
+        self, each: Measurement, failure: RequestFailed, chunk: Iterable[Measurement]
+    ) -> None:
+        each.fail(failure.status, str(failure))
+        self._losses[each.point.kind] += failure.lost
+        self._recover(failure, chunk)
 
     def _second_look(self, chunk: list[Measurement]) -> None:
         """Measure again, once, what breaks a rule or was throttled; the second look counts."""
@@ -165,7 +181,7 @@ class Runner:
     def _check_results(self, chunk: list[Measurement]) -> None:
         """Compare each native workload's result with the reference."""
         for each in chunk:
-            if not (each.open and each.point.impl in {"native", "cudnn"}):
+            if not (each.open and each.point.is_native):
                 continue
             try:
                 each.relative_error = self._session.check(each.key)
@@ -194,15 +210,20 @@ class Runner:
 
 
 def chunks(points: Sequence[Point], l2_bytes: float) -> Iterator[list[Point]]:
-    """Split points in order, by number and by the device memory they hold when prepared."""
+    """Split points in order: by tier, by number and by the device memory they hold together."""
     chunk: list[Point] = []
     held = 0.0
     for point in points:
         needed = point.memory_bytes(l2_bytes)
-        if chunk and (len(chunk) == CHUNK_POINTS or held + needed > CHUNK_MEMORY_BYTES):
+        full = len(chunk) >= _most_points(point) or held + needed > CHUNK_MEMORY_BYTES
+        if chunk and (full or point.tier != chunk[-1].tier):
             yield chunk
             chunk, held = [], 0.0
         chunk.append(point)
         held += needed
     if chunk:
         yield chunk
+
+
+def _most_points(point: Point) -> int:
+    return SLOW_CHUNK_POINTS if point.cost_seconds > 1.0 else CHUNK_POINTS

@@ -11,13 +11,15 @@ from predictor.bench.telemetry import Telemetry
 from predictor.errors import BenchError
 from predictor.operators import Gemm, MemoryBound
 
-MAX_RESTARTS: Final = 6
+MAX_RESTARTS: Final = 12
 CONTROL_EVERY_ROUNDS: Final = 64
 # A load shorter than this warms nothing that an idle time would have to cool.
 _SHORT_LOAD_SECONDS: Final = 0.01
-_PREPARE_TIMEOUT_SECONDS: Final = 90.0
-_SAMPLE_TIMEOUT_MARGIN_SECONDS: Final = 20.0
-_HOST_TIMEOUT_SECONDS: Final = 180.0
+# A library may load its kernels first; PyTorch is imported first; a model is compiled first.
+_NATIVE_TIMEOUT_SECONDS: Final = 40.0
+_TORCH_TIMEOUT_SECONDS: Final = 90.0
+_HOST_TIMEOUT_SECONDS: Final = 240.0
+_SAMPLE_MARGIN_SECONDS: Final = 10.0
 
 CONTROLS: Final = {
     -1: Point(operator=Gemm(m=4096, n=4096, k=4096)),
@@ -67,14 +69,12 @@ class Session:
 
     def prepare(self, key: int, point: Point) -> None:
         """Build a workload; raises RequestFailed."""
-        is_host = point.impl.startswith("host")
-        limit = _HOST_TIMEOUT_SECONDS if is_host else _PREPARE_TIMEOUT_SECONDS
-        self._worker.ask("prepare", key, point, timeout_seconds=limit)
+        self._worker.ask("prepare", key, point, timeout_seconds=_prepare_timeout(point))
 
     def sample(self, key: int, point: Point) -> RoundResult:
         """Measure one round, with idle time before it if the last one loaded the GPU."""
         policy = point.policy
-        limit = float(policy.get("timeout_seconds", 20.0)) + _SAMPLE_TIMEOUT_MARGIN_SECONDS
+        limit = policy["timeout_seconds"] + _SAMPLE_MARGIN_SECONDS
         if point.impl.startswith("host"):
             limit = _HOST_TIMEOUT_SECONDS
         idle = self._telemetry is not None and self._last_load_seconds >= _SHORT_LOAD_SECONDS
@@ -99,12 +99,12 @@ class Session:
 
     def check(self, key: int) -> float:
         """Relative error of a workload's result; raises RequestFailed."""
-        error = self._worker.ask("check", key, 1, timeout_seconds=_PREPARE_TIMEOUT_SECONDS)
+        error = self._worker.ask("check", key, 1, timeout_seconds=_TORCH_TIMEOUT_SECONDS)
         return float(error)
 
     def release(self, keys: list[int]) -> None:
         """Give workloads' memory back; raises RequestFailed."""
-        self._worker.ask("release", keys, timeout_seconds=_PREPARE_TIMEOUT_SECONDS)
+        self._worker.ask("release", keys, timeout_seconds=_TORCH_TIMEOUT_SECONDS)
 
     def libraries(self) -> dict[str, dict[str, str]]:
         """Libraries that the worker has opened by now; empty if it is gone."""
@@ -160,3 +160,9 @@ class Session:
             self._worker = self._spawn()
         except BenchError as error:
             raise DeviceLost(f"the device does not come back: {error}") from error
+
+
+def _prepare_timeout(point: Point) -> float:
+    if point.impl.startswith("host"):
+        return _HOST_TIMEOUT_SECONDS
+    return _NATIVE_TIMEOUT_SECONDS if point.is_native else _TORCH_TIMEOUT_SECONDS

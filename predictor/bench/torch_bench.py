@@ -7,6 +7,8 @@ many launches under the same sampler as every native workload.
 
 import gc
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
@@ -34,10 +36,13 @@ class TorchBench:
         self._l2_bytes = float(device.properties["l2_bytes"])
         self._stream = torch.cuda.ExternalStream(device.stream_handle)
         self._fill = Fill(device="cuda")
+        self._counter = torch.zeros(1, device="cuda")
+        self._used = False
         self._host = HostCosts(device="cuda")
 
     def prepare(self, point: Point) -> Any:  # noqa: ANN401 - a native Workload or a HostWorkload
         """Build a point's workload; errors of PyTorch pass through."""
+        self._used = True
         if isinstance(point.operator, Host):
             return self._host.prepare(point.operator)
         with torch.no_grad(), torch.cuda.stream(self._stream):
@@ -49,9 +54,21 @@ class TorchBench:
         )
 
     def release(self) -> None:
-        """Give cached memory back to the device."""
-        gc.collect()
-        torch.cuda.empty_cache()
+        """Give memory back to the device after workloads are forgotten."""
+        if self._used:
+            gc.collect()
+            torch.cuda.empty_cache()
+        self._used = False
+
+    def healthy(self) -> bool:
+        """Whether graphs can still be captured: a failed capture may leave PyTorch unable to."""
+        try:
+            with torch.no_grad(), torch.cuda.stream(self._stream):
+                self._capture(lambda _: self._counter.add_(1.0), launches=1).replay()
+            self._stream.synchronize()
+        except Exception:  # noqa: BLE001 - any error means that it is not
+            return False
+        return True
 
     def _captured(self, recipe: Recipe, point: Point) -> "Captured":
         sets = buffer_sets(point, self._l2_bytes)
@@ -62,14 +79,23 @@ class TorchBench:
         # Outputs that stay alive get memory of their own, as cold launches need; when none does,
         # the pool hands the same block to each launch.
         outputs: deque[object] = deque(maxlen=sets if point.cache == "cold" else 0)
+        graph = self._capture(
+            lambda launch: outputs.append(recipe.call(*inputs[launch % sets])), launches=launches
+        )
+        return Captured(graph=graph, stream=self._stream, launches=launches, inputs=inputs)
+
+    def _capture(self, work: Callable[[int], object], *, launches: int) -> Any:  # noqa: ANN401
         graph = torch.cuda.CUDAGraph()
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             for launch in range(launches):
-                outputs.append(recipe.call(*inputs[launch % sets]))
-        finally:
-            graph.capture_end()
-        return Captured(graph=graph, stream=self._stream, launches=launches, inputs=inputs)
+                work(launch)
+        except BaseException:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
+        return graph
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,10 @@ _VOCABULARY: Final = 512
 _SEQ_LENGTH: Final = 32
 _CHAIN: Final = 500
 _GATE_CYCLES: Final = 30_000_000
-# A gap cannot be told from zero below the event timer's half microsecond over the chain.
+# An intercept or a gap may be nothing; it cannot be told from zero below the event timer's half
+# microsecond over the chain.
 _RESOLUTION_SECONDS: Final = 1e-9
+_MAY_VANISH: Final = frozenset({"fixed", "gap"})
 
 Quantities = dict[tuple[str, str], float]
 
@@ -82,7 +84,11 @@ class Group:
         values, begin, end = self._rounds[number]
         if quantity not in values:
             raise NotImplementedError(f"no host quantity {quantity}; known: {sorted(values)}")
-        seconds = max(values[quantity], _RESOLUTION_SECONDS)
+        seconds = values[quantity]
+        if quantity[1] in _MAY_VANISH:
+            seconds = max(seconds, _RESOLUTION_SECONDS)
+        if seconds <= 0:
+            raise RuntimeError(f"{quantity} is lost in noise: {values}")
         return RoundResult(
             seconds=seconds,
             seconds_low=seconds,

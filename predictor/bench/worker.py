@@ -181,7 +181,7 @@ class Bench:
             self._device.synchronize()
         except Exception:  # noqa: BLE001 - any error here means that the device is lost
             return False
-        return True
+        return self._torch is None or bool(self._torch.healthy())
 
 
 class HostWorkload:

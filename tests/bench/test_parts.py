@@ -210,4 +210,5 @@ def test_chunks_are_bounded_in_points_and_memory() -> None:
     for chunk in split:
         held = sum(p.memory_bytes(l2_bytes) for p in chunk)
         assert len(chunk) <= CHUNK_POINTS
+        assert len({p.tier for p in chunk}) == 1
         assert held <= CHUNK_MEMORY_BYTES or len(chunk) == 1

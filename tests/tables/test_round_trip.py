@@ -74,7 +74,7 @@ def rows(draw: st.DrawFn, operator: str) -> Row:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data(), operator=st.sampled_from(sorted(OPERATORS)))
 def test_reading_gives_back_what_was_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, operator: str
@@ -93,7 +93,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     runs=st.dictionaries(
         st.text(min_size=1, max_size=9),
