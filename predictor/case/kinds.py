@@ -6,7 +6,6 @@ A kind accepts what JSON and TOML give. A whole number is never a boolean, a fra
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Protocol
 
@@ -27,12 +26,12 @@ class Kind(Protocol):
         """Return the kind for documentation."""
 
 
-@dataclass(frozen=True, slots=True)
 class Count:
     """A whole number between two bounds."""
 
-    most: int
-    least: int = 1
+    def __init__(self, most: int, least: int = 1) -> None:
+        """Set the bounds, both of them allowed."""
+        self.most, self.least = most, least
 
     def read(self, value: object) -> int:
         """Return the number."""
@@ -49,13 +48,12 @@ class Count:
         return f"{self.least} to {self.most}"
 
 
-@dataclass(frozen=True, slots=True)
 class Real:
     """A finite number above ``above`` (or equal to ``least``) and at most ``most``."""
 
-    most: float
-    above: float = 0.0
-    least: float | None = None
+    def __init__(self, most: float, *, above: float = 0.0, least: float | None = None) -> None:
+        """Set the bounds; ``most`` and ``least`` are allowed, ``above`` is not."""
+        self.most, self.above, self.least = most, above, least
 
     def read(self, value: object) -> float:
         """Return the number."""
@@ -76,7 +74,6 @@ class Real:
         return f"number above {self.above:g}"
 
 
-@dataclass(frozen=True, slots=True)
 class Flag:
     """True or false."""
 
@@ -91,11 +88,12 @@ class Flag:
         return "true or false"
 
 
-@dataclass(frozen=True, slots=True)
 class Choice:
     """One of some words."""
 
-    options: tuple[str, ...]
+    def __init__(self, options: tuple[str, ...]) -> None:
+        """Set the words."""
+        self.options = options
 
     def read(self, value: object) -> str:
         """Return the word."""
@@ -109,12 +107,12 @@ class Choice:
         return ", ".join(self.options)
 
 
-@dataclass(frozen=True, slots=True)
 class Text:
     """A short string, perhaps of a certain form."""
 
-    pattern: str = ""
-    longest: int = 1000
+    def __init__(self, pattern: str = "", longest: int = 1000) -> None:
+        """Set the regular expression of the whole string, and its greatest length."""
+        self.pattern, self.longest = pattern, longest
 
     def read(self, value: object) -> str:
         """Return the string."""
@@ -131,11 +129,12 @@ class Text:
         return "string"
 
 
-@dataclass(frozen=True, slots=True)
 class Sequence:
     """A list whose entries are all of one kind, kept as a tuple."""
 
-    of: Kind
+    def __init__(self, of: Kind) -> None:
+        """Set the kind of the entries."""
+        self.of = of
 
     def read(self, value: object) -> tuple[Any, ...]:
         """Return the entries."""

@@ -50,11 +50,25 @@ def shown(value: object) -> str:
     return f"{text[:MAX_SHOWN_CHARACTERS]}…" if cut else text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Section:
-    """A group of fields; each value is checked against the kind of its field."""
+    """A group of fields; each value is checked against the kind of its field.
+
+    Equality and representation are written here once: generating them for every section would
+    double the time that importing this module takes.
+    """
 
     path: ClassVar[str] = ""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in _plain_items(self))
+        return f"{type(self).__name__}({told})"
 
     def __post_init__(self) -> None:
         """Check each value and keep its lasting form.
@@ -83,7 +97,7 @@ def kinds(section: type[Section]) -> dict[str, Kind]:
     return _KINDS[section]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Moe(Section):
     """Mixture-of-experts layers of a model."""
 
@@ -110,7 +124,7 @@ class Moe(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Mla(Section):
     """Multi-head latent attention: low-rank queries, keys and values."""
 
@@ -123,7 +137,7 @@ class Mla(Section):
     v_head_dim: int = needed(Count(MAX_HEAD_DIM), "Size of a value head.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Model(Section):
     """A decoder-only transformer.
 
@@ -173,7 +187,7 @@ class Model(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Training(Section):
     """What one iteration computes, and in which numbers."""
 
@@ -212,7 +226,7 @@ class Training(Section):
 _DEGREE = Count(MAX_GPUS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Plan(Section):
     """How the work is laid out over the GPUs."""
 
@@ -268,7 +282,7 @@ class Plan(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Cluster(Section):
     """The machine."""
 
@@ -367,6 +381,10 @@ class Case:
         for name, values in sections.items():
             changed[name] = {**changed[name], **values}
         return case_from_sections(changed)
+
+
+def _values(section: Section) -> tuple[object, ...]:
+    return tuple(getattr(section, each.name) for each in fields(section))
 
 
 def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
