@@ -47,7 +47,7 @@ class Segment:
         phase: ``forward``, ``backward`` or ``optimizer``.
         launches: Launches of one repetition, in order.
         repeats: Repetitions in one micro-batch (or in one step, for the optimizer).
-        host: Host activities whose seconds are spent in queueing one repetition.
+        host: Host activities spent in queueing one repetition, each with how often.
         host_launches: Bare launches that the host queues, where no measured activity stands for
             the segment; they cost the measured seconds of a launch each.
     """
@@ -56,7 +56,7 @@ class Segment:
     phase: str
     launches: tuple[Launch, ...]
     repeats: int = 1
-    host: tuple[Host, ...] = ()
+    host: tuple[tuple[Host, int], ...] = ()
     host_launches: int = 0
 
 

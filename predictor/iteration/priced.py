@@ -66,7 +66,7 @@ def _price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
     for segment in segments:
         index = np.array([table.index[launch.operator] for launch in segment.launches], np.int64)
         seconds, half = table.blend(segment.launches, index)
-        host = sum(costs.host_seconds(activity) for activity in segment.host)
+        host = sum(times * costs.host_seconds(activity) for activity, times in segment.host)
         if segment.host_launches:
             host += segment.host_launches * costs.host_seconds(BARE_LAUNCH)
         priced.append(Priced(segment, seconds, half, table.cold.origin[index], host))

@@ -14,7 +14,7 @@ KINDS: Final[tuple[GemmKind, ...]] = ("forward", "dgrad", "wgrad")
 # (n, k) of the linear layers, from each model's published config: hidden h, query width q, key
 # width g, feed-forward f, vocabulary v. First those that eager Hugging Face launches one by one.
 _MODELS: Final = {
-    "gpt2": (768, 768, 768, 3072, 50257),
+    "gpt2": (768, 768, 768, 3072, 50304),
     "llama-1b": (2048, 2048, 512, 8192, 128256),
     "llama-8b": (4096, 4096, 1024, 14336, 128256),
     "qwen3-0.6b": (1024, 2048, 1024, 3072, 151936),

@@ -10,9 +10,9 @@ MEGABYTE: Final = 1e6
 
 # Bytes moved by one launch. Powers of four, from where launches cost as much as bytes to where
 # bandwidth is flat; warm sizes stop where nothing of the working set can stay in L2.
-_NATIVE_COLD: Final = (4, 16, 64, 256, 1000)
+_NATIVE_COLD: Final = (4, 32, 1000)
 _NATIVE_WARM: Final = (4, 24, 100)
-_TORCH_COLD: Final = (1, 4, 16, 64, 256, 1000)
+_TORCH_COLD: Final = (1, 4, 16, 1000)
 _TORCH_WARM: Final = (4, 24, 100)
 _INDUCTOR_COLD: Final = (16, 100, 600)
 _CORE_SIZES: Final = (64, 256)
@@ -50,8 +50,8 @@ _OTHER_COLS: Final = {
     "sum_rows": (128, 768, 4096, 8192),
     "layer_norm": (2048,),
     "layer_norm_backward": (2048,),
-    "log_softmax_fp32": (50257,),
-    "log_softmax_backward_fp32": (50257,),
+    "log_softmax_fp32": (50304,),
+    "log_softmax_backward_fp32": (50304,),
     "embedding_backward": (768, 4096),
     "rope_mul": (128,),
     "rope_add": (128,),

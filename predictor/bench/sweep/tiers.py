@@ -8,12 +8,12 @@ CORE: Final = 1
 """What real training steps are made of."""
 HOST: Final = 2
 """What it costs the host to launch them."""
-WIDE: Final = 3
-"""The rest of the box that the cost functions cover."""
-SUSTAINED: Final = 4
-"""Long loads at the settled clock."""
-COMPILED: Final = 5
+COMPILED: Final = 3
 """Generated kernels: seconds of compilation each."""
+WIDE: Final = 4
+"""The rest of the box that the cost functions cover."""
+SUSTAINED: Final = 5
+"""Long loads at the settled clock."""
 COMPILED_HOST: Final = 6
 """Host cost of compiled models: tens of seconds of compilation each."""
 
@@ -21,8 +21,8 @@ NAMES: Final = {
     ANCHOR: "anchors",
     CORE: "core",
     HOST: "host",
+    COMPILED: "compiled",
     WIDE: "wide",
     SUSTAINED: "sustained",
-    COMPILED: "compiled",
     COMPILED_HOST: "compiled host",
 }

@@ -27,19 +27,19 @@ def build(shape: StepShape) -> Step:
         phase="forward",
         launches=layer_forward(shape),
         repeats=blocks,
-        host=(host("forward", "layer"),),
+        host=((host("forward", "layer"), 1),),
     )
     backward_launches = layer_backward(shape)
-    backward_host: tuple[Host, ...] = (host("backward", "layer"),)
+    backward_host: tuple[tuple[Host, int], ...] = ((host("backward", "layer"), 1),)
     if shape.recompute_layers:
         backward_launches = _replay(shape) + backward_launches
-        backward_host = (host("forward", "layer"), *backward_host)
+        backward_host = ((host("forward", "layer"), 1), *backward_host)
     plain = Segment(
         label="layer backward",
         phase="backward",
         launches=layer_backward(shape),
         repeats=blocks - shape.recompute_layers,
-        host=(host("backward", "layer"),),
+        host=((host("backward", "layer"), 1),),
     )
     replayed = Segment(
         label="layer replay and backward",
@@ -54,7 +54,7 @@ def build(shape: StepShape) -> Step:
                 label="embedding forward",
                 phase="forward",
                 launches=embedding_forward(shape),
-                host=(host("forward", "fixed"),),
+                host=((host("forward", "fixed"), 1),),
             ),
             forward,
             Segment(label="head and loss", phase="forward", launches=head_forward(shape)),
@@ -62,7 +62,7 @@ def build(shape: StepShape) -> Step:
                 label="loss and head backward",
                 phase="backward",
                 launches=head_backward(shape),
-                host=(host("backward", "fixed"),),
+                host=((host("backward", "fixed"), 1),),
             ),
             *(s for s in (plain, replayed) if s.repeats),
             Segment(
@@ -253,5 +253,5 @@ def optimizer(shape: StepShape) -> Segment:
         label="optimizer",
         phase="optimizer",
         launches=tape.launches(),
-        host=(host("optimizer", "fixed"),),
+        host=((host("optimizer", "fixed"), 1), (host("optimizer", "tensor"), shape.tensors)),
     )
