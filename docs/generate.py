@@ -4,7 +4,7 @@
 
 ``case`` is docs/case_reference.md, from the schema; ``accuracy`` is docs/accuracy.md, from the run
 records in tests/validation; ``readme`` is what stands between the markers of README.md: the output
-of its first command and a table of the same records.
+of its first command and a table of the steps that were measured for this project.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "estimate llama3-8b --gpu h100-sxm5-80gb --num-gpus 8"
+
+OWN_RECORDS = "measured"
 
 CASE_HEAD = """\
 # The case
@@ -85,7 +87,7 @@ def accuracy_page() -> str:
 
 
 def _record_files() -> list[Path]:
-    return sorted((ROOT / "tests" / "validation").glob("*.jsonl"))
+    return sorted((ROOT / "tests" / "validation").glob("*.jsonl*"))
 
 
 def readme() -> str:
@@ -111,6 +113,7 @@ def _readme_accuracy() -> str:
     records = [
         record
         for path in _record_files()
+        if path.name.startswith(OWN_RECORDS)
         for record in validate_file(path).to_dict()["records"]
         if "refused" not in record
     ]

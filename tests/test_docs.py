@@ -33,8 +33,8 @@ def test_the_case_reference_follows_from_the_schema() -> None:
 
 
 @pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
-def test_the_readme_shows_what_the_commands_print() -> None:
-    assert generated("readme") == ""
+def test_the_readme_and_the_accuracy_page_show_what_the_commands_print() -> None:
+    assert generated("readme", "accuracy") == ""
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
