@@ -45,6 +45,6 @@ def _launches(step: Any) -> Counter[Operator]:  # noqa: ANN401 - predictor.itera
     for segment in (*step.micro_batch, step.optimizer):
         for launch in segment.launches:
             counts[launch.operator] += segment.repeats
-        for activity in segment.host:
-            counts[activity] += segment.repeats
+        for activity, times in segment.host:
+            counts[activity] += segment.repeats * times
     return counts

@@ -26,7 +26,7 @@ from predictor.bench.sweep import default_points, plan
 from predictor.bench.telemetry import Telemetry, nvml_source
 from predictor.bench.worker import Hello, Start
 from predictor.errors import BenchError, PredictorError
-from predictor.tables import Row
+from predictor.tables import Row, read_folder
 
 DATA_FOLDER = "bench_results"
 
@@ -98,6 +98,7 @@ def run(options: Options, budget: Budget | None = None) -> Outcome:
     Raises:
         BenchError: The run cannot start: no device, a journal of something else, a folder that
             measurements of this device must not go to.
+        TableError: The folder holds damaged tables.
     """
     budget = budget or Budget(options.time_budget_seconds)
     points = planned_points(options)
@@ -141,6 +142,7 @@ def _measure(
     mock = options.device == "mock"
     sku = MOCK_SKU if mock else sku_of(hello.properties, options.sku)
     folder = _folder(options, sku)
+    read_folder(folder)  # damaged tables are refused now, not when there is something to add
     identity = provenance.identity(hello, sku)
     at = provenance.now()
     key = provenance.run_key(sku, at)

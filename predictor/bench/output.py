@@ -17,6 +17,7 @@ from predictor.tables import (
     Run,
     read_runs,
     read_table,
+    row_fault,
     write_runs,
     write_table,
 )
@@ -32,7 +33,7 @@ def write_results(folder: Path, records: Sequence[Record], limits: Limits) -> li
     Returns:
         The journal's rows.
     """
-    rows = [row_of(record) for record in records if record["record"] == "point"]
+    rows = [row for r in records if r["record"] == "point" and not row_fault(row := row_of(r))]
     described = {r["run"]: r["provenance"] for r in records if r["record"] == "run"}
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
     for key, provenance in described.items():

@@ -1,6 +1,7 @@
 """One round as it travels from the worker to the journal."""
 
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import Any
 
 
@@ -46,6 +47,11 @@ class RoundResult:
     watts: float | None = None
     event_reasons: int = 0
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the times are finite and above nothing, as a row of a table needs them."""
+        return all(isfinite(t) and t > 0 for t in (self.seconds_low, self.seconds_high))
+
     @classmethod
     def from_native(cls, measured: Any, *, sustained: bool) -> "RoundResult":  # noqa: ANN401
         """Take over a round of the native extension; a sustained one counts from its tail on."""
@@ -74,5 +80,9 @@ class RoundResult:
         return replace(self, sm_clock_hz=sm_clock_hz, watts=watts, event_reasons=event_reasons)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a journal record."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """Plain values for a journal record; what is not finite becomes None."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            name: None if isinstance(value, float) and not isfinite(value) else value
+            for name, value in values.items()
+        }

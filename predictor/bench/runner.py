@@ -131,7 +131,11 @@ class Runner:
                     self._guarded(lambda each=each: self._sample(each), each, chunk)  # type: ignore[misc]
 
     def _sample(self, each: Measurement) -> None:
-        each.rounds.append(self._session.sample(each.key, each.point))
+        result = self._session.sample(each.key, each.point)
+        if result.is_sound:
+            each.rounds.append(result)
+        else:
+            each.fail("crash", f"a round of {result.seconds} s a launch is no measurement")
 
     def _guarded(
         self, work: Callable[[], None], each: Measurement | None, chunk: Iterable[Measurement]

@@ -15,7 +15,9 @@ _REPORTED: Final = {
     "NVIDIA H200": "h200-sxm5-141gb",
     "NVIDIA H20": "h20-sxm5-96gb",
     "NVIDIA H800": "h800-sxm5-80gb",
-    "NVIDIA B200": "b200-sxm6-180gb",
+    "NVIDIA H100 96GB HBM3": "h100-sxm5-96gb",
+    "NVIDIA B200": "b200-sxm",
+    "NVIDIA B300 SXM6 AC": "b300-sxm",
 }
 _LEGAL = re.compile(r"[a-z0-9][a-z0-9-]*")
 

@@ -9,6 +9,7 @@ import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
@@ -96,12 +97,11 @@ class Telemetry:
 
     def _run(self) -> None:
         while self._poll is not None and not self._stopped.is_set():
-            try:
+            # Whatever NVML answers: telemetry is a by-product and must not end a run.
+            with suppress(Exception):
                 reading = self._poll()
-            except Exception:  # noqa: BLE001 - telemetry is a by-product and must not end a run
-                return
-            self._readings.append(reading)
-            self._times.append(reading.at_seconds)
+                self._readings.append(reading)
+                self._times.append(reading.at_seconds)
             self._stopped.wait(self._period_seconds)
 
 

@@ -30,15 +30,15 @@ _ALONE_BYTES: Final = 2e9
 class TorchBench:
     """Builds workloads from PyTorch operators."""
 
-    def __init__(self, device: Any) -> None:  # noqa: ANN401 - the native extension's Device
-        """Share the native device's stream."""
+    def __init__(self, device: Any, *, where: str = "cuda") -> None:  # noqa: ANN401
+        """Share the stream of ``device``, the native extension's; tensors live on ``where``."""
         self._device = device
         self._l2_bytes = float(device.properties["l2_bytes"])
         self._stream = torch.cuda.ExternalStream(device.stream_handle)
-        self._fill = Fill(device="cuda")
-        self._counter = torch.zeros(1, device="cuda")
+        self._fill = Fill(device=where)
+        self._counter = torch.zeros(1, device=where)
         self._used = False
-        self._host = HostCosts(device="cuda")
+        self._host = HostCosts(device=where)
 
     def prepare(self, point: Point) -> Any:  # noqa: ANN401 - a native Workload or a HostWorkload
         """Build a point's workload; errors of PyTorch pass through."""

@@ -165,6 +165,8 @@ class Bench:
 
     def _torch_bench(self) -> Any:  # noqa: ANN401
         if self._torch is None:
+            # Compile in this process: a pool of compilers would outlive it.
+            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
             from predictor.bench.torch_bench import TorchBench  # noqa: PLC0415 - imports torch
 
             self._torch = TorchBench(self._device)

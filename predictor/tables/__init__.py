@@ -18,7 +18,7 @@ from predictor.tables.schema import (
     Value,
     columns,
 )
-from predictor.tables.validation import validate_rows
+from predictor.tables.validation import row_fault, validate_rows
 from predictor.tables.writing import write_atomically, write_table
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "read_folder",
     "read_runs",
     "read_table",
+    "row_fault",
     "validate_rows",
     "write_atomically",
     "write_runs",

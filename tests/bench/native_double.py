@@ -23,6 +23,7 @@ FAULTS = {
     "raises": 70006,
     "hangs_in_prepare": 70007,
     "crowded": 70008,
+    "timeless": 70009,
 }
 MEMORY_BYTES = 80e9
 NOISE = 0.003
@@ -62,7 +63,7 @@ class Round:
     wall_begin_seconds: float
     wall_end_seconds: float
     mad_seconds: float = 0.0
-    lag1_autocorrelation: float = 0.0
+    lag1_autocorrelation: float = float("nan")
     drift: float = 0.0
     timer: str = "graph"
     stop_reason: str = "converged"
@@ -152,6 +153,8 @@ class Device:
         samples = [
             workload.seconds * offset * (1 + 0.005 * self._random.gauss(0, 1)) for _ in range(20)
         ]
+        if workload.fields.get("m") == FAULTS["timeless"]:
+            samples = [0.0] * 20
         begin = self._clock
         self._clock += max(policy.round_seconds, policy.sustained_seconds)
         return Round(samples, begin, self._clock)

@@ -17,7 +17,7 @@ from predictor.bench import session
 from predictor.bench.journal import read_records
 from predictor.bench.main import Options, Outcome, run
 from predictor.bench.points import Point
-from predictor.errors import BenchError, NativeMissing
+from predictor.errors import BenchError, NativeMissing, TableError
 from predictor.operators import Gemm, Host, MemoryBound
 from predictor.tables import read_folder
 
@@ -86,6 +86,22 @@ def test_a_wrong_result_is_no_measurement(measure: Measure, point: MakePoint) ->
     assert [row.status for row in outcome.rows] == ["crash"]
     assert outcome.rows[0].seconds is None
     assert "relative error 1" in failures(outcome)[0]
+
+
+def test_a_round_without_time_is_no_measurement(measure: Measure, point: MakePoint) -> None:
+    outcome = measure(point(64), faulty(point, "timeless"))
+    assert statuses(outcome) == {64: "ok", FAULTS["timeless"]: "crash"}
+    assert "a round of 0.0 s a launch" in failures(outcome)[0]
+
+
+def test_damaged_tables_are_refused_before_anything_is_measured(
+    measure: Measure, point: MakePoint, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "gemm.csv").write_text("m,n,k\n")
+    with pytest.raises(TableError, match=r"gemm.csv:1: column 'dtype' is missing"):
+        measure(point(64))
+    assert not (tmp_path / "out" / "journal.jsonl").exists()
 
 
 @pytest.mark.parametrize("fault", ["killed", "sticky"])

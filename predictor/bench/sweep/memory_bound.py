@@ -8,8 +8,8 @@ from predictor.operators import KERNELS, MemoryBound
 
 MEGABYTE: Final = 1e6
 
-# Bytes moved by one launch. Powers of four, from where launches cost as much as bytes to where
-# bandwidth is flat; warm sizes stop where nothing of the working set can stay in L2.
+# Megabytes moved by one launch, beside those of the core tier: from where a launch costs as much as
+# its bytes to where bandwidth is flat; warm sizes stop where nothing can stay in L2.
 _NATIVE_COLD: Final = (4, 32, 1000)
 _NATIVE_WARM: Final = (4, 24, 100)
 _TORCH_COLD: Final = (1, 4, 16, 1000)

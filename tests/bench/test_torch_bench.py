@@ -1,0 +1,185 @@
+"""PyTorch launches become graphs: tensors on the CPU, stand-ins for graphs and streams."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from predictor.bench.points import Point  # noqa: E402
+from predictor.bench.torch_bench import TorchBench, buffer_sets, launches_of  # noqa: E402
+from predictor.bench.torch_host import Group, Phases, layer_quantities  # noqa: E402
+from predictor.operators import Host, MemoryBound, Optimizer  # noqa: E402
+
+L2_BYTES = 1e6
+
+
+class Stream:
+    """Synchronises nothing."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+
+    def synchronize(self) -> None:
+        """Nothing is pending."""
+
+
+class Graph:
+    """Counts captures and replays."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self.captured = 0
+        self.replays = 0
+
+    def capture_begin(self, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local"
+        if Graph.broken:
+            raise RuntimeError("capture is not possible")
+
+    def capture_end(self) -> None:
+        self.captured += 1
+
+    def replay(self) -> None:
+        self.replays += 1
+
+
+@dataclass
+class Device:
+    """The native device as TorchBench sees it."""
+
+    stream_handle: int = 7
+    properties: dict[str, Any] = field(default_factory=lambda: {"l2_bytes": int(L2_BYTES)})
+    prepared: list[dict[str, Any]] = field(default_factory=list)
+
+    def prepare_callable(
+        self, launch: Callable[[], None], *, launches_per_call: int, seconds_hint: float
+    ) -> str:
+        launch()
+        self.prepared.append({"launches": launches_per_call, "seconds": seconds_hint})
+        return "workload"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> TorchBench:
+    monkeypatch.setattr(Graph, "broken", False)
+    monkeypatch.setattr(torch.cuda, "ExternalStream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    return TorchBench(Device(), where="cpu")
+
+
+def point(kernel: str, rows: int, *, cache: str = "cold", impl: str = "torch") -> Point:
+    return Point(operator=MemoryBound(kernel=kernel, rows=rows, cols=256, impl=impl), cache=cache)
+
+
+def test_cold_launches_rotate_past_five_caches_and_warm_ones_stay() -> None:
+    small, large = point("add", 512), point("add", 1 << 20)
+    assert buffer_sets(small, L2_BYTES) * small.operator.working_set_bytes > 5 * L2_BYTES
+    assert buffer_sets(large, L2_BYTES) == 2
+    assert buffer_sets(point("add", 512, cache="warm"), L2_BYTES) == 1
+    whole = Point(operator=Optimizer(elements=1_000_000_000, impl="torch"))
+    assert buffer_sets(whole, L2_BYTES) == 1
+
+
+@pytest.mark.parametrize("rows", [8, 512, 1 << 14, 1 << 20])
+@pytest.mark.parametrize("cache", ["cold", "warm"])
+def test_a_graph_holds_whole_rotations(rows: int, cache: str) -> None:
+    each = point("add", rows, cache=cache)
+    sets = buffer_sets(each, L2_BYTES)
+    launches = launches_of(each, sets)
+    assert launches % sets == 0
+    assert launches * each.expected_seconds >= 1e-3 or launches >= 1024 // sets * sets
+
+
+@pytest.mark.parametrize("kernel", ["add", "rope_add", "layer_norm_backward", "fill"])
+@pytest.mark.parametrize("cache", ["cold", "warm"])
+def test_a_kernel_is_captured_and_handed_over(bench: TorchBench, kernel: str, cache: str) -> None:
+    each = point(kernel, 1 << 14, cache=cache)
+    assert bench.prepare(each) == "workload"
+    (prepared,) = bench._device.prepared
+    sets = buffer_sets(each, L2_BYTES)
+    assert prepared["launches"] == launches_of(each, sets)
+    bench.release()
+
+
+def test_a_failed_capture_is_reported_as_ill_health(
+    bench: TorchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert bench.healthy()
+    monkeypatch.setattr(Graph, "broken", True)
+    with pytest.raises(RuntimeError, match="capture is not possible"):
+        bench.prepare(point("add", 512))
+    assert not bench.healthy()
+
+
+def test_the_optimizer_is_captured_too(bench: TorchBench) -> None:
+    operator = Optimizer(elements=1 << 20, tensors=4, dtype="fp32", impl="torch")
+    assert bench.prepare(Point(operator=operator)) == "workload"
+
+
+def phases(layers: int, *, waiting: float = 1e-4) -> Phases:
+    """A layer costs 2 ms forward and 3 ms backward, a tensor 1 µs; fixed 1, 4 and 0.5 ms."""
+    return Phases(
+        layers=layers,
+        tensors=9 * layers + 3,
+        forward=1e-3 + 2e-3 * layers,
+        backward=4e-3 + 3e-3 * layers,
+        optimizer=5e-4 + 1e-6 * (9 * layers + 3),
+        waiting=waiting,
+    )
+
+
+def test_slopes_and_intercepts_come_from_two_depths() -> None:
+    values = layer_quantities([phases(4), phases(8)])
+    assert values["forward", "layer"] == pytest.approx(2e-3)
+    assert values["forward", "fixed"] == pytest.approx(1e-3)
+    assert values["backward", "layer"] == pytest.approx(3e-3)
+    assert values["backward", "fixed"] == pytest.approx(4e-3)
+    assert values["optimizer", "tensor"] == pytest.approx(1e-6)
+    assert values["optimizer", "fixed"] == pytest.approx(5e-4)
+
+
+def test_a_step_that_waits_for_the_gpu_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="GPU is the slower one"):
+        layer_quantities([phases(4), phases(8, waiting=1.0)])
+
+
+def test_quantities_of_a_group_share_its_rounds() -> None:
+    rounds = iter([{("forward", "layer"): 1.0, ("forward", "fixed"): -1.0}] * 2)
+    group = Group(lambda: next(rounds))
+    assert group.result(0, ("forward", "layer")).seconds == 1.0
+    assert group.result(0, ("forward", "fixed")).seconds == 1e-9, "an intercept may vanish"
+    assert group.result(1, ("forward", "layer")).seconds == 1.0
+    with pytest.raises(NotImplementedError, match="no host quantity"):
+        group.result(1, ("forward", "none"))
+
+
+def test_a_slope_lost_in_noise_is_refused() -> None:
+    group = Group(lambda: {("forward", "layer"): -1e-6})
+    with pytest.raises(RuntimeError, match="lost in noise"):
+        group.result(0, ("forward", "layer"))
+
+
+@pytest.mark.parametrize(("stack", "block"), [("hf-eager", "rwkv"), ("jax", "llama")])
+def test_an_unknown_stack_or_block_is_unsupported(
+    bench: TorchBench, stack: str, block: str
+) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(NotImplementedError):
+        bench.prepare(Point(operator=Host(stack=stack, block=block)))
+
+
+@pytest.mark.slow
+def test_a_small_model_takes_timed_steps_on_the_cpu() -> None:
+    pytest.importorskip("transformers")
+    from predictor.bench.torch_host import Steps  # noqa: PLC0415 - skips first
+
+    measured = Steps("gpt2", 1, "cpu", compiled=False).measured()
+    assert measured.layers == 1
+    assert min(measured.forward, measured.backward, measured.optimizer) > 0
