@@ -250,10 +250,10 @@ def script(tmp_path: Path) -> Path:
 
 def start(script: Path, **environment: str) -> "subprocess.Popen[str]":
     """Start the run."""
-    root = str(Path(__file__).parents[2])
+    search = [entry or str(Path.cwd()) for entry in sys.path]
     return subprocess.Popen(
         [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])} | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(search)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
