@@ -17,10 +17,10 @@ _LAUNCH_SECONDS: Final = 5e-6
 
 # Wall seconds to build one workload and to check its result, by whose code it is.
 _PREPARE_SECONDS: Final = {
-    "native": 0.15,
-    "cudnn": 0.35,
-    "torch": 0.1,
-    "flash": 0.1,
+    "native": 0.03,
+    "cudnn": 0.25,
+    "torch": 0.05,
+    "flash": 0.05,
     "inductor": 2.0,
     "host": 2.5,
     "host-compile": 25.0,
@@ -121,7 +121,7 @@ class Point:
         """Rough wall seconds of all rounds."""
         if self.impl.startswith("host"):
             return 0.0
-        loaded = max(self.round_seconds, MIN_SAMPLES * self.expected_seconds) * 1.3
+        loaded = max(self.round_seconds, MIN_SAMPLES * self.expected_seconds)
         if self.sustained_seconds:
             loaded = 1.5 * self.sustained_seconds
         return self.rounds * (loaded + IDLE_SECONDS)

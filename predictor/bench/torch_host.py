@@ -21,7 +21,7 @@ from predictor.operators import Host
 
 STEPS: Final = 15
 WARMUP_STEPS: Final = 4
-_DEPTHS: Final = {"hf-eager": (4, 8), "hf-compile": (2, 4)}
+_DEPTHS: Final = {"hf-eager": (1, 9), "hf-compile": (1, 4)}
 _VOCABULARY: Final = 512
 _SEQ_LENGTH: Final = 32
 _CHAIN: Final = 500

@@ -15,7 +15,10 @@ KINDS: Final[tuple[GemmKind, ...]] = ("forward", "dgrad", "wgrad")
 # width g, feed-forward f, vocabulary v. First those that eager Hugging Face launches one by one.
 _MODELS: Final = {
     "gpt2": (768, 768, 768, 3072, 50304),
+    "gpt2-medium": (1024, 1024, 1024, 4096, 50304),
+    "gpt2-xl": (1600, 1600, 1600, 6400, 50304),
     "llama-1b": (2048, 2048, 512, 8192, 128256),
+    "llama-3b": (3072, 3072, 1024, 8192, 128256),
     "llama-8b": (4096, 4096, 1024, 14336, 128256),
     "qwen3-0.6b": (1024, 2048, 1024, 3072, 151936),
     "qwen3-8b": (4096, 4096, 1024, 12288, 151936),
@@ -33,8 +36,8 @@ def points(seed: int) -> list[Point]:
     generator = random.Random(seed)  # noqa: S311 - a design of experiments, not a secret
     anchors = [_point(m, n, k, kind, tier=ANCHOR) for (m, n, k), kind in product(_ANCHORS, KINDS)]
     layers = [_point(m, n, k, kind, tier=CORE) for m, n, k, kind in _unsharded()]
-    sharded = _sample(generator, _sharded(), 66, tier=WIDE)
-    filling = _sample(generator, _space_filling(generator), 66, tier=WIDE)
+    sharded = _sample(generator, _sharded(), 240, tier=WIDE)
+    filling = _sample(generator, _space_filling(generator), 240, tier=WIDE)
     wide = [point for pair in zip(sharded, filling, strict=True) for point in pair]
     return [*anchors, *layers, *_with_bias(), *wide, *_variants(), *_sustained()]
 
@@ -47,7 +50,7 @@ def _point(m: int, n: int, k: int, kind: GemmKind, *, tier: int, **fields: objec
 def _layers(model: str) -> list[tuple[int, int]]:
     """(n, k) of the separate projections: q, k or v, o, gate or up, down; fused qkv for GPT-2."""
     h, q, g, f, _ = _MODELS[model]
-    if model == "gpt2":
+    if model.startswith("gpt2"):
         return [(3 * h, h), (h, h), (f, h), (h, f)]
     shapes = [(q, h), (g, h), (h, q), (f, h), (h, f)]
     return list(dict.fromkeys(shapes))
@@ -56,15 +59,18 @@ def _layers(model: str) -> list[tuple[int, int]]:
 def _unsharded() -> list[tuple[int, int, int, GemmKind]]:
     """The layers of small and middle models as one GPU trains them, each pass."""
     rows = {
-        "gpt2": (4096, 16384),
-        "llama-1b": (4096, 16384),
-        "llama-8b": (2048, 8192),
-        "qwen3-0.6b": (4096, 8192),
-        "qwen3-8b": (4096,),
+        "gpt2": (4096, 16384, 8192, 1024, 2048),
+        "gpt2-medium": (4096, 8192, 16384),
+        "gpt2-xl": (4096, 8192),
+        "llama-1b": (4096, 16384, 8192, 1024, 2048),
+        "llama-3b": (4096, 8192),
+        "llama-8b": (2048, 8192, 4096, 1024, 16384),
+        "qwen3-0.6b": (4096, 8192, 2048, 16384),
+        "qwen3-8b": (4096, 8192),
     }
     shapes = [
         (m, n, k, kind)
-        for place in range(2)
+        for place in range(5)
         for model, sizes in rows.items()
         for m in sizes[place : place + 1]
         for n, k in [*_layers(model), (_MODELS[model][4], _MODELS[model][0])]
@@ -77,8 +83,9 @@ def _with_bias() -> list[Point]:
     """GPT-2's layers: addmm runs cuBLASLt with the bias in its epilogue."""
     return [
         _point(m, n, k, "forward", tier=CORE, api="cublaslt", bias=True)
+        for model in ("gpt2", "gpt2-medium", "gpt2-xl")
         for m in (4096, 8192, 16384)
-        for n, k in _layers("gpt2")
+        for n, k in _layers(model)
     ]
 
 

@@ -9,11 +9,12 @@ from predictor.operators import KERNELS, MemoryBound
 MEGABYTE: Final = 1e6
 
 # Megabytes moved by one launch, beside those of the core tier: from where a launch costs as much as
-# its bytes to where bandwidth is flat; warm sizes stop where nothing can stay in L2.
-_NATIVE_COLD: Final = (4, 32, 1000)
-_NATIVE_WARM: Final = (4, 24, 100)
-_TORCH_COLD: Final = (1, 4, 16, 1000)
-_TORCH_WARM: Final = (4, 24, 100)
+# its bytes to where bandwidth is flat; warm sizes are dense around L2's and stop where nothing can
+# stay in it.
+_NATIVE_COLD: Final = (4, 16, 1000)
+_NATIVE_WARM: Final = (4, 24, 50, 100)
+_TORCH_COLD: Final = (1, 4, 16, 32, 1000)
+_TORCH_WARM: Final = (4, 12, 24, 36, 50, 70, 100, 150)
 _INDUCTOR_COLD: Final = (16, 100, 600)
 _CORE_SIZES: Final = (64, 256)
 
@@ -48,8 +49,8 @@ _OTHER_COLS: Final = {
     "mul_rows_fp32": (128, 4096),
     "mul_weight": (128, 4096),
     "sum_rows": (128, 768, 4096, 8192),
-    "layer_norm": (2048,),
-    "layer_norm_backward": (2048,),
+    "layer_norm": (1024, 1600),
+    "layer_norm_backward": (1024, 1600),
     "log_softmax_fp32": (50304,),
     "log_softmax_backward_fp32": (50304,),
     "embedding_backward": (768, 4096),
@@ -79,7 +80,7 @@ def points() -> list[Point]:
         *anchors,
         *_grid("torch", _CORE_SIZES, tier=CORE),
         *_grid("native", _CORE_SIZES[1:], tier=CORE),
-        *_grid("torch", _TORCH_WARM[1:2], tier=CORE, warm=True),
+        *_grid("torch", _TORCH_WARM[2::2], tier=CORE, warm=True),
         *_other_cols(),
         *_grid("torch", _TORCH_COLD, tier=WIDE),
         *_grid("native", _NATIVE_COLD, tier=WIDE),

@@ -4,13 +4,18 @@ from predictor.bench.points import Point
 from predictor.bench.sweep.tiers import ANCHOR, CORE, WIDE
 from predictor.operators import Optimizer
 
-# Elements and tensors: a shard, GPT-2, half a Llama 1B, a Llama 1B
-_SIZES = ((8_000_000, 20), (124_000_000, 148), (618_000_000, 147), (1_236_000_000, 147))
+# Elements and tensors: a shard, GPT-2, half a Llama 1B, a Llama 1B. Tensors are equal and, as a
+# model's are, a multiple of the kernel's vector.
+_VECTOR = 4096
+_SIZES = tuple(
+    (tensors * round(elements / tensors / _VECTOR) * _VECTOR, tensors)
+    for elements, tensors in ((8e6, 20), (124e6, 148), (618e6, 147), (1236e6, 147))
+)
 
 
 def points() -> list[Point]:
     """All optimizer points, the most important first within each tier."""
-    anchors = [_point(618_000_000, 147, tier=ANCHOR)]
+    anchors = [_point(*_SIZES[2], tier=ANCHOR)]
     torch = [_point(*size, dtype=dtype) for size in _SIZES for dtype in ("bf16", "fp32")]
     native = [
         _point(elements, 1, tier=WIDE, impl="native", kernel=kernel, dtype=dtype)

@@ -10,10 +10,10 @@ HOST: Final = 2
 """What it costs the host to launch them."""
 COMPILED: Final = 3
 """Generated kernels: seconds of compilation each."""
-WIDE: Final = 4
-"""The rest of the box that the cost functions cover."""
-SUSTAINED: Final = 5
+SUSTAINED: Final = 4
 """Long loads at the settled clock."""
+WIDE: Final = 5
+"""The rest of the box that the cost functions cover."""
 COMPILED_HOST: Final = 6
 """Host cost of compiled models: tens of seconds of compilation each."""
 
@@ -22,7 +22,7 @@ NAMES: Final = {
     CORE: "core",
     HOST: "host",
     COMPILED: "compiled",
-    WIDE: "wide",
     SUSTAINED: "sustained",
+    WIDE: "wide",
     COMPILED_HOST: "compiled host",
 }
