@@ -52,6 +52,8 @@ public:
 
   // Enqueues one call on the device's stream, working on buffer set `index` modulo buffer_sets().
   virtual void enqueue(std::size_t index) = 0;
+  // Makes sure of the memory it works on; called first in every operation.
+  virtual void acquire() {}
   // Refills what launches change in place; called before every round.
   virtual void begin_round() {}
   // False for callables: they may enqueue what cannot be captured.
@@ -121,6 +123,18 @@ public:
   virtual void inject(const std::string& what, std::int64_t at_call) = 0;
 
   std::optional<double> empty_graph_seconds; // measured once by the graph timer
+};
+
+// Closes the gate, and opens it on every way out: an exception never leaves the device spinning.
+class Gate {
+public:
+  explicit Gate(Device& device) : device_(device) { device_.close_gate(); }
+  ~Gate() { device_.open_gate(); }
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+
+private:
+  Device& device_;
 };
 
 } // namespace predictor

@@ -116,6 +116,7 @@ void sample_sustained(Device& device, Workload& workload, const SamplingPolicy& 
 Round sample(Device& device, Workload& workload, const SamplingPolicy& policy) {
   validate(policy);
   device.begin_operation();
+  workload.acquire();
   (void)calibrate(device, workload, policy.timeout_seconds);
   workload.begin_round();
   device.wait(policy.timeout_seconds);
@@ -137,6 +138,7 @@ Round sample(Device& device, Workload& workload, const SamplingPolicy& policy) {
 
 double check(Device& device, Workload& workload, std::uint64_t seed) {
   device.begin_operation();
+  workload.acquire();
   const Calibration& calibration = calibrate(device, workload, check_timeout_seconds);
   workload.begin_check(seed);
   if (calibration.timer == Timer::graph && !workload.in_place()) {

@@ -18,18 +18,6 @@ constexpr std::size_t max_graph_enqueues = 2048;
 constexpr std::size_t max_gated_enqueues = 32;
 constexpr std::size_t empty_replays = 32;
 
-// Opens the gate on every way out, so that an exception never leaves the device spinning.
-class GateGuard {
-public:
-  explicit GateGuard(Device& device) : device_(device) { device_.close_gate(); }
-  ~GateGuard() { device_.open_gate(); }
-  GateGuard(const GateGuard&) = delete;
-  GateGuard& operator=(const GateGuard&) = delete;
-
-private:
-  Device& device_;
-};
-
 std::size_t ceil_ratio(double total, double part, std::size_t limit) {
   const double ratio = std::ceil(total / std::max(part, 1e-9));
   return static_cast<std::size_t>(std::clamp(ratio, 1.0, static_cast<double>(limit)));
@@ -44,11 +32,12 @@ std::vector<double> intervals(Device& device, std::size_t count) {
 }
 
 double estimate(Device& device, Workload& workload, double timeout_seconds) {
-  workload.enqueue(0); // loads the kernels: nothing may load behind a gate
+  workload.begin_round(); // labels and indices must be legal before the first launch
+  workload.enqueue(0);    // loads the kernels: nothing may load behind a gate
   device.wait(timeout_seconds);
   for (std::size_t enqueues = 1;; enqueues = std::min(enqueues * 4, max_estimate_enqueues)) {
     {
-      const GateGuard gate(device);
+      const Gate gate(device);
       device.record(0);
       for (std::size_t i = 0; i < enqueues; ++i) {
         workload.enqueue(i);
@@ -80,7 +69,7 @@ double empty_graph_seconds(Device& device, double timeout_seconds) {
     device.replay(*empty);
     device.wait(timeout_seconds);
     {
-      const GateGuard gate(device);
+      const Gate gate(device);
       device.record(0);
       for (std::size_t i = 0; i < empty_replays; ++i) {
         device.replay(*empty);
@@ -205,7 +194,7 @@ std::vector<double> take_batch(Device& device, Workload& workload, std::size_t c
   Calibration& calibration = *workload.calibration;
   count = std::clamp<std::size_t>(count, 1, batch_capacity(calibration));
   if (calibration.timer == Timer::gated) {
-    const GateGuard gate(device);
+    const Gate gate(device);
     enqueue_chain(device, workload, count, enqueued);
   } else {
     enqueue_sample(device, workload, enqueued); // lead-in: covers the host's launches

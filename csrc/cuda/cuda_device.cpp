@@ -1,0 +1,296 @@
+#include "cuda/cuda_device.hpp"
+
+#include "backends.hpp"
+#include "errors.hpp"
+#include "format_text.hpp"
+#include "operators/registry.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <iomanip>
+#include <sstream>
+#include <thread>
+
+namespace predictor {
+namespace {
+
+constexpr double gate_timeout_seconds = 1.0;
+constexpr double spin_seconds = 2e-3; // of polling before the host thread starts to sleep
+constexpr std::size_t largest_first_arena = std::size_t{12} << 30;
+
+struct CudaGraph final : Graph {
+  GraphExecHandle executable;
+};
+
+// Calls somebody else's launches; they own their memory.
+class CallableWorkload final : public Workload {
+public:
+  explicit CallableWorkload(std::function<void()> launch) : launch_(std::move(launch)) {
+    description = "callable";
+  }
+  void enqueue(std::size_t) override { launch_(); }
+  [[nodiscard]] bool capturable() const override { return false; }
+  void begin_check(std::uint64_t) override {
+    throw Unsupported("check: a callable has no reference to be checked against");
+  }
+  [[nodiscard]] double finish_check() override { return 0.0; }
+
+private:
+  std::function<void()> launch_;
+};
+
+// Ends the capture on every way out; a stream left capturing would refuse all later work.
+class Capture {
+public:
+  explicit Capture(cudaStream_t stream) : stream_(stream) {
+    CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
+  }
+  ~Capture() {
+    if (open_) {
+      cudaGraph_t graph = nullptr;
+      (void)cudaStreamEndCapture(stream_, &graph);
+      const GraphHandle discarded(graph);
+      (void)cudaGetLastError();
+    }
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  [[nodiscard]] GraphHandle finish() {
+    open_ = false;
+    cudaGraph_t graph = nullptr;
+    CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
+    return GraphHandle(graph);
+  }
+
+private:
+  cudaStream_t stream_;
+  bool open_ = true;
+};
+
+int attribute(cudaDeviceAttr which, int device) {
+  int value = 0;
+  CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
+  return value;
+}
+
+std::string version_text(int version) {
+  return text(version / 1000, '.', version % 1000 / 10);
+}
+
+std::string uuid_text(const cudaUUID_t& uuid) {
+  std::ostringstream line;
+  line << "GPU-" << std::hex << std::setfill('0');
+  for (std::size_t i = 0; i < sizeof(uuid.bytes); ++i) {
+    line << (i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "") << std::setw(2)
+         << static_cast<int>(static_cast<unsigned char>(uuid.bytes[i]));
+  }
+  return line.str();
+}
+
+} // namespace
+
+CudaDevice::CudaDevice(int index) : index_(index) {
+  if (const int count = cuda_device_count(); index < 0 || index >= count) {
+    throw NativeError(
+        text("device index (", index, ") is out of range: CUDA sees ", count, " GPUs here"));
+  }
+  CUDA_CHECK(cudaSetDevice(index_));
+  sm_count_ = attribute(cudaDevAttrMultiProcessorCount, index_);
+  l2_bytes_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index_));
+  cudaStream_t stream = nullptr;
+  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  stream_.reset(stream);
+  for (EventHandle& handle : events_) {
+    cudaEvent_t event = nullptr;
+    CUDA_CHECK(cudaEventCreate(&event));
+    handle.reset(event);
+  }
+  void* flags = nullptr;
+  CUDA_CHECK(cudaHostAlloc(&flags, sizeof(GateFlags), cudaHostAllocMapped));
+  gate_memory_.reset(flags);
+  gate_flags_ = new (flags) GateFlags{};
+  void* mapped = nullptr;
+  CUDA_CHECK(cudaHostGetDevicePointer(&mapped, flags, 0));
+  gate_flags_device_ = static_cast<GateFlags*>(mapped);
+
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  const std::size_t first =
+      std::min(free_bytes / 8, largest_first_arena) / Arena::alignment * Arena::alignment;
+  const auto fill_inputs = [this](void* data, std::size_t bytes) {
+    fill(data, DataType::bf16, static_cast<std::int64_t>(bytes / 2), Fill::normal(), 1,
+         this->stream());
+  };
+  const auto fill_outputs = [this](void* data, std::size_t bytes) {
+    CUDA_CHECK(cudaMemsetAsync(data, 0, bytes, this->stream()));
+  };
+  inputs_ = std::make_unique<Arena>(first, fill_inputs);
+  outputs_ = std::make_unique<Arena>(first, fill_outputs);
+}
+
+CudaDevice::~CudaDevice() {
+  (void)cudaSetDevice(index_);
+  attention_library.reset(); // the libraries' handles go before the stream that they use
+  gemm_libraries.reset();
+}
+
+std::map<std::string, Property> CudaDevice::properties() const {
+  cudaDeviceProp found{};
+  CUDA_CHECK(cudaGetDeviceProperties(&found, index_));
+  int driver = 0;
+  int runtime = 0;
+  CUDA_CHECK(cudaDriverGetVersion(&driver));
+  CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
+  std::array<char, 32> bus{};
+  CUDA_CHECK(cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), index_));
+  return {{"name", std::string(found.name)},
+          {"sm_count", std::int64_t{sm_count_}},
+          {"l2_bytes", static_cast<std::int64_t>(l2_bytes_)},
+          {"memory_bytes", static_cast<std::int64_t>(found.totalGlobalMem)},
+          {"compute_capability", text(found.major, '.', found.minor)},
+          {"pci_bus_id", std::string(bus.data())},
+          {"uuid", uuid_text(found.uuid)},
+          {"max_sm_clock_hz", 1e3 * attribute(cudaDevAttrClockRate, index_)},
+          {"driver_version", version_text(driver)},
+          {"runtime_version", version_text(runtime)}};
+}
+
+std::map<std::string, LibraryInfo> CudaDevice::libraries() {
+  return operator_libraries(*this);
+}
+
+std::uintptr_t CudaDevice::stream_handle() const {
+  return reinterpret_cast<std::uintptr_t>(stream_.get());
+}
+
+std::unique_ptr<Workload> CudaDevice::prepare(const Request& request) {
+  begin_operation();
+  return prepare_operator(*this, request);
+}
+
+std::unique_ptr<Workload> CudaDevice::prepare_callable(std::function<void()> launch,
+                                                       std::size_t launches_per_call, double) {
+  auto workload = std::make_unique<CallableWorkload>(std::move(launch));
+  workload->launches_per_enqueue = launches_per_call;
+  return workload;
+}
+
+void CudaDevice::begin_operation() {
+  CUDA_CHECK(cudaSetDevice(index_));
+}
+
+double CudaDevice::host_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void CudaDevice::record(std::size_t event) {
+  CUDA_CHECK(cudaEventRecord(events_.at(event).get(), stream()));
+}
+
+void CudaDevice::wait_event(std::size_t event, double timeout_seconds) {
+  poll([&] { return cudaEventQuery(events_.at(event).get()); }, timeout_seconds);
+}
+
+void CudaDevice::wait(double timeout_seconds) {
+  poll([&] { return cudaStreamQuery(stream()); }, timeout_seconds);
+}
+
+void CudaDevice::poll(const std::function<cudaError_t()>& query, double timeout_seconds) const {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  for (;;) {
+    const cudaError_t status = query();
+    if (status == cudaSuccess) {
+      return;
+    }
+    if (status != cudaErrorNotReady) {
+      raise_cuda_error(status, "waiting for the device");
+    }
+    (void)cudaGetLastError(); // "not ready" is no error
+    const double waited = std::chrono::duration<double>(Clock::now() - begin).count();
+    if (waited > timeout_seconds) {
+      abandon_device();
+      throw DeviceTimeout(
+          text("no answer from the device in ", timeout_seconds, " s; end this process"));
+    }
+    if (waited < spin_seconds) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+  }
+}
+
+double CudaDevice::elapsed_seconds(std::size_t first, std::size_t last) {
+  float milliseconds = 0.0f;
+  CUDA_CHECK(cudaEventElapsedTime(&milliseconds, events_.at(first).get(), events_.at(last).get()));
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
+void CudaDevice::close_gate() {
+  launch_gate(gate_flags_device_, ++gate_ticket_, gate_timeout_seconds, stream());
+}
+
+void CudaDevice::open_gate() noexcept {
+  std::atomic_ref<std::uint32_t>(gate_flags_->opened).store(gate_ticket_);
+}
+
+bool CudaDevice::gate_expired() {
+  return std::atomic_ref<std::uint32_t>(gate_flags_->expired).load() == gate_ticket_ &&
+         gate_ticket_ != 0;
+}
+
+std::unique_ptr<Graph> CudaDevice::capture(const std::function<void()>& enqueue) {
+  Capture running(stream());
+  enqueue();
+  const GraphHandle captured = running.finish();
+  cudaGraphExec_t executable = nullptr;
+  CUDA_CHECK(cudaGraphInstantiate(&executable, captured.get(), 0));
+  auto graph = std::make_unique<CudaGraph>();
+  graph->executable.reset(executable);
+  CUDA_CHECK(cudaGraphUpload(executable, stream()));
+  return graph;
+}
+
+void CudaDevice::replay(Graph& graph) {
+  CUDA_CHECK(cudaGraphLaunch(static_cast<CudaGraph&>(graph).executable.get(), stream()));
+}
+
+std::uint64_t CudaDevice::memory_generation() const {
+  return inputs_->generation() + outputs_->generation();
+}
+
+void CudaDevice::inject(const std::string&, std::int64_t) {
+  throw Unsupported("inject: only the mock device fails on demand");
+}
+
+void CudaDevice::reserve(std::size_t input_bytes, std::size_t output_bytes) {
+  try {
+    inputs_->reserve(input_bytes);
+    outputs_->reserve(output_bytes);
+  } catch (const OutOfDeviceMemory&) {
+    inputs_->release();
+    outputs_->release();
+    // The larger first, while all memory is free.
+    Arena& first = input_bytes > output_bytes ? *inputs_ : *outputs_;
+    Arena& second = input_bytes > output_bytes ? *outputs_ : *inputs_;
+    first.reserve(std::max(input_bytes, output_bytes));
+    second.reserve(std::min(input_bytes, output_bytes));
+  }
+}
+
+int cuda_device_count() noexcept {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  (void)cudaGetLastError();
+  return status == cudaSuccess ? count : 0;
+}
+
+std::shared_ptr<Device> make_cuda_device(int index) {
+  return std::make_shared<CudaDevice>(index);
+}
+
+} // namespace predictor

@@ -1,0 +1,148 @@
+// Scaled dot-product attention through cuDNN's fused kernels, asked for as PyTorch asks for them:
+// one graph, heuristics mode A, tensors q[b, s, h, d] seen as [b, h, s, d], grouped keys and values
+// handed over as they are. The forward pass also writes the softmax statistics (training mode).
+#include "errors.hpp"
+#include "format_text.hpp"
+#include "operators/attention/plan.hpp"
+#include "operators/attention/reference.hpp"
+#include "operators/registry.hpp"
+
+#include <cmath>
+
+namespace predictor {
+namespace {
+
+constexpr double timeout_seconds = 60.0; // of the forward pass of a check
+
+void read_choices(const Fields& fields) {
+  if (const std::string& impl = fields.text("impl"); impl != "cudnn") {
+    throw Unsupported(
+        text("attention: impl '", impl, "' is not cudnn; launch it through ", "prepare_callable"));
+  }
+  if (const std::string& dtype = fields.text("dtype"); dtype != "bf16") {
+    throw Unsupported(text("attention: dtype '", dtype, "' is not bf16"));
+  }
+  if (const std::string& kind = fields.text("kind"); kind != "forward" && kind != "backward") {
+    throw Unsupported(text("attention: kind '", kind, "' is neither forward nor backward"));
+  }
+}
+
+AttentionShape read_shape(const Fields& fields) {
+  read_choices(fields);
+  AttentionShape shape{.batch = fields.positive("batch"),
+                       .heads = fields.positive("num_heads"),
+                       .groups = fields.positive("num_query_groups"),
+                       .sequence = fields.positive("seq_length"),
+                       .key_dim = fields.positive("head_dim"),
+                       .value_dim = fields.integer("value_head_dim", 0),
+                       .window = fields.integer("window", 0),
+                       .causal = fields.flag("causal", true),
+                       .bias = fields.flag("bias", false),
+                       .backward = fields.text("kind") == "backward"};
+  if (shape.value_dim == 0) {
+    shape.value_dim = shape.key_dim;
+  }
+  if (shape.value_dim < 0 || shape.window < 0) {
+    throw NativeError("attention: value_head_dim and window must not be negative");
+  }
+  if (shape.heads % shape.groups != 0) {
+    throw Unsupported(text("attention: num_heads (", shape.heads, ") is not divisible by ",
+                           "num_query_groups (", shape.groups, ")"));
+  }
+  if (shape.window > 0 && !shape.causal) {
+    throw Unsupported("attention: window is served with causal only");
+  }
+  if (shape.window >= shape.sequence) {
+    shape.window = 0; // every token sees all before it
+  }
+  return shape;
+}
+
+class AttentionWorkload final : public CudaWorkload {
+public:
+  AttentionWorkload(CudaDevice& device, const Request& request)
+      : CudaWorkload(device, request), shape_(read_shape(request.fields)),
+        library_(attention_library_of(device)), plan_(library_, shape_, description) {
+    place(operands(), request);
+  }
+
+private:
+  void launch(const Buffers& buffers) override { plan_.execute(buffers); }
+
+  // In the order of AttentionTensor; what a pass does not touch has no elements.
+  [[nodiscard]] std::vector<Operand> operands() const {
+    const std::int64_t tokens = shape_.tokens();
+    const std::int64_t q = tokens * shape_.heads * shape_.key_dim;
+    const std::int64_t k = tokens * shape_.groups * shape_.key_dim;
+    const std::int64_t v = tokens * shape_.groups * shape_.value_dim;
+    const std::int64_t o = tokens * shape_.heads * shape_.value_dim;
+    const bool backward = shape_.backward;
+    // A backward pass is timed on stand-ins for o and the statistics: normals, and what normal
+    // scores give. A check runs the forward pass instead.
+    const Role from_forward = backward ? Role::prepared : Role::output;
+    const double usual = std::log(0.5 * static_cast<double>(shape_.sequence) + 0.5) + 0.5;
+    const auto gradient = [&](const char* name, std::int64_t elements) {
+      return Operand{.name = name, .elements = backward ? elements : 0, .role = Role::output};
+    };
+    return {{.name = "q", .elements = q},
+            {.name = "k", .elements = k},
+            {.name = "v", .elements = v},
+            {.name = "bias", .elements = shape_.bias ? tokens * shape_.sequence : 0},
+            {.name = "o", .elements = o, .role = from_forward},
+            {.name = "stats",
+             .type = DataType::fp32,
+             .elements = tokens * shape_.heads,
+             .role = from_forward,
+             .fill = Fill::constant(usual)},
+            {.name = "do", .elements = backward ? o : 0},
+            gradient("dq", q),
+            gradient("dk", k),
+            gradient("dv", v),
+            {.name = "workspace",
+             .type = DataType::byte,
+             .elements = plan_.workspace_bytes(),
+             .role = Role::scratch,
+             .shared = true}};
+  }
+
+  std::vector<Expected> reference(const Inspector& inspector) override {
+    const AttentionReference reference(inspector, shape_);
+    if (!shape_.backward) {
+      return reference.forward();
+    }
+    run_forward(inspector.buffers());
+    return reference.backward();
+  }
+
+  void run_forward(const Buffers& buffers) {
+    AttentionShape forward = shape_;
+    forward.backward = false;
+    AttentionPlan plan(library_, forward, description);
+    if (plan.workspace_bytes() > plan_.workspace_bytes()) {
+      throw Unsupported(text("check: the forward pass of ", description, " needs more workspace ",
+                             "than the backward pass has"));
+    }
+    plan.execute(buffers);
+    device().wait(timeout_seconds);
+  }
+
+  AttentionShape shape_;
+  AttentionLibrary& library_;
+  AttentionPlan plan_;
+};
+
+} // namespace
+
+std::unique_ptr<Workload> prepare_attention(CudaDevice& device, const Request& request) {
+  return std::make_unique<AttentionWorkload>(device, request);
+}
+
+void add_attention_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found) {
+  try {
+    found["cudnn"] = describe(attention_library_of(device));
+  } catch (const LibraryMissing& error) {
+    found["cudnn"].error = error.what();
+  }
+}
+
+} // namespace predictor

@@ -1,0 +1,241 @@
+#include "operators/attention/plan.hpp"
+
+#include "errors.hpp"
+#include "format_text.hpp"
+#include "libraries/loader.hpp"
+
+#include <cstdlib>
+#include <cudnn_frontend.h>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+// Where cudnn-frontend, built for dynamic loading, finds cuDNN's functions.
+void* cudnn_frontend::cudnn_dlhandle = nullptr;
+
+namespace predictor {
+namespace {
+
+namespace fe = cudnn_frontend;
+
+#define PREDICTOR_TEXT(symbol) #symbol
+#define PREDICTOR_EXPANDED_TEXT(symbol) PREDICTOR_TEXT(symbol)
+
+const LibraryName cudnn_name{"cudnn", "PREDICTOR_CUDNN", "nvidia/*/lib",
+                             "libcudnn.so." PREDICTOR_EXPANDED_TEXT(CUDNN_MAJOR)};
+// cudnn-frontend calls the runtime through a library of its own choice, unless told.
+const LibraryName cudart_name{"cudart", "PREDICTOR_CUDART", "nvidia/*/lib", "libcudart.so.13"};
+constexpr const char* frontend_cudart_variable = "CUDNN_FRONTEND_CUDART_LIB_NAME";
+
+void cudnn_check(cudnnStatus_t status, const char* call) {
+  if (status != CUDNN_STATUS_SUCCESS) {
+    throw NativeError(text("cuDNN: ", fe::detail::get_error_string(status), " (status ",
+                           static_cast<int>(status), ") from ", call));
+  }
+}
+
+// Raises Failure with cuDNN's reason, or what the device itself has to report.
+template <typename Failure>
+void graph_check(const fe::error_t& error, const char* step, const std::string& description) {
+  if (error.is_good()) {
+    return;
+  }
+  if (const cudaError_t cuda = cudaGetLastError(); cuda != cudaSuccess) {
+    raise_cuda_error(cuda, step);
+  }
+  throw Failure(text("cuDNN cannot ", step, " for ", description, ": ", error.err_msg));
+}
+
+using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+} // namespace
+
+struct AttentionLibrary {
+  explicit AttentionLibrary(cudaStream_t stream) : cudnn(cudnn_name), cudart(cudart_name) {
+    fe::cudnn_dlhandle = cudnn.handle();
+    (void)setenv(frontend_cudart_variable, cudart.path().c_str(), 0); // the user's choice stays
+    cudnn_check(fe::detail::create_handle(&handle), "cudnnCreate");
+    cudnn_check(fe::detail::set_stream(handle, stream), "cudnnSetStream");
+  }
+  ~AttentionLibrary() {
+    if (handle != nullptr && !device_abandoned()) {
+      (void)fe::detail::destroy_handle(handle);
+    }
+  }
+  AttentionLibrary(const AttentionLibrary&) = delete;
+  AttentionLibrary& operator=(const AttentionLibrary&) = delete;
+
+  Library cudnn;
+  Library cudart;
+  cudnnHandle_t handle = nullptr;
+};
+
+AttentionLibrary& attention_library_of(CudaDevice& device) {
+  if (!device.attention_library) {
+    device.attention_library = std::make_shared<AttentionLibrary>(device.stream());
+  }
+  return *device.attention_library;
+}
+
+LibraryInfo describe(const AttentionLibrary& library) {
+  const std::size_t version = fe::detail::get_backend_version(); // 91900 is 9.19.0
+  return {.path = library.cudnn.path(),
+          .version = text(version / 10000, '.', version / 100 % 100, '.', version % 100),
+          .error = ""};
+}
+
+// The graph as PyTorch builds it, and the plan that heuristics mode A chooses for it.
+class AttentionPlan::Graph {
+public:
+  Graph(cudnnHandle_t handle, const AttentionShape& shape, std::string description)
+      : handle_(handle), shape_(shape), description_(std::move(description)) {
+    graph_.set_io_data_type(fe::DataType_t::BFLOAT16)
+        .set_intermediate_data_type(fe::DataType_t::FLOAT)
+        .set_compute_data_type(fe::DataType_t::FLOAT);
+    if (shape.backward) {
+      add_backward();
+    } else {
+      add_forward();
+    }
+    check(graph_.validate(), "validate the graph");
+    check(graph_.build_operation_graph(handle_), "build the graph");
+    check(graph_.create_execution_plans({fe::HeurMode_t::A}), "plan the graph");
+    check(graph_.check_support(), "support the graph");
+    check(graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE), "build the plan");
+    check(graph_.get_workspace_size(workspace_bytes_), "size the workspace");
+  }
+
+  [[nodiscard]] std::int64_t workspace_bytes() const { return workspace_bytes_; }
+
+  void execute(const Buffers& buffers) {
+    std::unordered_map<std::int64_t, void*> addresses;
+    for (const std::size_t tensor : used_) {
+      addresses[static_cast<std::int64_t>(tensor)] = buffers.get(tensor);
+    }
+    graph_check<NativeError>(graph_.execute(handle_, addresses, buffers.get(t_work)),
+                             "run the plan", description_);
+  }
+
+private:
+  // A step of building: what fails there is not supported.
+  void check(const fe::error_t& error, const char* step) const {
+    graph_check<Unsupported>(error, step, description_);
+  }
+
+  // A tensor [b, heads, s, dim] stored as [b, s, heads, dim].
+  [[nodiscard]] std::vector<std::int64_t> dims(std::int64_t heads, std::int64_t dim) const {
+    return {shape_.batch, heads, shape_.sequence, dim};
+  }
+  [[nodiscard]] std::vector<std::int64_t> strides(std::int64_t heads, std::int64_t dim) const {
+    return {shape_.sequence * heads * dim, dim, heads * dim, 1};
+  }
+
+  TensorPointer input(AttentionTensor which, const char* name, std::int64_t heads,
+                      std::int64_t dim) {
+    used_.push_back(which);
+    return graph_.tensor(fe::graph::Tensor_attributes()
+                             .set_name(name)
+                             .set_uid(static_cast<std::int64_t>(which))
+                             .set_dim(dims(heads, dim))
+                             .set_stride(strides(heads, dim))
+                             .set_data_type(fe::DataType_t::BFLOAT16));
+  }
+
+  void output(const TensorPointer& tensor, AttentionTensor which, std::int64_t heads,
+              std::int64_t dim) {
+    used_.push_back(which);
+    tensor->set_output(true)
+        .set_uid(static_cast<std::int64_t>(which))
+        .set_dim(dims(heads, dim))
+        .set_stride(strides(heads, dim))
+        .set_data_type(fe::DataType_t::BFLOAT16);
+  }
+
+  [[nodiscard]] std::vector<std::int64_t> stats_dims() const {
+    return {shape_.batch, shape_.heads, shape_.sequence, 1};
+  }
+  [[nodiscard]] std::vector<std::int64_t> stats_strides() const {
+    return {shape_.heads * shape_.sequence, shape_.sequence, 1, 1};
+  }
+
+  template <typename Options>
+  void set_masks(Options& options) {
+    options.set_attn_scale(static_cast<float>(shape_.scale()));
+    if (shape_.causal) {
+      options.set_causal_mask(true);
+    }
+    if (shape_.window > 0 && shape_.window < shape_.sequence) {
+      options.set_sliding_window_length(static_cast<int>(shape_.window));
+    }
+    if (shape_.bias) {
+      used_.push_back(t_bias);
+      const std::int64_t s = shape_.sequence;
+      options.set_bias(graph_.tensor(fe::graph::Tensor_attributes()
+                                         .set_name("bias")
+                                         .set_uid(static_cast<std::int64_t>(t_bias))
+                                         .set_dim({shape_.batch, 1, s, s})
+                                         .set_stride({s * s, s * s, s, 1})
+                                         .set_data_type(fe::DataType_t::BFLOAT16)));
+    }
+  }
+
+  void add_forward() {
+    const auto q = input(t_q, "q", shape_.heads, shape_.key_dim);
+    const auto k = input(t_k, "k", shape_.groups, shape_.key_dim);
+    const auto v = input(t_v, "v", shape_.groups, shape_.value_dim);
+    auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true);
+    set_masks(options);
+    const auto [o, stats] = graph_.sdpa(q, k, v, options);
+    output(o, t_o, shape_.heads, shape_.value_dim);
+    used_.push_back(t_stats);
+    stats->set_output(true)
+        .set_uid(static_cast<std::int64_t>(t_stats))
+        .set_dim(stats_dims())
+        .set_stride(stats_strides())
+        .set_data_type(fe::DataType_t::FLOAT);
+  }
+
+  void add_backward() {
+    const auto q = input(t_q, "q", shape_.heads, shape_.key_dim);
+    const auto k = input(t_k, "k", shape_.groups, shape_.key_dim);
+    const auto v = input(t_v, "v", shape_.groups, shape_.value_dim);
+    const auto o = input(t_o, "o", shape_.heads, shape_.value_dim);
+    const auto d_o = input(t_do, "do", shape_.heads, shape_.value_dim);
+    used_.push_back(t_stats);
+    const auto stats = graph_.tensor(fe::graph::Tensor_attributes()
+                                         .set_name("stats")
+                                         .set_uid(static_cast<std::int64_t>(t_stats))
+                                         .set_dim(stats_dims())
+                                         .set_stride(stats_strides())
+                                         .set_data_type(fe::DataType_t::FLOAT));
+    auto options = fe::graph::SDPA_backward_attributes().set_name("attention_backward");
+    set_masks(options);
+    const auto [dq, dk, dv] = graph_.sdpa_backward(q, k, v, o, d_o, stats, options);
+    output(dq, t_dq, shape_.heads, shape_.key_dim);
+    output(dk, t_dk, shape_.groups, shape_.key_dim);
+    output(dv, t_dv, shape_.groups, shape_.value_dim);
+  }
+
+  cudnnHandle_t handle_;
+  AttentionShape shape_;
+  std::string description_;
+  fe::graph::Graph graph_;
+  std::vector<std::size_t> used_;
+  std::int64_t workspace_bytes_ = 0;
+};
+
+AttentionPlan::AttentionPlan(AttentionLibrary& library, const AttentionShape& shape,
+                             std::string description)
+    : graph_(std::make_unique<Graph>(library.handle, shape, std::move(description))) {}
+
+AttentionPlan::~AttentionPlan() = default;
+
+std::int64_t AttentionPlan::workspace_bytes() const {
+  return graph_->workspace_bytes();
+}
+
+void AttentionPlan::execute(const Buffers& buffers) {
+  graph_->execute(buffers);
+}
+
+} // namespace predictor

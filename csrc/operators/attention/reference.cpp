@@ -1,0 +1,192 @@
+// Forward:  S = scale·q·kᵀ + bias, P = softmax(S), o = P·v, statistics = logsumexp(S).
+// Backward: dP = do·vᵀ, dS = P·(dP - rowsum(do·o)), dq = scale·dS·k, dk = scale·dSᵀ·q, dv = Pᵀ·do
+//           (FlashAttention-2, arXiv:2307.08691, algorithm 2).
+#include "operators/attention/reference.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+namespace predictor {
+namespace {
+
+double dot(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    sum += a[i] * b[i];
+  }
+  return sum;
+}
+
+void add_scaled(std::vector<double>& to, double factor, const std::vector<double>& x) {
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    to[i] += factor * x[i];
+  }
+}
+
+double logsumexp(const std::vector<double>& x) {
+  const double highest = *std::max_element(x.begin(), x.end());
+  double sum = 0.0;
+  for (const double value : x) {
+    sum += std::exp(value - highest);
+  }
+  return highest + std::log(sum);
+}
+
+void add_row(Expected& expected, std::int64_t index, const std::vector<double>& row) {
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    expected.add(index + static_cast<std::int64_t>(i), row[i]);
+  }
+}
+
+std::vector<std::int64_t> sampled_tokens(std::int64_t sequence) {
+  if (sequence < 3) {
+    return {sequence - 1};
+  }
+  return {0, sequence / 3, sequence - 1};
+}
+
+// The first head of the first sequence and the last of the last.
+std::vector<std::pair<std::int64_t, std::int64_t>> sampled_heads(const AttentionShape& shape) {
+  return {{0, 0}, {shape.batch - 1, shape.heads - 1}};
+}
+
+} // namespace
+
+std::int64_t AttentionReference::index(const Heads& heads, std::int64_t batch, std::int64_t token,
+                                       std::int64_t head) const {
+  return ((batch * shape_.sequence + token) * heads.count + head) * heads.width;
+}
+
+AttentionReference::Row AttentionReference::row(const Heads& heads, std::int64_t batch,
+                                                std::int64_t token, std::int64_t head) const {
+  return inspector_.read(heads.tensor, index(heads, batch, token, head), heads.width);
+}
+
+AttentionReference::Matrix AttentionReference::matrix(const Heads& heads, std::int64_t batch,
+                                                      std::int64_t head) const {
+  Matrix rows(static_cast<std::size_t>(shape_.sequence),
+              Row(static_cast<std::size_t>(heads.width)));
+  for (std::int64_t d = 0; d < heads.width; ++d) { // by columns: few, long reads
+    const Row column = inspector_.read(heads.tensor, index(heads, batch, 0, head) + d,
+                                       shape_.sequence, heads.count * heads.width);
+    for (std::size_t i = 0; i < column.size(); ++i) {
+      rows[i][static_cast<std::size_t>(d)] = column[i];
+    }
+  }
+  return rows;
+}
+
+bool AttentionReference::sees(std::int64_t query, std::int64_t key) const {
+  const bool above = shape_.causal && key > query;
+  const bool before = shape_.window > 0 && key <= query - shape_.window;
+  return !above && !before;
+}
+
+AttentionReference::Row AttentionReference::scores(std::int64_t batch, std::int64_t query,
+                                                   const Row& q, const Matrix& k) const {
+  const std::int64_t s = shape_.sequence;
+  Row biases(k.size(), 0.0);
+  if (shape_.bias) {
+    biases = inspector_.read(t_bias, (batch * s + query) * s, s);
+  }
+  Row result(k.size(), -std::numeric_limits<double>::infinity());
+  for (std::size_t j = 0; j < k.size(); ++j) {
+    if (sees(query, static_cast<std::int64_t>(j))) {
+      result[j] = dot(q, k[j]) * shape_.scale() + biases[j];
+    }
+  }
+  return result;
+}
+
+AttentionReference::Row AttentionReference::bias_column(std::int64_t batch,
+                                                        std::int64_t key) const {
+  const std::int64_t s = shape_.sequence;
+  return shape_.bias ? inspector_.read(t_bias, batch * s * s + key, s, s)
+                     : Row(static_cast<std::size_t>(s), 0.0);
+}
+
+std::vector<Expected> AttentionReference::forward() const {
+  Expected o(t_o);
+  Expected stats(t_stats);
+  for (const auto& [batch, head] : sampled_heads(shape_)) {
+    const Matrix k = matrix(keys(t_k), batch, group_of(head));
+    const Matrix v = matrix(values(t_v), batch, group_of(head));
+    for (const std::int64_t i : sampled_tokens(shape_.sequence)) {
+      const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
+      const double lse = logsumexp(scored);
+      Row mixed(v[0].size(), 0.0);
+      for (std::size_t j = 0; j < scored.size(); ++j) {
+        add_scaled(mixed, std::exp(scored[j] - lse), v[j]);
+      }
+      add_row(o, index(outputs(t_o), batch, i, head), mixed);
+      stats.add((batch * shape_.heads + head) * shape_.sequence + i, lse);
+    }
+  }
+  return {o, stats};
+}
+
+std::vector<Expected> AttentionReference::backward() const {
+  Expected dq(t_dq);
+  Expected dk(t_dk);
+  Expected dv(t_dv);
+  for (const auto& [batch, head] : sampled_heads(shape_)) {
+    add_query_gradients(batch, head, dq);
+    add_key_gradients(batch, group_of(head), dk, dv);
+  }
+  return {dq, dk, dv};
+}
+
+void AttentionReference::add_query_gradients(std::int64_t batch, std::int64_t head,
+                                             Expected& dq) const {
+  const Matrix k = matrix(keys(t_k), batch, group_of(head));
+  const Matrix v = matrix(values(t_v), batch, group_of(head));
+  for (const std::int64_t i : sampled_tokens(shape_.sequence)) {
+    const Row d_o = row(outputs(t_do), batch, i, head);
+    const double delta = dot(row(outputs(t_o), batch, i, head), d_o);
+    const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
+    const double lse = logsumexp(scored);
+    Row gradient(k[0].size(), 0.0);
+    for (std::size_t j = 0; j < scored.size(); ++j) {
+      const double slope = std::exp(scored[j] - lse) * (dot(d_o, v[j]) - delta);
+      add_scaled(gradient, slope * shape_.scale(), k[j]);
+    }
+    add_row(dq, index(queries(t_dq), batch, i, head), gradient);
+  }
+}
+
+// Sums over the queries of every head that shares the key.
+void AttentionReference::add_key_gradients(std::int64_t batch, std::int64_t group, Expected& dk,
+                                           Expected& dv) const {
+  const std::vector<std::int64_t> tokens = sampled_tokens(shape_.sequence);
+  Matrix key_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.key_dim), 0.0));
+  Matrix value_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.value_dim), 0.0));
+  const std::int64_t sharing = shape_.heads / shape_.groups;
+  for (std::int64_t head = group * sharing; head < (group + 1) * sharing; ++head) {
+    const Matrix q = matrix(queries(t_q), batch, head);
+    const Matrix o = matrix(outputs(t_o), batch, head);
+    const Matrix d_o = matrix(outputs(t_do), batch, head);
+    const Row lse =
+        inspector_.read(t_stats, (batch * shape_.heads + head) * shape_.sequence, shape_.sequence);
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      const Row k = row(keys(t_k), batch, tokens[t], group);
+      const Row v = row(values(t_v), batch, tokens[t], group);
+      const Row biases = bias_column(batch, tokens[t]);
+      for (std::size_t i = 0; i < q.size(); ++i) {
+        if (sees(static_cast<std::int64_t>(i), tokens[t])) {
+          const double p = std::exp(dot(q[i], k) * shape_.scale() + biases[i] - lse[i]);
+          const double slope = p * (dot(d_o[i], v) - dot(o[i], d_o[i]));
+          add_scaled(key_sums[t], slope * shape_.scale(), q[i]);
+          add_scaled(value_sums[t], p, d_o[i]);
+        }
+      }
+    }
+  }
+  for (std::size_t t = 0; t < tokens.size(); ++t) {
+    add_row(dk, index(keys(t_dk), batch, tokens[t], group), key_sums[t]);
+    add_row(dv, index(values(t_dv), batch, tokens[t], group), value_sums[t]);
+  }
+}
+
+} // namespace predictor

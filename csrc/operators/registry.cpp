@@ -1,0 +1,50 @@
+#include "operators/registry.hpp"
+
+#include "backends.hpp"
+#include "errors.hpp"
+#include "format_text.hpp"
+
+namespace predictor {
+
+std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& request) {
+  using Prepare = std::unique_ptr<Workload> (*)(CudaDevice&, const Request&);
+  static const std::map<std::string, Prepare, std::less<>> operators{
+      {"gemm", &prepare_gemm},
+      {"attention", &prepare_attention},
+      {"memory_bound", &prepare_memory_bound},
+      {"optimizer", &prepare_optimizer},
+  };
+  const auto found = operators.find(request.op);
+  if (found == operators.end()) {
+    throw Unsupported(
+        text("operator '", request.op, "' is none of gemm, attention, memory_bound, optimizer"));
+  }
+  return found->second(device, request);
+}
+
+std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
+  std::map<std::string, LibraryInfo> found;
+  add_gemm_libraries(device, found);
+  add_attention_libraries(device, found);
+  return found;
+}
+
+#if !PREDICTOR_WITH_GEMM
+std::unique_ptr<Workload> prepare_gemm(CudaDevice&, const Request&) {
+  throw Unsupported("gemm: this build found no cuBLAS headers; install the nvidia-cublas wheel and "
+                    "build again");
+}
+
+void add_gemm_libraries(CudaDevice&, std::map<std::string, LibraryInfo>&) {}
+#endif
+
+#if !PREDICTOR_WITH_ATTENTION
+std::unique_ptr<Workload> prepare_attention(CudaDevice&, const Request&) {
+  throw Unsupported("attention: this build found no headers of cuDNN and cudnn-frontend; install "
+                    "the wheels nvidia-cudnn-cu13 and nvidia-cudnn-frontend and build again");
+}
+
+void add_attention_libraries(CudaDevice&, std::map<std::string, LibraryInfo>&) {}
+#endif
+
+} // namespace predictor

@@ -1,0 +1,32 @@
+// The operators of the CUDA backend, one line each in registry.cpp.
+#pragma once
+
+#include "device.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace predictor {
+
+class CudaDevice;
+
+// Raises Unsupported naming what this build, or this project, does not serve.
+[[nodiscard]] std::unique_ptr<Workload> prepare_operator(CudaDevice& device,
+                                                         const Request& request);
+
+// Every library that an operator may open, opened where possible.
+[[nodiscard]] std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device);
+
+[[nodiscard]] std::unique_ptr<Workload> prepare_gemm(CudaDevice& device, const Request& request);
+[[nodiscard]] std::unique_ptr<Workload> prepare_attention(CudaDevice& device,
+                                                          const Request& request);
+[[nodiscard]] std::unique_ptr<Workload> prepare_memory_bound(CudaDevice& device,
+                                                             const Request& request);
+[[nodiscard]] std::unique_ptr<Workload> prepare_optimizer(CudaDevice& device,
+                                                          const Request& request);
+
+void add_gemm_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
+void add_attention_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
+
+} // namespace predictor
