@@ -9,7 +9,9 @@ from typing import Final
 from predictor.errors import BenchError
 
 RESERVE: Final = 0.05
-"""Share of the budget kept for stopping the worker and writing the tables."""
+"""Share of the budget kept for stopping the worker and writing the tables..."""
+LEAST_RESERVE_SECONDS: Final = 1.0
+"""...which take this long however short the budget is."""
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _OLDEST_START_SECONDS: Final = 120.0
@@ -26,7 +28,8 @@ class Budget:
         """Start counting at ``started`` (the process's start by default)."""
         self.seconds = seconds
         self.started = process_started() if started is None else started
-        self.deadline = self.started + seconds * (1 - RESERVE)
+        reserve = max(RESERVE * seconds, min(LEAST_RESERVE_SECONDS, seconds / 2))
+        self.deadline = self.started + seconds - reserve
 
     def remaining(self) -> float:
         """Seconds to the deadline, negative after it."""
