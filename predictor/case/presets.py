@@ -41,8 +41,17 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
     if name not in preset_names(kind):
         hint = closest(name, preset_names(kind))
         raise UnknownName(f"no {kind.removesuffix('s')} preset is called {name!r}{hint}")
+    return {key: _copied(value) for key, value in _parsed(kind, name).items()}
+
+
+@cache
+def _parsed(kind: str, name: str) -> dict[str, Any]:
     with (FOLDER / kind / f"{name}.toml").open("rb") as file:
         return tomllib.load(file)
+
+
+def _copied(value: object) -> object:
+    return dict(value) if isinstance(value, dict) else value
 
 
 @cache

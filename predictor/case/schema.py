@@ -383,17 +383,26 @@ class Case:
         return case_from_sections(changed)
 
 
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def _names(kind: type[Section | Case]) -> tuple[str, ...]:
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(each.name for each in fields(kind))
+    return _NAMES[kind]
+
+
 def _values(section: Section) -> tuple[object, ...]:
-    return tuple(getattr(section, each.name) for each in fields(section))
+    return tuple(getattr(section, name) for name in _names(type(section)))
 
 
 def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
-    for each in fields(value):
-        inner = getattr(value, each.name)
+    for name in _names(type(value)):
+        inner = getattr(value, name)
         if isinstance(inner, Section):
-            yield each.name, dict(_plain_items(inner))
+            yield name, dict(_plain_items(inner))
         elif isinstance(inner, tuple):
             if inner:
-                yield each.name, list(inner)
+                yield name, list(inner)
         elif inner is not None:
-            yield each.name, inner
+            yield name, inner
