@@ -88,15 +88,17 @@ def test_doctor_names_what_is_missing(
 
 
 @pytest.mark.native
-def test_the_mock_measures_the_whole_sweep(
+def test_the_mock_measures_all_of_the_operators_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pytest.importorskip("predictor._native")
     out = tmp_path / "mock"
-    assert call(monkeypatch, "--device", "mock", "--out", str(out), "--json") == 0
+    arguments = ["--device", "mock", "--out", str(out), "--operators", "attention,optimizer,host"]
+    assert call(monkeypatch, *arguments, "--json") == 0
     outcome = json.loads(capsys.readouterr().out)
     assert outcome["left"] == 0
     folder = read_folder(out)
+    assert set(folder.tables) == {"attention", "optimizer", "host"}
     assert sum(len(table.rows) for table in folder.tables.values()) == outcome["points"]
     assert {row.status for table in folder.tables.values() for row in table.rows} == {"ok"}
     assert folder.runs[outcome["run"]]["flags"] == []
