@@ -251,7 +251,6 @@ std::unique_ptr<Graph> CudaDevice::capture(const std::function<void()>& enqueue)
   CUDA_CHECK(cudaGraphInstantiate(&executable, captured.get(), 0));
   auto graph = std::make_unique<CudaGraph>();
   graph->executable.reset(executable);
-  CUDA_CHECK(cudaGraphUpload(executable, stream()));
   return graph;
 }
 

@@ -8,19 +8,26 @@
 namespace predictor {
 namespace {
 
-constexpr double replay_seconds = 1.2e-3;   // of one graph replay: 25 fit into a 30 ms round
-constexpr double interval_seconds = 0.5e-3; // of one gated sample: hides an event's microsecond
-constexpr double estimate_seconds = 0.5e-3; // long enough to trust an estimate
-constexpr std::size_t max_estimate_enqueues = 32;
+constexpr double replay_seconds = 1.2e-3;    // of one graph replay: 25 fit into a 30 ms round
+constexpr double long_replay_seconds = 5e-3; // the most, where there are many buffer sets to walk
+constexpr double interval_seconds = 0.5e-3;  // of one gated sample: hides an event's microsecond
+constexpr double estimate_seconds = 0.5e-3;  // long enough to trust an estimate
 constexpr std::size_t max_graph_enqueues = 2048;
-// Behind a closed gate the driver's queue must not fill up (1024 entries), or the host would block
-// before it can open the gate; one call enqueues at most some 20 kernels.
+// Behind a closed gate the driver's queue (1024 entries) must not fill up, or the host would block
+// before it can open the gate. A prepared workload enqueues a dozen kernels at most, a callable as
+// many as it says.
 constexpr std::size_t max_gated_enqueues = 32;
+constexpr std::size_t max_gated_launches = 512;
 constexpr std::size_t empty_replays = 32;
 
 std::size_t ceil_ratio(double total, double part, std::size_t limit) {
   const double ratio = std::ceil(total / std::max(part, 1e-9));
   return static_cast<std::size_t>(std::clamp(ratio, 1.0, static_cast<double>(limit)));
+}
+
+std::size_t gate_capacity(const Workload& workload) {
+  return std::clamp<std::size_t>(max_gated_launches / workload.launches_per_enqueue, 1,
+                                 max_gated_enqueues);
 }
 
 std::vector<double> intervals(Device& device, std::size_t count) {
@@ -35,7 +42,8 @@ double estimate(Device& device, Workload& workload, double timeout_seconds) {
   workload.begin_round(); // labels and indices must be legal before the first launch
   workload.enqueue(0);    // loads the kernels: nothing may load behind a gate
   device.wait(timeout_seconds);
-  for (std::size_t enqueues = 1;; enqueues = std::min(enqueues * 4, max_estimate_enqueues)) {
+  const std::size_t most = gate_capacity(workload);
+  for (std::size_t enqueues = 1;; enqueues = std::min(enqueues * 4, most)) {
     {
       const Gate gate(device);
       device.record(0);
@@ -46,7 +54,7 @@ double estimate(Device& device, Workload& workload, double timeout_seconds) {
     }
     device.wait(timeout_seconds);
     const double seconds = device.elapsed_seconds(0, 1);
-    if (seconds >= estimate_seconds || enqueues == max_estimate_enqueues) {
+    if (seconds >= estimate_seconds || enqueues == most) {
       return seconds / static_cast<double>(enqueues);
     }
   }
@@ -94,10 +102,10 @@ double replay_estimate(Device& device, Graph& graph, double timeout_seconds) {
 
 void calibrate_graph(Device& device, Workload& workload, Calibration& calibration,
                      double timeout_seconds) {
-  // At least one launch a buffer set, so that a cold replay walks them all.
+  // A launch a buffer set, so that a cold replay walks them all.
   const auto enqueues = [&](double seconds) {
-    return std::max(ceil_ratio(replay_seconds, seconds, max_graph_enqueues),
-                    std::min(workload.buffer_sets, max_graph_enqueues));
+    return std::clamp(workload.buffer_sets, ceil_ratio(replay_seconds, seconds, max_graph_enqueues),
+                      ceil_ratio(long_replay_seconds, seconds, max_graph_enqueues));
   };
   const double empty = empty_graph_seconds(device, timeout_seconds);
   calibration.enqueues_per_sample = enqueues(calibration.seconds);
@@ -147,8 +155,8 @@ Calibration& calibrate(Device& device, Workload& workload, double timeout_second
     fresh.timer =
         device.gate_expired() ? Timer::events : choose_timer(fresh.seconds, workload.capturable());
     if (fresh.timer == Timer::gated) {
-      fresh.enqueues_per_sample =
-          ceil_ratio(interval_seconds, fresh.seconds, max_gated_enqueues / 2);
+      fresh.enqueues_per_sample = ceil_ratio(interval_seconds, fresh.seconds,
+                                             std::max<std::size_t>(gate_capacity(workload) / 2, 1));
     } else if (fresh.timer == Timer::graph) {
       calibrate_graph(device, workload, fresh, timeout_seconds);
     }
@@ -170,10 +178,11 @@ double sample_overhead_seconds(const Device& device, const Calibration& calibrat
   return calibration.timer == Timer::graph ? device.empty_graph_seconds.value_or(0.0) : 0.0;
 }
 
-std::size_t batch_capacity(const Calibration& calibration) {
+std::size_t batch_capacity(const Workload& workload) {
   const std::size_t by_events = Device::event_count - 1;
+  const Calibration& calibration = *workload.calibration;
   return calibration.timer == Timer::gated
-             ? std::min(by_events, max_gated_enqueues / calibration.enqueues_per_sample)
+             ? std::min(by_events, gate_capacity(workload) / calibration.enqueues_per_sample)
              : by_events;
 }
 
@@ -192,7 +201,7 @@ void enqueue_sample(Device& device, Workload& workload, std::size_t& enqueued) {
 std::vector<double> take_batch(Device& device, Workload& workload, std::size_t count,
                                double timeout_seconds, std::size_t& enqueued) {
   Calibration& calibration = *workload.calibration;
-  count = std::clamp<std::size_t>(count, 1, batch_capacity(calibration));
+  count = std::clamp<std::size_t>(count, 1, batch_capacity(workload));
   if (calibration.timer == Timer::gated) {
     const Gate gate(device);
     enqueue_chain(device, workload, count, enqueued);

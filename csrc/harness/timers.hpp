@@ -32,8 +32,9 @@ inline constexpr double gated_limit_seconds = 5e-3;
 // Seconds of one sample interval that are not the workload's: what an empty graph takes.
 [[nodiscard]] double sample_overhead_seconds(const Device& device, const Calibration& calibration);
 
-// The most samples one batch can hold: bounded by events and by what may queue behind a gate.
-[[nodiscard]] std::size_t batch_capacity(const Calibration& calibration);
+// The most samples one batch can hold: bounded by events and by what may queue behind a gate. Of a
+// calibrated workload.
+[[nodiscard]] std::size_t batch_capacity(const Workload& workload);
 
 // Enqueues what one sample times, without events. `enqueued` counts enqueues so far.
 void enqueue_sample(Device& device, Workload& workload, std::size_t& enqueued);

@@ -48,9 +48,7 @@ def test_toy_gpu_takes_the_launch_and_the_longer_of_flops_and_bytes(
     assert "m=1024" in workload.description
 
 
-def test_same_seed_gives_the_same_samples(
-    native: ModuleType, prepare: Callable[..., Any]
-) -> None:
+def test_same_seed_gives_the_same_samples(native: ModuleType, prepare: Callable[..., Any]) -> None:
     def samples(seed: int) -> list[float]:
         device, workload = prepare(seed=seed)
         return device.sample(workload, native.SamplingPolicy()).samples_seconds
@@ -59,9 +57,7 @@ def test_same_seed_gives_the_same_samples(
     assert samples(3) != samples(4)
 
 
-def test_noise_is_of_the_documented_size(
-    native: ModuleType, prepare: Callable[..., Any]
-) -> None:
+def test_noise_is_of_the_documented_size(native: ModuleType, prepare: Callable[..., Any]) -> None:
     device, workload = prepare()
     policy = native.SamplingPolicy(relative_half_width=1e-9, round_seconds=1.0)
     found = device.sample(workload, policy)
@@ -140,9 +136,7 @@ def test_workload_of_another_device_is_refused(
         other.sample(workload, native.SamplingPolicy())
 
 
-def test_check_and_properties_of_the_mock(
-    native: ModuleType, prepare: Callable[..., Any]
-) -> None:
+def test_check_and_properties_of_the_mock(prepare: Callable[..., Any]) -> None:
     device, workload = prepare()
     assert device.check(workload, seed=1) == 0.0
     assert device.properties["name"] == "mock"

@@ -46,6 +46,11 @@ void graph_check(const fe::error_t& error, const char* step, const std::string& 
   throw Failure(text("cuDNN cannot ", step, " for ", description, ": ", error.err_msg));
 }
 
+// Tensors are told apart by numbers above zero.
+std::int64_t uid(std::size_t tensor) {
+  return static_cast<std::int64_t>(tensor) + 1;
+}
+
 using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
 
 } // namespace
@@ -110,7 +115,7 @@ public:
   void execute(const Buffers& buffers) {
     std::unordered_map<std::int64_t, void*> addresses;
     for (const std::size_t tensor : used_) {
-      addresses[static_cast<std::int64_t>(tensor)] = buffers.get(tensor);
+      addresses[uid(tensor)] = buffers.get(tensor);
     }
     graph_check<NativeError>(graph_.execute(handle_, addresses, buffers.get(t_work)),
                              "run the plan", description_);
@@ -135,7 +140,7 @@ private:
     used_.push_back(which);
     return graph_.tensor(fe::graph::Tensor_attributes()
                              .set_name(name)
-                             .set_uid(static_cast<std::int64_t>(which))
+                             .set_uid(uid(which))
                              .set_dim(dims(heads, dim))
                              .set_stride(strides(heads, dim))
                              .set_data_type(fe::DataType_t::BFLOAT16));
@@ -145,7 +150,7 @@ private:
               std::int64_t dim) {
     used_.push_back(which);
     tensor->set_output(true)
-        .set_uid(static_cast<std::int64_t>(which))
+        .set_uid(uid(which))
         .set_dim(dims(heads, dim))
         .set_stride(strides(heads, dim))
         .set_data_type(fe::DataType_t::BFLOAT16);
@@ -172,7 +177,7 @@ private:
       const std::int64_t s = shape_.sequence;
       options.set_bias(graph_.tensor(fe::graph::Tensor_attributes()
                                          .set_name("bias")
-                                         .set_uid(static_cast<std::int64_t>(t_bias))
+                                         .set_uid(uid(t_bias))
                                          .set_dim({shape_.batch, 1, s, s})
                                          .set_stride({s * s, s * s, s, 1})
                                          .set_data_type(fe::DataType_t::BFLOAT16)));
@@ -189,7 +194,7 @@ private:
     output(o, t_o, shape_.heads, shape_.value_dim);
     used_.push_back(t_stats);
     stats->set_output(true)
-        .set_uid(static_cast<std::int64_t>(t_stats))
+        .set_uid(uid(t_stats))
         .set_dim(stats_dims())
         .set_stride(stats_strides())
         .set_data_type(fe::DataType_t::FLOAT);
@@ -204,7 +209,7 @@ private:
     used_.push_back(t_stats);
     const auto stats = graph_.tensor(fe::graph::Tensor_attributes()
                                          .set_name("stats")
-                                         .set_uid(static_cast<std::int64_t>(t_stats))
+                                         .set_uid(uid(t_stats))
                                          .set_dim(stats_dims())
                                          .set_stride(stats_strides())
                                          .set_data_type(fe::DataType_t::FLOAT));

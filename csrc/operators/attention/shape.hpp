@@ -15,7 +15,7 @@ struct AttentionShape {
   [[nodiscard]] double scale() const { return 1.0 / std::sqrt(static_cast<double>(key_dim)); }
 };
 
-// Operands in this order, which is also their number in cuDNN's graph.
+// Operands in this order.
 enum AttentionTensor : std::size_t {
   t_q,
   t_k,

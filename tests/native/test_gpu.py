@@ -1,0 +1,357 @@
+"""The CUDA backend on a real GPU: every operator is right, and as fast as PyTorch's own calls."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+pytestmark = [pytest.mark.native, pytest.mark.gpu]
+
+BF16_ERROR = 5e-3  # an output rounded to 8 bits is off by 2^-9 at most
+FP32_ERROR = 1e-4  # sums of bf16 products in fp32, in another order
+
+MEMORY_BOUND = [
+    "rms_norm",
+    "rms_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "residual_add",
+    "silu_mul",
+    "silu_mul_backward",
+    "gelu",
+    "gelu_backward",
+    "rotary",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "embedding",
+    "embedding_backward",
+    "cast_up",
+    "cast_down",
+    "copy",
+    "add_fp32",
+]
+GEMM = {"kind": "forward", "api": "cublaslt", "algorithm": "heuristic", "accumulate": False}
+ATTENTION = {
+    "batch": 2,
+    "num_heads": 8,
+    "num_query_groups": 8,
+    "seq_length": 512,
+    "head_dim": 128,
+    "value_head_dim": 0,
+    "causal": True,
+    "bias": False,
+    "window": 0,
+    "dtype": "bf16",
+    "kind": "forward",
+    "impl": "cudnn",
+}
+
+
+def gemm_fields(m: int, n: int, k: int, **fields: object) -> dict[str, object]:
+    """Return the fields of a GEMM, by default cuBLASLt's bf16 forward product."""
+    return {"m": m, "n": n, "k": k, "dtype": "bf16", "bias": False} | GEMM | fields
+
+
+@pytest.fixture(scope="session")
+def prepare(gpu: Any) -> Callable[..., Any]:
+    """Return a function that prepares an operator on the GPU."""
+
+    def make(
+        operator: str, fields: dict[str, object], *, bytes_: float = 1e8, cache: str = "warm"
+    ) -> Any:
+        return gpu.prepare(
+            operator, fields, flops=0.0, bytes=bytes_, working_set_bytes=bytes_, cache=cache
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("kernel", MEMORY_BOUND)
+@pytest.mark.parametrize(
+    ("rows", "cols"),
+    [(4096, 4096), (1031, 128), (3, 16384), (77, 1000), (129, 50258), (1, 8)],
+)
+def test_memory_bound_kernel_is_right(
+    gpu: Any, prepare: Callable[..., Any], kernel: str, rows: int, cols: int
+) -> None:
+    fields: dict[str, object] = {
+        "kernel": kernel,
+        "rows": rows,
+        "cols": cols,
+        "dtype": "bf16",
+        "impl": "native",
+    }
+    assert gpu.check(prepare("memory_bound", fields), seed=rows) < BF16_ERROR
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "tolerance"),
+    [
+        ("adamw", "bf16", BF16_ERROR),
+        ("adamw", "fp32", FP32_ERROR),
+        ("adamw_master", "fp32", BF16_ERROR),
+    ],
+)
+@pytest.mark.parametrize("elements", [1, 100_003, 1 << 24])
+def test_optimizer_is_right(
+    gpu: Any,
+    prepare: Callable[..., Any],
+    kernel: str,
+    dtype: str,
+    tolerance: float,
+    elements: int,
+) -> None:
+    fields: dict[str, object] = {
+        "kernel": kernel,
+        "elements": elements,
+        "tensors": 1,
+        "dtype": dtype,
+        "impl": "native",
+    }
+    assert gpu.check(prepare("optimizer", fields), seed=1) < tolerance
+
+
+@pytest.mark.parametrize("api", ["cublas", "cublaslt"])
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
+@pytest.mark.parametrize("shape", [(1024, 2048, 512), (129, 72, 1000), (7, 13, 33)], ids=str)
+def test_gemm_is_right(
+    gpu: Any, prepare: Callable[..., Any], api: str, kind: str, shape: tuple[int, int, int]
+) -> None:
+    workload = prepare("gemm", gemm_fields(*shape, api=api, kind=kind))
+    assert gpu.check(workload, seed=1) < BF16_ERROR
+
+
+@pytest.mark.parametrize("api", ["cublas", "cublaslt"])
+def test_accumulating_gemm_adds_to_what_was_there(
+    gpu: Any, prepare: Callable[..., Any], api: str
+) -> None:
+    fields = gemm_fields(1024, 512, 768, api=api, kind="wgrad", accumulate=True)
+    assert gpu.check(prepare("gemm", fields), seed=1) < FP32_ERROR
+
+
+@pytest.mark.parametrize(
+    "fields", [{"bias": True}, {"algorithm": "best"}, {"dtype": "fp16"}], ids=str
+)
+def test_gemm_variant_is_right(
+    gpu: Any, prepare: Callable[..., Any], fields: dict[str, object]
+) -> None:
+    workload = prepare("gemm", gemm_fields(512, 1024, 2048, **fields))
+    assert gpu.check(workload, seed=2) < BF16_ERROR
+
+
+@pytest.mark.parametrize("kind", ["forward", "backward"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"num_query_groups": 2},
+        {"causal": False},
+        {"causal": False, "bias": True},
+        {"head_dim": 64, "seq_length": 1024},
+        {"head_dim": 96},
+        {"seq_length": 1000},
+        {"head_dim": 192, "value_head_dim": 128},
+        {"window": 128},
+    ],
+    ids=str,
+)
+def test_attention_is_right(
+    native: ModuleType,
+    gpu: Any,
+    prepare: Callable[..., Any],
+    kind: str,
+    fields: dict[str, object],
+) -> None:
+    if not native.build["attention"]:
+        pytest.skip("the extension was built without cuDNN's headers")
+    try:
+        workload = prepare("attention", ATTENTION | fields | {"kind": kind})
+    except native.Unsupported as reason:
+        if fields.keys() & {"window", "value_head_dim"}:
+            pytest.skip(f"this cuDNN does not: {reason}")
+        raise
+    # dS = P·(dP - delta) is a difference of bf16-rounded products: four times one rounding.
+    assert gpu.check(workload, seed=3) < 4 * BF16_ERROR
+
+
+@pytest.mark.parametrize(
+    ("operator", "fields", "reason"),
+    [
+        ("gemm", gemm_fields(8, 8, 8, dtype="fp8"), "fp8"),
+        ("gemm", gemm_fields(8, 8, 8, api="magma"), "magma"),
+        ("attention", ATTENTION | {"impl": "flash"}, "flash|headers"),
+        ("sort", {}, "sort"),
+        (
+            "memory_bound",
+            {"kernel": "sort", "rows": 1, "cols": 8, "dtype": "bf16", "impl": "native"},
+            "rms_norm",
+        ),
+    ],
+)
+def test_what_is_not_served_is_named(
+    native: ModuleType,
+    prepare: Callable[..., Any],
+    operator: str,
+    fields: dict[str, object],
+    reason: str,
+) -> None:
+    with pytest.raises(native.Unsupported, match=reason):
+        prepare(operator, fields)
+
+
+def test_timer_follows_the_duration_and_rates_are_physical(
+    native: ModuleType, gpu: Any, prepare: Callable[..., Any]
+) -> None:
+    for rows, timer in ((64, "graph"), (65536, "gated")):
+        fields: dict[str, object] = {
+            "kernel": "copy",
+            "rows": rows,
+            "cols": 8192,
+            "dtype": "bf16",
+            "impl": "native",
+        }
+        moved = 4.0 * rows * 8192
+        workload = prepare("memory_bound", fields, bytes_=moved, cache="cold")
+        found = gpu.sample(workload, native.SamplingPolicy())
+        assert found.timer == timer
+        assert 0 < moved / found.median_seconds < 20e12  # no HBM is faster
+        assert found.wall_end_seconds > found.wall_begin_seconds
+
+
+def test_cold_launches_rotate_over_more_than_the_cache(
+    gpu: Any, prepare: Callable[..., Any]
+) -> None:
+    fields = gemm_fields(1024, 1024, 1024)
+    moved = 3 * 2.0 * 1024**2
+    cold = prepare("gemm", fields, bytes_=moved, cache="cold")
+    assert (cold.buffer_sets - 1) * moved >= 5 * gpu.properties["l2_bytes"]
+    assert prepare("gemm", fields, bytes_=moved).buffer_sets == 1
+
+
+def test_out_of_memory_leaves_the_device_usable(
+    native: ModuleType, gpu: Any, prepare: Callable[..., Any]
+) -> None:
+    small = prepare("gemm", gemm_fields(512, 512, 512))
+    gpu.sample(small, native.SamplingPolicy())
+    elements = int(gpu.properties["memory_bytes"])  # times 16 bytes
+    fields: dict[str, object] = {
+        "kernel": "adamw",
+        "elements": elements,
+        "tensors": 1,
+        "dtype": "fp32",
+        "impl": "native",
+    }
+    with pytest.raises(native.OutOfDeviceMemory, match="adamw"):
+        prepare("optimizer", fields, bytes_=28.0 * elements)
+    assert gpu.check(small, seed=4) < BF16_ERROR
+    assert gpu.sample(small, native.SamplingPolicy()).median_seconds > 0
+
+
+def test_sustained_load_settles(native: ModuleType, gpu: Any, prepare: Callable[..., Any]) -> None:
+    workload = prepare("gemm", gemm_fields(4096, 4096, 4096))
+    found = gpu.sample(workload, native.SamplingPolicy(sustained_seconds=1.0))
+    assert found.stop_reason in {"settled", "budget"}
+    assert found.wall_end_seconds - found.wall_begin_seconds >= 1.0
+    assert found.wall_begin_seconds < found.tail_begin_seconds < found.wall_end_seconds
+
+
+# --- against PyTorch ------------------------------------------------------------------------------
+
+
+def interleaved_ratio(native: ModuleType, gpu: Any, ours: Any, theirs: Any) -> float:
+    """Return the median over rounds of our seconds over theirs, measured in turns."""
+    policy = native.SamplingPolicy()
+    ratios = []
+    for _ in range(7):
+        own = gpu.sample(ours, policy).median_seconds
+        ratios.append(own / gpu.sample(theirs, policy).median_seconds)
+    return statistics.median(ratios)
+
+
+@pytest.fixture
+def torch_graph(gpu: Any) -> Callable[..., Any]:
+    """Return a function that captures a PyTorch call in a graph and makes it a workload."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+
+    def make(call: Callable[[], object]) -> Any:
+        launches = 8
+        stream = torch.cuda.ExternalStream(gpu.stream_handle)
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                call()
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
+            for _ in range(launches):
+                call()
+
+        def replay() -> None:
+            with torch.cuda.stream(stream):
+                graph.replay()
+
+        return gpu.prepare_callable(replay, launches_per_call=launches)
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore:.*pynvml.*:FutureWarning")  # PyTorch, on import
+@pytest.mark.parametrize("size", [4096, 8192])
+def test_gemm_is_as_fast_as_torch(
+    native: ModuleType,
+    gpu: Any,
+    prepare: Callable[..., Any],
+    torch_graph: Callable[..., Any],
+    size: int,
+) -> None:
+    import torch  # noqa: PLC0415 - only where the fixture found it
+
+    x, w = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    y = torch.empty_like(x)
+    theirs = torch_graph(lambda: torch.matmul(x, w.t(), out=y))
+    ours = prepare("gemm", gemm_fields(size, size, size, api="cublas"))
+    assert interleaved_ratio(native, gpu, ours, theirs) == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:.*pynvml.*:FutureWarning")  # PyTorch, on import
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_as_fast_as_torch(
+    native: ModuleType,
+    gpu: Any,
+    prepare: Callable[..., Any],
+    torch_graph: Callable[..., Any],
+    *,
+    causal: bool,
+) -> None:
+    if not native.build["attention"]:
+        pytest.skip("the extension was built without cuDNN's headers")
+    import torch  # noqa: PLC0415 - only where the fixture found it
+    from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415
+
+    q, k, v = (
+        torch.randn(2, 4096, 32, 128, device="cuda", dtype=torch.bfloat16)
+        .transpose(1, 2)
+        .requires_grad_()
+        for _ in range(3)
+    )
+
+    def call() -> None:
+        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+            torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+    fields = ATTENTION | {
+        "num_heads": 32,
+        "num_query_groups": 32,
+        "seq_length": 4096,
+        "causal": causal,
+    }
+    ours = prepare("attention", fields)
+    ratio = interleaved_ratio(native, gpu, ours, torch_graph(call))
+    assert ratio == pytest.approx(1.0, abs=0.03)
