@@ -9,6 +9,15 @@ namespace predictor {
 namespace {
 
 constexpr std::size_t granularity = std::size_t{256} << 20;
+// Left free for what others allocate: libraries, graphs, checks.
+constexpr std::size_t headroom = std::size_t{256} << 20;
+
+bool leaves_headroom(std::size_t bytes) {
+  std::size_t free_bytes = 0;
+  std::size_t total_bytes = 0;
+  CUDA_CHECK(cudaMemGetInfo(&free_bytes, &total_bytes));
+  return free_bytes >= headroom && bytes <= free_bytes - headroom;
+}
 
 } // namespace
 
@@ -37,6 +46,9 @@ void Arena::release() {
 }
 
 bool Arena::try_allocate(std::size_t bytes) {
+  if (!leaves_headroom(bytes)) {
+    return false;
+  }
   try {
     memory_ = allocate_device_memory(bytes);
   } catch (const OutOfDeviceMemory&) {
