@@ -39,7 +39,11 @@ target_link_libraries(predictor_backend PUBLIC predictor_harness CUDA::cudart_st
 
 if(CUBLAS_INCLUDE)
   set(PREDICTOR_WITH_GEMM 1)
-  target_sources(predictor_backend PRIVATE csrc/libraries/cublas.cpp csrc/operators/gemm.cpp)
+  target_sources(predictor_backend PRIVATE
+    csrc/libraries/cublas.cpp
+    csrc/operators/gemm.cpp
+    csrc/operators/gemm/libraries.cpp
+    csrc/operators/gemm/shape.cpp)
   # After the toolkit's own headers, which wheels hold in other versions too.
   target_compile_options(predictor_backend PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${CUBLAS_INCLUDE}>")

@@ -1,169 +1,23 @@
 // GEMM through cuBLAS and cuBLASLt, the entry points that frameworks call.
-//
-// Row-major x[m, k], w[n, k], y[m, n]. The libraries are column-major, so a row-major matrix is
-// theirs transposed, and each product is asked for transposed:
-//
-//   forward  yᵀ[n, m]  = w · xᵀ      op(A) = wᵀ stored [k, n] transposed, B = x stored [k, m]
-//   dgrad    dxᵀ[k, m] = wᵀ · dyᵀ    A = w stored [k, n], B = dy stored [n, m]
-//   wgrad    dwᵀ[k, n] = xᵀ · dy     A = x stored [k, m], op(B) = dy stored [n, m] transposed
 #include "cuda/workload.hpp"
 #include "errors.hpp"
 #include "format_text.hpp"
-#include "libraries/cublas.hpp"
+#include "operators/gemm/libraries.hpp"
+#include "operators/gemm/shape.hpp"
 #include "operators/registry.hpp"
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
 namespace predictor {
 namespace {
 
-// What PyTorch gives cuBLAS on Hopper, and what the heuristic may then choose from.
-constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
 constexpr int max_candidates = 8;
 constexpr std::size_t launches_a_turn = 8; // to time a candidate
 constexpr double timeout_seconds = 20.0;
 
 template <typename T>
 using Handle = std::unique_ptr<std::remove_pointer_t<T>, cublasStatus_t (*)(T)>;
-
-} // namespace
-
-// One handle of each library a device, sharing one workspace: all calls are on one stream.
-struct GemmLibraries {
-  explicit GemmLibraries(CudaDevice& device)
-      : stream(device.stream()), workspace(allocate_device_memory(workspace_bytes)) {}
-  ~GemmLibraries() {
-    if (device_abandoned()) {
-      return;
-    }
-    if (lt_handle != nullptr) {
-      (void)lt->destroy(lt_handle);
-    }
-    if (blas_handle != nullptr) {
-      (void)blas->destroy(blas_handle);
-    }
-  }
-  GemmLibraries(const GemmLibraries&) = delete;
-  GemmLibraries& operator=(const GemmLibraries&) = delete;
-
-  [[nodiscard]] const CublasLt& open_lt() {
-    if (!lt) {
-      lt.emplace();
-    }
-    if (lt_handle == nullptr) {
-      CUBLAS_CHECK(lt->create(&lt_handle));
-    }
-    return *lt;
-  }
-
-  [[nodiscard]] const Cublas& open_blas() {
-    if (!blas) {
-      blas.emplace();
-    }
-    if (blas_handle == nullptr) {
-      CUBLAS_CHECK(blas->create(&blas_handle));
-      CUBLAS_CHECK(blas->set_stream(blas_handle, stream));
-      CUBLAS_CHECK(blas->set_workspace(blas_handle, workspace.get(), workspace_bytes));
-    }
-    return *blas;
-  }
-
-  cudaStream_t stream;
-  DeviceMemory workspace;
-  std::optional<CublasLt> lt;
-  std::optional<Cublas> blas;
-  cublasLtHandle_t lt_handle = nullptr;
-  cublasHandle_t blas_handle = nullptr;
-};
-
-namespace {
-
-GemmLibraries& libraries_of(CudaDevice& device) {
-  if (!device.gemm_libraries) {
-    device.gemm_libraries = std::make_shared<GemmLibraries>(device);
-  }
-  return *device.gemm_libraries;
-}
-
-enum class Kind { forward, dgrad, wgrad };
-
-struct GemmFields {
-  std::int64_t m, n, k;
-  Kind kind;
-  DataType type;
-  bool best;
-  bool accumulate;
-  bool bias;
-};
-
-Kind kind_of(const std::string& name) {
-  if (name == "forward") {
-    return Kind::forward;
-  }
-  if (name == "dgrad") {
-    return Kind::dgrad;
-  }
-  if (name == "wgrad") {
-    return Kind::wgrad;
-  }
-  throw Unsupported(text("gemm: kind '", name, "' is none of forward, dgrad, wgrad"));
-}
-
-DataType type_of(const std::string& name) {
-  if (name == "bf16") {
-    return DataType::bf16;
-  }
-  if (name == "fp16") {
-    return DataType::fp16;
-  }
-  throw Unsupported(text("gemm: dtype '", name, "' is neither bf16 nor fp16"));
-}
-
-GemmFields read_fields(const Fields& fields) {
-  const std::string& algorithm = fields.text("algorithm");
-  if (algorithm != "heuristic" && algorithm != "best") {
-    throw Unsupported(text("gemm: algorithm '", algorithm, "' is neither heuristic nor best"));
-  }
-  const GemmFields gemm{.m = fields.positive("m"),
-                        .n = fields.positive("n"),
-                        .k = fields.positive("k"),
-                        .kind = kind_of(fields.text("kind")),
-                        .type = type_of(fields.text("dtype")),
-                        .best = algorithm == "best",
-                        .accumulate = fields.flag("accumulate", false),
-                        .bias = fields.flag("bias", false)};
-  if (std::max({gemm.m, gemm.n, gemm.k}) > std::numeric_limits<int>::max()) {
-    throw Unsupported("gemm: m, n and k must stay below 2^31");
-  }
-  if (gemm.accumulate && gemm.kind != Kind::wgrad) {
-    throw Unsupported("gemm: accumulate is served for kind wgrad only");
-  }
-  if (gemm.bias && gemm.kind != Kind::forward) {
-    throw Unsupported("gemm: bias is served for kind forward only");
-  }
-  return gemm;
-}
-
-// The product as the library sees it: D[rows, cols] = op(A) · op(B), column-major.
-struct Product {
-  cublasOperation_t transpose_a, transpose_b;
-  std::int64_t rows, cols, reduced;
-  std::int64_t lda, ldb, ldd; // as stored
-};
-
-Product product_of(const GemmFields& f) {
-  switch (f.kind) {
-  case Kind::forward:
-    return {CUBLAS_OP_T, CUBLAS_OP_N, f.n, f.m, f.k, f.k, f.k, f.n};
-  case Kind::dgrad:
-    return {CUBLAS_OP_N, CUBLAS_OP_N, f.k, f.m, f.n, f.k, f.n, f.k};
-  case Kind::wgrad:
-    return {CUBLAS_OP_N, CUBLAS_OP_T, f.k, f.n, f.m, f.k, f.n, f.k};
-  }
-  return {};
-}
 
 enum Operands : std::size_t { o_a, o_b, o_d, o_bias };
 
@@ -182,7 +36,7 @@ class GemmWorkload : public CudaWorkload {
 protected:
   GemmWorkload(CudaDevice& device, const Request& request, const GemmFields& fields)
       : CudaWorkload(device, request), fields_(fields), product_(product_of(fields)),
-        libraries_(libraries_of(device)) {
+        libraries_(gemm_libraries_of(device)) {
     const std::int64_t reduced = product_.reduced;
     std::vector<Operand> operands{input("a", product_.rows * reduced),
                                   input("b", product_.cols * reduced),
@@ -207,7 +61,7 @@ protected:
   static constexpr float zero = 0.0f;
 
   GemmFields fields_;
-  Product product_;
+  GemmProduct product_;
   GemmLibraries& libraries_;
 
 private:
@@ -231,7 +85,7 @@ std::vector<std::int64_t> spread(std::int64_t extent, std::int64_t count) {
 
 // Rows and columns spread over the product, first and last included.
 std::vector<Expected> GemmWorkload::reference(const Inspector& inspector) {
-  const Product& p = product_;
+  const GemmProduct& p = product_;
   const bool a_by_rows = p.transpose_a == CUBLAS_OP_T; // a row of op(A) is contiguous
   const bool b_by_cols = p.transpose_b == CUBLAS_OP_N;
   std::vector<std::pair<std::int64_t, std::vector<double>>> columns;
@@ -270,7 +124,7 @@ public:
 
 private:
   void launch(const Buffers& buffers) override {
-    const Product& p = product_;
+    const GemmProduct& p = product_;
     const cudaDataType_t type = cuda_type(fields_.type);
     CUBLAS_CHECK(blas_.gemm_ex(
         libraries_.blas_handle, p.transpose_a, p.transpose_b, static_cast<int>(p.rows),
@@ -290,7 +144,7 @@ public:
         operation_(nullptr, lt_.desc_destroy), a_(nullptr, lt_.layout_destroy),
         b_(nullptr, lt_.layout_destroy), d_(nullptr, lt_.layout_destroy) {
     describe_operation();
-    const Product& p = product_;
+    const GemmProduct& p = product_;
     const bool a_transposed = p.transpose_a == CUBLAS_OP_T;
     const bool b_transposed = p.transpose_b == CUBLAS_OP_T;
     a_.reset(layout(fields_.type, a_transposed ? p.reduced : p.rows,
@@ -312,7 +166,7 @@ private:
     void* d = buffers.get(o_d);
     CUBLAS_CHECK(lt_.matmul(libraries_.lt_handle, operation_.get(), &one, buffers.get(o_a),
                             a_.get(), buffers.get(o_b), b_.get(), beta(), d, d_.get(), d, d_.get(),
-                            &algorithm, libraries_.workspace.get(), workspace_bytes,
+                            &algorithm, libraries_.workspace.get(), gemm_workspace_bytes,
                             device().stream()));
   }
 
@@ -347,7 +201,7 @@ private:
     cublasLtMatmulPreference_t made = nullptr;
     CUBLAS_CHECK(lt_.preference_create(&made));
     const Handle<cublasLtMatmulPreference_t> preference(made, lt_.preference_destroy);
-    const std::size_t limit = workspace_bytes;
+    const std::size_t limit = gemm_workspace_bytes;
     CUBLAS_CHECK(
         lt_.preference_set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof(limit)));
     std::vector<cublasLtMatmulHeuristicResult_t> found(
@@ -409,7 +263,7 @@ private:
 } // namespace
 
 std::unique_ptr<Workload> prepare_gemm(CudaDevice& device, const Request& request) {
-  const GemmFields fields = read_fields(request.fields);
+  const GemmFields fields = read_gemm_fields(request.fields);
   const std::string& api = request.fields.text("api");
   if (api == "cublas") {
     return std::make_unique<CublasWorkload>(device, request, fields);
@@ -418,27 +272,6 @@ std::unique_ptr<Workload> prepare_gemm(CudaDevice& device, const Request& reques
     return std::make_unique<CublasLtWorkload>(device, request, fields);
   }
   throw Unsupported(text("gemm: api '", api, "' is neither cublas nor cublaslt"));
-}
-
-void add_gemm_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found) {
-  GemmLibraries& libraries = libraries_of(device);
-  try {
-    const CublasLt& lt = libraries.open_lt();
-    found["cublaslt"] = {.path = lt.library.path(), .version = lt.version(), .error = ""};
-  } catch (const LibraryMissing& error) {
-    found["cublaslt"].error = error.what();
-  }
-  try {
-    const Cublas& blas = libraries.open_blas();
-    int version = 0;
-    CUBLAS_CHECK(blas.get_version(libraries.blas_handle, &version));
-    found["cublas"] = {.path = blas.library.path(),
-                       .version =
-                           text(version / 10000, '.', version / 100 % 100, '.', version % 100),
-                       .error = ""};
-  } catch (const LibraryMissing& error) {
-    found["cublas"].error = error.what();
-  }
 }
 
 } // namespace predictor
