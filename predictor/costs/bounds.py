@@ -19,6 +19,22 @@ from predictor.operators import KERNELS, Operator
 LAUNCH_SECONDS = 2.0e-6
 """A kernel that does nothing: start, one wave of empty blocks, end."""
 
+STREAM_PRIOR = {
+    "launch": (1.2, 0.7),
+    "bytes": (1.2, 0.5),
+    "resident": (-0.4, 0.4),
+    "row": (0.0, 1.0),
+    "narrow": (0.0, 0.3),
+}
+"""Expected coefficient and its standard deviation: a kernel starts in a few microseconds and reaches
+most of the bandwidth. A kernel has few points, so what they do not say is taken from here."""
+
+PRIOR_NOISE = 0.05
+"""Standard deviation of one measured ratio, which weighs points against the prior."""
+
+LEAST_RATIO = 0.05
+"""No kernel beats its bound twentyfold, even out of L2; keeps logarithms finite."""
+
 TILES = ((320, 128), (256, 128), (192, 192), (192, 128), (128, 128), (128, 64), (64, 64))
 """Output tiles of the library's Hopper kernels, as their names list them."""
 
@@ -54,6 +70,8 @@ class Design:
         matrix: One row an operator, one column a regressor.
         coordinates: Positions for the correlation of residuals.
         group: Residuals correlate only within one group.
+        groups: How many groups the family has, asked about or not.
+        linear: Regressors add up to the ratio itself instead of its logarithm.
     """
 
     bound: Floats
@@ -61,6 +79,13 @@ class Design:
     matrix: Floats
     coordinates: Floats
     group: NDArray[np.int64]
+    groups: int
+    linear: bool = False
+
+    def log_trend(self, coefficients: Floats) -> Floats:
+        """Logarithm of the ratio that coefficients (a row for each operator) predict."""
+        trend = np.sum(self.matrix * coefficients, axis=1)
+        return np.asarray(np.log(np.maximum(trend, LEAST_RATIO)) if self.linear else trend)
 
 
 def column(rows: Sequence[Operator], key: str) -> Floats:
@@ -98,8 +123,9 @@ def wave_efficiency(rows: Floats, cols: Floats, chip: Chip) -> Floats:
     return best
 
 
-def gemm_design(rows: Sequence[Operator], chip: Chip) -> Design:
+def gemm_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> Design:
     """Matrix products: launch plus the slower of tensor cores and memory (eq. 1–4)."""
+    del cache  # products are measured cold: weights are, and activations rarely matter
     m, n, k = column(rows, "m"), column(rows, "n"), column(rows, "k")
     kind = words(rows, "kind")
     accumulate = flags(rows, "accumulate")
@@ -129,6 +155,8 @@ def gemm_design(rows: Sequence[Operator], chip: Chip) -> Design:
         "cublaslt": (words(rows, "api") == "cublaslt").astype(float),
         "best": (words(rows, "algorithm") == "best").astype(float),
         "misaligned": aligned,
+        "ragged_n": (n % 64 != 0) * share,
+        "ragged_k": (k % 64 != 0) * share,
     }
     coordinates = np.log2(np.stack([out_rows, out_cols, depth], axis=1))
     group = np.where(forward, 0, np.where(dgrad, 1, 2)) + 3 * accumulate.astype(np.int64)
@@ -138,11 +166,13 @@ def gemm_design(rows: Sequence[Operator], chip: Chip) -> Design:
         np.stack(list(columns.values()), axis=1),
         coordinates,
         group.astype(np.int64),
+        6,
     )
 
 
-def attention_design(rows: Sequence[Operator], chip: Chip) -> Design:
+def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> Design:
     """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 5)."""
+    del cache  # as products
     batch, heads = column(rows, "batch"), column(rows, "num_heads")
     groups, s = column(rows, "num_query_groups"), column(rows, "seq_length")
     d = column(rows, "head_dim")
@@ -157,34 +187,43 @@ def attention_design(rows: Sequence[Operator], chip: Chip) -> Design:
     tokens = batch * s
     moved = 2 * tokens * (heads * (d + value) + groups * (d + value)) * (1 + backward)
     moved += 12 * backward * tokens * heads * d + 2 * bias * batch * s * s
-    compute = flops / peaks(chip, words(rows, "dtype"))
-    bound = LAUNCH_SECONDS * (1 + 2 * backward) + np.maximum(compute, moved / chip.bytes_per_second)
+    rate = peaks(chip, words(rows, "dtype"))
+    compute = flops / rate
+    launch = LAUNCH_SECONDS * (1 + 2 * backward)
+    bound = launch + np.maximum(compute, moved / chip.bytes_per_second)
     blocks = batch * heads * np.ceil(s / 128)
-    waves = np.ceil(blocks / chip.sm_count) * chip.sm_count / blocks
+    work = compute * np.ceil(blocks / chip.sm_count) * chip.sm_count / blocks / bound
+    diagonal = causal * 2 * batch * heads * s * 64 * products / rate / bound
+    helpers = tokens * backward * (14 * heads * d + (groups < heads) * 4 * (heads + groups) * d)
+    narrow = np.log2(128.0 / d)
+    flash = (words(rows, "impl") == "flash").astype(float)
     columns = {
-        "one": np.ones_like(s),
-        "backward": backward,
-        "diagonal": causal * np.minimum(128.0 / s, 1.0),
-        "prologue": np.minimum(256.0 / s, 1.0),
-        "waves": np.log(waves),
-        "narrow": np.log2(128.0 / d),
-        "narrow_backward": np.log2(128.0 / d) * backward,
-        "full": 1 - causal,
-        "full_backward": (1 - causal) * backward,
-        "bias": bias,
-        "bias_backward": bias * backward,
-        "grouped_backward": (groups < heads) * backward,
-        "flash": (words(rows, "impl") == "flash").astype(float),
-        "flash_backward": (words(rows, "impl") == "flash") * backward,
+        "launch": launch / bound,
+        "work": work,
+        "work_backward": work * backward,
+        "narrow": work * narrow,
+        "narrow_backward": work * narrow * backward,
+        "full": work * (1 - causal),
+        "full_backward": work * (1 - causal) * backward,
+        "bias": work * bias,
+        "bias_narrow": work * bias * narrow,
+        "bias_backward": work * bias * backward,
+        "diagonal": diagonal,
+        "diagonal_backward": diagonal * backward,
+        "helpers": helpers / chip.bytes_per_second / bound,
+        "flash": work * flash,
+        "flash_backward": work * flash * backward,
     }
     coordinates = np.stack([np.log2(s), np.log2(batch * heads), np.log2(d)], axis=1)
-    group = (backward + 2 * causal + 4 * bias + 8 * columns["flash"]).astype(np.int64)
+    group = (backward + 2 * causal + 4 * bias + 8 * flash).astype(np.int64)
     return Design(
         bound,
         tuple(columns),
         np.stack(list(columns.values()), axis=1),
         coordinates,
         group,
+        16,
+        linear=True,
     )
 
 
@@ -201,36 +240,50 @@ def stream_group(rows: Sequence[Operator]) -> NDArray[np.int64]:
     return np.array([STREAM_INDEX[f"{impl}/{kernel}"] for impl, kernel in keys], dtype=np.int64)
 
 
-def stream_columns(moved: Floats, chip: Chip) -> tuple[Floats, tuple[str, ...], Floats]:
-    """Bound, names and regressors of a kernel that only moves bytes (eq. 6–7)."""
-    bound = LAUNCH_SECONDS + moved / chip.bytes_per_second
+def stream_columns(
+    moved: Floats, row_bytes: Floats, width: Floats, chip: Chip, cache: str
+) -> tuple[Floats, dict[str, Floats]]:
+    """Bound and regressors of a kernel that only moves bytes (eq. 6–7).
+
+    ``resident`` is the share of a warm working set that survives in L2 from one launch to the
+    next: all of it up to half of L2's size, none beyond the whole. ``row`` is one row on one SM,
+    which a kernel that gives each row to a block cannot beat; ``narrow`` is what reductions lose on
+    rows shorter than 2,048.
+    """
+    stream = moved / chip.bytes_per_second
+    bound = LAUNCH_SECONDS + stream
+    resident = np.clip(2.0 * (1.0 - moved / chip.l2_bytes), 0.0, float(cache == "warm"))
     columns = {
-        "one": np.ones_like(moved),
         "launch": LAUNCH_SECONDS / bound,
-        "resident": np.minimum(1.0, chip.l2_bytes / np.maximum(moved, 1.0))
-        * (1 - LAUNCH_SECONDS / bound),
+        "bytes": stream / bound,
+        "resident": resident * stream / bound,
+        "row": row_bytes * chip.sm_count / chip.bytes_per_second / bound,
+        "narrow": np.maximum(2048.0 / np.maximum(width, 64.0) - 1.0, 0.0) * stream / bound,
     }
-    return bound, tuple(columns), np.stack(list(columns.values()), axis=1)
+    return bound, columns
 
 
-def stream_design(rows: Sequence[Operator], chip: Chip) -> Design:
+def stream_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> Design:
     """Memory-bound kernels: launch plus bytes over bandwidth, with what stays in L2 (eq. 6–7)."""
     group = stream_group(rows)
     extent, width = column(rows, "rows"), column(rows, "cols")
     moved = extent * width * _STREAM_BYTES[group]
-    bound, names, matrix = stream_columns(moved, chip)
+    row_bytes = width * _STREAM_BYTES[group]
+    bound, columns = stream_columns(moved, row_bytes, width, chip, cache)
     coordinates = np.stack([np.log2(moved + 1.0), 0.5 * np.log2(width)], axis=1)
-    return Design(bound, names, matrix, coordinates, group)
+    matrix = np.stack(list(columns.values()), axis=1)
+    return Design(bound, tuple(columns), matrix, coordinates, group, len(STREAM_KEYS), linear=True)
 
 
-def optimizer_design(rows: Sequence[Operator], chip: Chip) -> Design:
+def optimizer_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> Design:
     """The optimizer step: its states once through memory (eq. 8)."""
     elements = column(rows, "elements")
     fp32 = words(rows, "dtype") == "fp32"
     master = words(rows, "kernel") == "adamw_master"
     torch = words(rows, "impl") == "torch"
     moved = elements * np.where(fp32, 28.0, 14.0) + elements * np.where(master, 2.0, 0.0)
-    bound, names, matrix = stream_columns(moved, chip)
+    bound, columns = stream_columns(moved, 0.0 * moved, 0.0 * moved + 2048.0, chip, cache)
     group = (fp32 + 2 * master + 4 * torch).astype(np.int64)
     coordinates = np.log2(moved + 1.0)[:, None]
-    return Design(bound, names, matrix, coordinates, group)
+    matrix = np.stack(list(columns.values()), axis=1)
+    return Design(bound, tuple(columns), matrix, coordinates, group, 8, linear=True)

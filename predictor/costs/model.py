@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.case import Gpu, bench_results_folder, load_gpu
 from predictor.costs.bounds import (
@@ -126,7 +127,9 @@ class Costs:
             )
             raise FitError(msg)
         surface = self.surfaces[key]
-        design = DESIGNS[family](operators, self._chip)
+        design = DESIGNS[family](operators, self._chip, key.partition("/")[2])
+        if cache == "warm" and not surface.knows(design).all():
+            return self._partly_warm(operators, surface.knows(design))
         seconds, half = self._evaluate(surface, design)
         origin = np.where(surface.inside(design), Origin.FITTED, Origin.EXTRAPOLATED)
         half = np.where(origin == Origin.EXTRAPOLATED, half * EXTRAPOLATED_WIDENING, half)
@@ -136,6 +139,13 @@ class Costs:
             return Prediction(seconds, low, high, np.full(len(seconds), Origin.DATASHEET.value))
         result = Prediction(seconds, low, high, origin.astype(np.int64))
         return self._exact(self.measured.get(key, {}), operators, result)
+
+    def _partly_warm(self, operators: Sequence[Operator], known: NDArray[np.bool_]) -> Prediction:
+        """Kernels that were only measured cold are as slow when warm."""
+        rows: list[PredictionRow] = []
+        for operator, warm in zip(operators, known, strict=True):
+            rows += self.predict([operator], cache="warm" if warm else "cold").rows()
+        return Prediction.from_rows(rows)
 
     def _evaluate(self, surface: Surface, design: Design) -> tuple[Any, Any]:
         ratio, half = surface.log_ratio(design)
@@ -197,6 +207,7 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
     measured: dict[str, Measured] = {}
     for key, rows in raw["measured"].items():
         measured[key] = {tuple(row[:-3]): (row[-3], row[-2], row[-1]) for row in rows}
+    heat = Heat.from_dict(raw["heat"])
     host = {
         Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
         for row in raw["host"]
@@ -206,6 +217,6 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
         surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
         measured=measured,
         host=host,
-        heat=Heat.from_dict(raw["heat"]),
+        heat=heat.scaled_to(gpu.power_watts) if borrowed else heat,
         borrowed=borrowed,
     )

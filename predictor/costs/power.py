@@ -1,18 +1,46 @@
-"""Heat: how much power a mix of operators wants, and the clock at which it settles.
+"""Heat: how much power a mix of operators draws, and the clock at which it settles.
 
-A GPU at its power cap lowers its clock until the average power over the control window meets the
-cap. Dynamic power rises faster than the clock (voltage follows it), so with ``P`` the power wanted
-at the burst clock and ``P0`` what the device draws anyway, the settled clock is
+A GPU at its power cap lowers its clock until the mean power over the control window meets the cap.
+With ``P₀`` what the device draws without work and ``P_i`` the power of family i at a clock ``f_i``
+where both were measured, the settled clock ``f`` of families that share the time by ``s_i`` solves
 
-    f / f_burst = min(1, ((cap - P0) / (P - P0)) ^ (1 / γ))          (docs/cost_model.md, eq. 10)
+    P₀ + Σ s_i · (P_i - P₀) · (f / f_i) ** γ_i = P_cap,   f ≤ f_max    (docs/cost_model.md, eq. 10)
 
-and whatever tensor cores bound takes ``f_burst / f`` times as long. ``γ`` and the power of each
-family come from the measured energy of burst and sustained rows of one shape.
+where γ is that of tensor cores and zero for kernels that only move bytes, whose power is memory's.
+Tensor-core bursts already ran at the clock that their own power allowed, so they take
+``max(1, f_burst / f)`` times as long; a kernel that moves bytes slows as far as instructions, not
+memory, bound it (eq. 11).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
+
+from predictor.costs.prediction import Floats
+
+ATTAINABLE = 0.9
+"""Share of the datasheet's bandwidth that a copy reaches on H100 and H200."""
+
+TENSOR_FAMILIES = frozenset({"gemm", "attention"})
+LOWEST_CLOCK = 0.3
+STEPS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamilyHeat:
+    """One operator family under steady load.
+
+    Attributes:
+        watts: Mean power.
+        clock_hz: Clock that it settled at.
+        burst_clock_hz: Clock of its burst rows, from the ratio of the two rates.
+    """
+
+    watts: float
+    clock_hz: float
+    burst_clock_hz: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,64 +48,87 @@ class Heat:
     """Power of operator families on one SKU.
 
     Attributes:
-        cap_watts: Power limit of the devices measured.
+        cap_watts: Power limit.
         idle_watts: Power of a device that only waits for work.
-        family_watts: Mean power while a family runs in bursts, by family.
+        max_clock_hz: Clock of a cool device.
         exponent: γ above.
+        families: What was measured, by family.
     """
 
     cap_watts: float
     idle_watts: float
-    family_watts: Mapping[str, float]
+    max_clock_hz: float
     exponent: float
+    families: Mapping[str, FamilyHeat]
 
-    def power(self, family: str) -> float:
-        """Power that a family wants at the burst clock; unmeasured ones want half the cap."""
-        return self.family_watts.get(family, 0.5 * self.cap_watts)
+    def power(self, family: str, clock_hz: float) -> float:
+        """Watts of a family at a clock; an unmeasured one draws half the cap at most."""
+        known = self.families.get(family)
+        if known is None:
+            return self.idle_watts if family == "idle" else 0.5 * self.cap_watts
+        dynamic = known.watts - self.idle_watts
+        if family in TENSOR_FAMILIES:
+            dynamic *= (clock_hz / known.clock_hz) ** self.exponent
+        return self.idle_watts + dynamic
 
-    def slowdown(self, seconds: Mapping[str, float]) -> float:
-        """Factor by which tensor-core work slows when families run this long in turns.
-
-        Args:
-            seconds: Time of each family in one period, with ``idle`` for none.
-        """
+    def mean_power(self, seconds: Mapping[str, float], clock_hz: float) -> float:
+        """Watts of families that run for these seconds in turns (``idle``: nothing runs)."""
         total = sum(seconds.values())
         if total <= 0:
-            return 1.0
-        wanted = sum(
-            time * (self.idle_watts if family == "idle" else self.power(family))
-            for family, time in seconds.items()
-        )
-        mean = wanted / total
-        if mean <= self.cap_watts:
-            return 1.0
-        excess = (mean - self.idle_watts) / (self.cap_watts - self.idle_watts)
-        return float(excess ** (1.0 / self.exponent))
+            return self.idle_watts
+        return sum(t * self.power(family, clock_hz) for family, t in seconds.items()) / total
+
+    def settled_clock_hz(self, seconds: Mapping[str, float]) -> float:
+        """Clock at which this mix meets the power cap; the highest one if it stays below."""
+        low, high = LOWEST_CLOCK * self.max_clock_hz, self.max_clock_hz
+        if self.mean_power(seconds, high) <= self.cap_watts:
+            return high
+        for _ in range(STEPS):
+            middle = (low + high) / 2
+            if self.mean_power(seconds, middle) > self.cap_watts:
+                high = middle
+            else:
+                low = middle
+        return low
+
+    def tensor_factor(self, clock_hz: float) -> float:
+        """Seconds of tensor-core work at a clock over those of its bursts."""
+        known = self.families.get("gemm")
+        return max(1.0, known.burst_clock_hz / clock_hz) if known else 1.0
+
+    def stream_factor(self, share_of_bandwidth: Floats, clock_hz: float) -> Floats:
+        """Seconds of byte-moving kernels at a clock over those at the highest.
+
+        Args:
+            share_of_bandwidth: Achieved share of the datasheet's bandwidth; at half of what is
+                attainable or less, instructions bound a kernel and the clock counts in full.
+            clock_hz: The settled clock.
+        """
+        bound_by_clock = np.clip(2.0 * (1.0 - share_of_bandwidth / ATTAINABLE), 0.0, 1.0)
+        return np.asarray((self.max_clock_hz / clock_hz) ** bound_by_clock)
 
     def joules(self, seconds: Mapping[str, float]) -> float:
-        """Energy of one period, never above the cap's."""
-        total = sum(seconds.values())
-        wanted = sum(
-            time * (self.idle_watts if family == "idle" else self.power(family))
-            for family, time in seconds.items()
+        """Energy of one period at its settled clock."""
+        clock = self.settled_clock_hz(seconds)
+        return min(self.mean_power(seconds, clock), self.cap_watts) * sum(seconds.values())
+
+    def scaled_to(self, cap_watts: float) -> "Heat":
+        """The same efficiency under another power limit."""
+        ratio = cap_watts / self.cap_watts
+        families = {
+            name: replace(family, watts=family.watts * ratio)
+            for name, family in self.families.items()
+        }
+        return replace(
+            self, cap_watts=cap_watts, idle_watts=self.idle_watts * ratio, families=families
         )
-        return min(wanted, self.cap_watts * total)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``fit.json``."""
-        return {
-            "cap_watts": self.cap_watts,
-            "idle_watts": self.idle_watts,
-            "family_watts": dict(self.family_watts),
-            "exponent": self.exponent,
-        }
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Heat":
         """Read back what :meth:`to_dict` wrote."""
-        return cls(
-            cap_watts=float(raw["cap_watts"]),
-            idle_watts=float(raw["idle_watts"]),
-            family_watts={k: float(v) for k, v in raw["family_watts"].items()},
-            exponent=float(raw["exponent"]),
-        )
+        families = {name: FamilyHeat(**values) for name, values in raw["families"].items()}
+        return cls(**{**raw, "families": families})

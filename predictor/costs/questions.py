@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields
 from typing import Any, get_args, get_type_hints
 
 from predictor.costs.model import Costs, load_costs
+from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Origin, Prediction
 from predictor.errors import PredictorError, nearest
 from predictor.operators import OPERATORS, Operator
@@ -54,8 +55,17 @@ def _answer(costs: Costs, line: str, *, strict: bool) -> dict[str, Any]:
     cache = _choice(raw, "cache", CACHES)
     operator = _operator(raw)
     prediction = costs.predict([operator], cache=cache)
-    factor = costs.heat.slowdown({operator.name: 1.0}) if regime == "sustained" else 1.0
+    factor = _sustained(costs, operator, prediction) if regime == "sustained" else 1.0
     return _word(prediction, factor, strict=strict, regime=regime)
+
+
+def _sustained(costs: Costs, operator: Operator, prediction: Prediction) -> float:
+    """Seconds under steady load over those of a burst."""
+    clock = costs.heat.settled_clock_hz({operator.name: 1.0})
+    if operator.name in TENSOR_FAMILIES:
+        return costs.heat.tensor_factor(clock)
+    share = operator.bytes / costs.gpu.memory_bytes_per_second / prediction.seconds
+    return float(costs.heat.stream_factor(share, clock)[0])
 
 
 def _word(prediction: Prediction, factor: float, *, strict: bool, regime: str) -> dict[str, Any]:

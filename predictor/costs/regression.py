@@ -12,7 +12,7 @@ import numpy as np
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from predictor.costs.bounds import Design
+from predictor.costs.bounds import PRIOR_NOISE, STREAM_PRIOR, Design
 from predictor.costs.prediction import Floats
 from predictor.costs.surface import Surface, correlation
 from predictor.errors import FitError
@@ -26,6 +26,8 @@ ROUND_HALF_WIDTH = 0.004
 ROBUST_RATIO = 3
 OUTLIER = 0.3
 ESSENTIAL = 2
+TINY = 1e-9
+LEAST_OWN_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,13 @@ class Sample:
         """The sample's rows where ``chosen``."""
         d = self.design
         part = Design(
-            d.bound[chosen], d.names, d.matrix[chosen], d.coordinates[chosen], d.group[chosen]
+            d.bound[chosen],
+            d.names,
+            d.matrix[chosen],
+            d.coordinates[chosen],
+            d.group[chosen],
+            d.groups,
+            d.linear,
         )
         return Sample(
             design=part,
@@ -71,10 +79,25 @@ class Trend:
     errors: Floats
 
 
-def _least_squares(matrix: Floats, target: Floats) -> Any:  # noqa: ANN401 - no stubs
-    if matrix.shape[0] > ROBUST_RATIO * matrix.shape[1]:
-        return sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit()
-    return sm.OLS(target, matrix).fit()
+def _robust(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
+    """Huber's M-estimator with many points a coefficient, least squares with few."""
+    if len(target) > ROBUST_RATIO * matrix.shape[1]:
+        result = sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit()
+    else:
+        result = sm.OLS(target, matrix).fit()
+    return np.asarray(result.params), np.asarray(result.bse)
+
+
+def _with_prior(matrix: Floats, target: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """Least squares with one more row a coefficient: what is expected of it, in units of noise."""
+    prior = np.array([STREAM_PRIOR[name] for name in names])
+    silent = np.ptp(matrix, axis=0) + np.abs(matrix).max(axis=0) < TINY
+    weight = PRIOR_NOISE / prior[:, 1]
+    result = sm.OLS(
+        np.concatenate([target, weight * prior[:, 0]]), np.vstack([matrix, np.diag(weight)])
+    ).fit()
+    params = np.where(silent, 0.0, np.asarray(result.params))
+    return params, np.where(silent, 0.0, np.asarray(result.bse))
 
 
 def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.int64]:
@@ -85,8 +108,7 @@ def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.in
     """
     usable: list[int] = []
     for index in range(matrix.shape[1]):
-        candidate = matrix[:, [*usable, index]]
-        if np.linalg.matrix_rank(candidate, tol=1e-6) == len(usable) + 1:
+        if _own_share(matrix[:, usable], matrix[:, index]) > LEAST_OWN_SHARE:
             usable.append(index)
         elif index < ESSENTIAL:
             msg = (
@@ -97,41 +119,47 @@ def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.in
     return np.array(usable, dtype=np.int64)
 
 
+def _own_share(others: Floats, column: Floats) -> float:
+    """Share of a column's length that the columns before it do not explain."""
+    length = float(np.linalg.norm(column))
+    if length < TINY or others.shape[1] == 0:
+        return 0.0 if length < TINY else 1.0
+    explained = others @ np.linalg.lstsq(others, column, rcond=None)[0]
+    return float(np.linalg.norm(column - explained)) / length
+
+
 def fit_trend(sample: Sample, where: str) -> Trend:
     """Fit the linear part, once or once a group.
 
     Raises:
         FitError: Too few points, or regressors that the sweep cannot tell apart.
     """
-    design, target = sample.design, sample.log_ratio
+    design = sample.design
+    target = np.exp(sample.log_ratio) if design.linear else sample.log_ratio
     if len(target) < MINIMUM_POINTS:
         msg = f"{where}: {len(target)} measured points; a fit needs at least {MINIMUM_POINTS}"
         raise FitError(msg)
-    groups = int(np.max(design.group)) + 1 if sample.grouped else 1
+    groups = design.groups if sample.grouped else 1
     coefficients = np.zeros((groups, len(design.names)))
     errors = np.zeros_like(coefficients)
-    for index in range(groups):
-        chosen = design.group == index if sample.grouped else np.ones(len(target), bool)
-        if not chosen.any():
-            continue
-        matrix = design.matrix[chosen]
-        if sample.grouped:
-            usable = np.arange(min(len(design.names), max(1, int(chosen.sum()) - 2)))
-        else:
-            usable = _usable(matrix, design.names, where)
-        result = _least_squares(matrix[:, usable], target[chosen])
-        coefficients[index, usable] = result.params
-        errors[index, usable] = np.nan_to_num(result.bse)
-    if sample.grouped:
-        empty = ~np.isin(np.arange(groups), design.group)
-        coefficients[empty] = np.median(coefficients[~empty], axis=0)
+    if not sample.grouped:
+        usable = _usable(design.matrix, design.names, where)
+        result = _robust(design.matrix[:, usable], target)
+        coefficients[0, usable], errors[0, usable] = result
+        return Trend(coefficients=coefficients, errors=errors)
+    for index in set(design.group.tolist()):
+        chosen = design.group == index
+        coefficients[index], errors[index] = _with_prior(
+            design.matrix[chosen], target[chosen], design.names
+        )
+    empty = ~np.isin(np.arange(groups), design.group)
+    coefficients[empty] = np.median(coefficients[~empty], axis=0)
     return Trend(coefficients=coefficients, errors=errors)
 
 
 def _residual(sample: Sample, trend: Trend) -> Floats:
     rows = sample.design.group if sample.grouped else np.zeros_like(sample.design.group)
-    fitted = np.sum(sample.design.matrix * trend.coefficients[rows], axis=1)
-    return np.asarray(sample.log_ratio - fitted)
+    return np.asarray(sample.log_ratio - sample.design.log_trend(trend.coefficients[rows]))
 
 
 def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Floats:
@@ -202,18 +230,32 @@ class HeldOut:
         return np.asarray(np.sqrt(self.near**2 * weight + self.far**2 * (1 - weight)))
 
 
-def _calibrate(error: Floats, closeness: Floats) -> HeldOut:
-    """Choose half-widths so that 90 % of the held-out errors are inside."""
+def _calibrate(apart: tuple[Floats, Floats], beside: tuple[Floats, Floats]) -> HeldOut:
+    """Choose half-widths so that 90 % of the held-out errors are inside.
+
+    Args:
+        apart: Error and closeness where whole shapes were held out.
+        beside: The same where single rows were, whose neighbours the fit has seen.
+    """
+    error, closeness = (np.concatenate(pair) for pair in zip(apart, beside, strict=True))
     size = np.minimum(np.abs(error), OUTLIER)
     weight = closeness**2
-    near = float(np.average(size, weights=weight + 1e-6))
-    far = float(np.average(size, weights=1 - weight + 1e-6))
-    near = max(near, ROUND_HALF_WIDTH)
-    draft = HeldOut(error=error, closeness=closeness, near=near, far=max(far, near))
-    factor = float(np.quantile(np.abs(error) / draft.half, COVERAGE))
-    return HeldOut(
-        error=error, closeness=closeness, near=draft.near * factor, far=draft.far * factor
-    )
+    near = max(float(np.average(size, weights=weight**2 + TINY)), ROUND_HALF_WIDTH)
+    far = max(float(np.average(size, weights=(1 - weight) ** 2 + TINY)), near)
+    draft = HeldOut(error=apart[0], closeness=apart[1], near=near, far=far)
+    factor = float(np.quantile(np.abs(apart[0]) / draft.half, COVERAGE))
+    return replace(draft, near=near * factor, far=far * factor)
+
+
+def _folds(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the fold of each row; rows of a cluster are held out together."""
+    order = np.random.default_rng(0).permutation(int(np.max(clusters)) + 1)
+    return np.asarray(order[clusters] % min(FOLDS, len(order)))
+
+
+def _trends(sample: Sample, folds: NDArray[np.int64], where: str) -> list[Trend]:
+    """The linear part fitted without each fold."""
+    return [fit_trend(sample.take(folds != f), where) for f in range(int(np.max(folds)) + 1)]
 
 
 def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:
@@ -223,19 +265,19 @@ def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:
         FitError: See :func:`fit_trend`.
     """
     trend = fit_trend(sample, where)
-    clusters = np.unique(sample.clusters, return_inverse=True)[1]
-    order = np.random.default_rng(0).permutation(int(np.max(clusters)) + 1)
-    folds = order[clusters] % min(FOLDS, len(order))
-    trends = [fit_trend(sample.take(folds != f), where) for f in range(int(np.max(folds)) + 1)]
+    by_shape = _folds(np.unique(sample.clusters, return_inverse=True)[1])
+    trends = _trends(sample, by_shape, where)
     tried = {
-        (scale, nugget): _held_out(sample, scale, nugget, trends, folds)
+        (scale, nugget): _held_out(sample, scale, nugget, trends, by_shape)
         for scale in SCALES
         for nugget in NUGGETS
     }
     scale, nugget = min(
         tried, key=lambda choice: float(np.mean(np.minimum(np.abs(tried[choice][0]), OUTLIER)))
     )
-    held_out = _calibrate(*tried[scale, nugget])
+    by_row = _folds(np.arange(len(sample.seconds)))
+    beside = _held_out(sample, scale, nugget, _trends(sample, by_row, where), by_row)
+    held_out = _calibrate(tried[scale, nugget], beside)
     scales = np.full(sample.design.coordinates.shape[1], scale)
     weights = krige(sample, _residual(sample, trend), scales, nugget)
     surface = replace(

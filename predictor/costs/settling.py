@@ -1,75 +1,70 @@
-"""Heat from measured rows: the power of each family, and how the clock gives way at the cap."""
+"""Heat from measured rows: power and clock of each family under steady load."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
 from predictor.case import Gpu
-from predictor.costs.power import Heat
-from predictor.operators import Gemm
+from predictor.costs.power import FamilyHeat, Heat
 from predictor.tables import Folder, Row
 
 IDLE_SHARE = 0.17
-"""Power of a device between launches as a share of the cap (H100 and H200: about 120 of 700 W)."""
+"""Power of a device between launches as a share of the cap, where no host row tells."""
 
-DEFAULT_EXPONENT = 2.2
-"""γ where no shape was measured both in bursts and at steady power."""
-
-MINIMUM_EXCESS, MINIMUM_SLOWDOWN = 1.05, 1.02
-"""Below these a shape says nothing about how the clock gives way."""
-
-LONG_SECONDS = 200e-6
-"""Rows shorter than this draw launch power, not the family's."""
+EXPONENT = 2.2
+"""γ: dynamic power over clock. It goes with the clock times the voltage squared, and the voltage
+rises with the clock in the upper half of its range (plausible: 2 to 3)."""
 
 
 def fit_heat(measured: Folder, gpu: Gpu) -> Heat:
-    """Power by family from burst rows, γ from shapes measured in both regimes."""
-    watts = {
-        family: power
+    """Power and clocks from shapes measured in both regimes."""
+    rows = [row for table in measured.tables.values() for row in table.rows]
+    clocks = [row.sm_clock_hz for row in rows if row.sm_clock_hz]
+    highest = max(clocks) if clocks else float(gpu.boost_clock_hz or 0.0)
+    families = {
+        family: heat
         for family, table in measured.tables.items()
-        if (power := _family_watts(table.rows)) is not None
+        if (heat := _family_heat(table.rows, highest)) is not None
     }
-    idle = IDLE_SHARE * gpu.power_watts
+    if "memory_bound" in families:
+        families.setdefault("optimizer", families["memory_bound"])
     return Heat(
         cap_watts=gpu.power_watts,
-        idle_watts=idle,
-        family_watts={k: round(v, 1) for k, v in watts.items()},
-        exponent=round(_exponent(measured, gpu.power_watts, idle), 3),
+        idle_watts=_idle_watts(measured) or IDLE_SHARE * gpu.power_watts,
+        max_clock_hz=highest,
+        exponent=EXPONENT,
+        families=families,
     )
 
 
-def _family_watts(rows: Iterable[Row]) -> float | None:
-    """Time-weighted mean power of a family's long burst rows."""
-    long = [
-        (row.seconds, row.watts)
+def _idle_watts(measured: Folder) -> float | None:
+    """Power while only the host works."""
+    rows = measured.tables["host"].rows if "host" in measured.tables else ()
+    watts = [row.watts for row in rows if row.watts]
+    return round(float(np.median(watts)), 1) if watts else None
+
+
+def _family_heat(rows: Sequence[Row], highest_clock_hz: float) -> FamilyHeat | None:
+    """Medians over the shapes of a family that were loaded until steady."""
+    burst = {r.operator: r.seconds for r in rows if r.regime == "burst" and r.cache == "cold"}
+    steady = [
+        (row.watts, row.sm_clock_hz, _burst_clock(row, burst.get(row.operator), highest_clock_hz))
         for row in rows
-        if row.status == "ok"
-        and row.regime == "burst"
-        and row.watts
-        and row.seconds
-        and row.seconds > LONG_SECONDS
+        if row.regime == "sustained" and row.status == "ok" and row.watts and row.sm_clock_hz
     ]
-    if not long:
+    if not steady:
         return None
-    seconds, watts = np.array(long).T
-    return float(np.average(watts, weights=seconds))
+    watts, clock, burst_clock = np.median(np.array(steady, dtype=float), axis=0)
+    return FamilyHeat(
+        watts=round(float(watts), 1),
+        clock_hz=round(float(clock), -6),
+        burst_clock_hz=round(float(burst_clock), -6),
+    )
 
 
-def _exponent(measured: Folder, cap: float, idle: float) -> float:
-    """γ such that the sustained slowdown follows from the excess power of the burst."""
-    if "gemm" not in measured.tables:
-        return DEFAULT_EXPONENT
-    rows = measured.tables["gemm"].rows
-    burst = {r.operator: r for r in rows if r.regime == "burst" and r.cache == "cold"}
-    found = []
-    for row in rows:
-        base = burst.get(row.operator)
-        if row.regime != "sustained" or base is None or row.status != "ok":
-            continue
-        if not (base.watts and base.seconds and row.seconds and isinstance(row.operator, Gemm)):
-            continue
-        excess = (base.watts - idle) / (cap - idle)
-        slower = row.seconds / base.seconds
-        if excess > MINIMUM_EXCESS and slower > MINIMUM_SLOWDOWN:
-            found.append(float(np.log(excess) / np.log(slower)))
-    return float(np.median(found)) if found else DEFAULT_EXPONENT
+def _burst_clock(row: Row, burst_seconds: float | None, highest_clock_hz: float) -> float:
+    """Clock of the burst, if the rate goes with the clock."""
+    clock = row.sm_clock_hz or highest_clock_hz
+    if not burst_seconds or not row.seconds:
+        return clock
+    return min(clock * row.seconds / burst_seconds, highest_clock_hz)

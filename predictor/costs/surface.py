@@ -62,9 +62,9 @@ class Surface:
     def evaluate(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and correlation with the closest measured shape."""
         rows = design.group if self.grouped else np.zeros_like(design.group)
-        trend = np.sum(design.matrix * self.coefficients[rows], axis=1)
+        trend = design.log_trend(self.coefficients[rows])
         mean, closest = np.zeros_like(trend), np.zeros_like(trend)
-        for group in np.unique(design.group):
+        for group in set(design.group.tolist()):
             asked, known = design.group == group, self.point_group == group
             if known.any():
                 nearness = correlation(design.coordinates[asked], self.points[known], self.scales)
@@ -75,9 +75,13 @@ class Surface:
     def inside(self, design: Design, *, slack: float = 0.51) -> NDArray[np.bool_]:
         """Whether each shape lies in the measured box, give or take half a doubling."""
         low, high = self.box[0] - slack, self.box[1] + slack
-        known = np.isin(design.group, self.point_group)
         inside = np.all((design.coordinates >= low) & (design.coordinates <= high), axis=1)
-        return np.asarray(inside & known)
+        return np.asarray(inside & self.knows(design))
+
+    def knows(self, design: Design) -> NDArray[np.bool_]:
+        """Whether anything of each operator's group was measured."""
+        groups = set(self.point_group.tolist())
+        return np.array([group in groups for group in design.group.tolist()], dtype=bool)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists for ``fit.json``."""

@@ -1,21 +1,20 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from predictor.costs import Costs, Prediction
+from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Launch, Segment
 from predictor.iteration.step import Step
-from predictor.operators import Gemm, Host, Operator
-from predictor.operators.attention import Attention
+from predictor.operators import Host, Operator
 
 BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
-TENSOR_FAMILIES: Final = frozenset({"gemm", "attention"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,15 @@ class _PriceTable:
         return seconds, width * seconds / cold
 
 
-def slowed(part: Priced, factor: float) -> Priced:
-    """The segment with tensor-core launches slowed by a lower clock."""
-    if factor == 1.0 or not part.segment.launches:
+def settled(part: Priced, costs: Costs, clock_hz: float) -> Priced:
+    """The segment at the clock that the whole step settles at."""
+    if not part.segment.launches:
         return part
-    tensor = np.array(
-        [isinstance(launch.operator, Gemm | Attention) for launch in part.segment.launches]
-    )
-    scale = np.where(tensor, factor, 1.0)
-    return Priced(
-        part.segment, part.seconds * scale, part.half * scale, part.origin, part.host_seconds
-    )
+    operators = [launch.operator for launch in part.segment.launches]
+    moved = np.array([operator.bytes for operator in operators], dtype=float)
+    share = moved / costs.gpu.memory_bytes_per_second / part.seconds
+    scale = costs.heat.stream_factor(share, clock_hz)
+    for index, operator in enumerate(operators):
+        if operator.name in TENSOR_FAMILIES:
+            scale[index] = costs.heat.tensor_factor(clock_hz)
+    return replace(part, seconds=part.seconds * scale, half=part.half * scale)

@@ -13,7 +13,7 @@ from predictor.iteration.communication import exposed
 from predictor.iteration.costliest import OperatorShare, costliest
 from predictor.iteration.interval import half_width
 from predictor.iteration.ledger import Ledger
-from predictor.iteration.priced import GAP, Priced, PricedStep, slowed
+from predictor.iteration.priced import GAP, Priced, PricedStep, settled
 from predictor.iteration.step import StepShape
 from predictor.iteration.timeline import run_queue
 
@@ -52,13 +52,13 @@ class Run:
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
     ) -> dict[str, float]:
         """Breakdown at the clock at which the step's own power settles."""
-        breakdown = self._breakdown(batch, accumulate, optimizer)
-        factor = self._costs.heat.slowdown(_power_view(breakdown))
-        if factor > 1.0:
-            batch = [slowed(part, factor) for part in batch]
-            self._ledger = self._counted(batch, accumulate, optimizer)
-            breakdown = self._breakdown(batch, accumulate, optimizer)
-        return breakdown
+        clock = self._costs.heat.settled_clock_hz(
+            _power_view(self._breakdown(batch, accumulate, optimizer))
+        )
+        batch = [settled(part, self._costs, clock) for part in batch]
+        accumulate, optimizer = (settled(p, self._costs, clock) for p in (accumulate, optimizer))
+        self._ledger = self._counted(batch, accumulate, optimizer)
+        return self._breakdown(batch, accumulate, optimizer)
 
     def _breakdown(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced

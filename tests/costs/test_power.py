@@ -1,40 +1,66 @@
-"""Heat against arithmetic on a toy device: cap 500 W, idle 100 W."""
+"""Heat against arithmetic on a toy device: cap 500 W, idle 100 W, 2 GHz."""
 
+import numpy as np
 import pytest
 
-from predictor.costs.power import Heat
+from predictor.costs.power import FamilyHeat, Heat
 
 TOY = Heat(
     cap_watts=500.0,
     idle_watts=100.0,
-    family_watts={"gemm": 900.0, "memory_bound": 300.0},
+    max_clock_hz=2e9,
     exponent=2.0,
+    families={
+        "gemm": FamilyHeat(watts=500.0, clock_hz=1e9, burst_clock_hz=1.25e9),
+        "memory_bound": FamilyHeat(watts=300.0, clock_hz=2e9, burst_clock_hz=2e9),
+    },
 )
 
 
-def test_below_the_cap_nothing_slows():
-    assert TOY.slowdown({"memory_bound": 1.0}) == 1.0
+def test_a_family_that_was_measured_at_the_cap_settles_where_it_was_measured():
+    assert TOY.settled_clock_hz({"gemm": 1.0}) == pytest.approx(1e9, rel=1e-6)
 
 
-def test_twice_the_dynamic_power_slows_by_root_two():
-    assert TOY.slowdown({"gemm": 1.0}) == pytest.approx(2**0.5)
+def test_below_the_cap_the_clock_is_the_highest():
+    assert TOY.settled_clock_hz({"memory_bound": 1.0}) == 2e9
 
 
-def test_cool_kernels_pay_for_hot_ones():
-    assert TOY.slowdown({"gemm": 1.0, "memory_bound": 2.0}) == 1.0
+def test_cool_kernels_and_idle_time_let_hot_ones_run_faster():
+    alone = TOY.settled_clock_hz({"gemm": 1.0})
+    beside_memory = TOY.settled_clock_hz({"gemm": 1.0, "memory_bound": 1.0})
+    beside_nothing = TOY.settled_clock_hz({"gemm": 1.0, "idle": 1.0})
+    assert alone < beside_memory < beside_nothing
 
 
-def test_idle_time_counts_as_cool():
-    assert TOY.slowdown({"gemm": 1.0, "idle": 1.0}) == 1.0
+def test_half_gemm_half_idle_doubles_the_dynamic_power_by_hand():
+    # 100 + 0.5 * 400 * (f / 1 GHz)^2 = 500  =>  f = sqrt(2) GHz
+    clock = TOY.settled_clock_hz({"gemm": 1.0, "idle": 1.0})
+    assert clock == pytest.approx(2**0.5 * 1e9, rel=1e-6)
+
+
+def test_tensor_work_slows_from_its_burst_clock_and_never_gains():
+    assert TOY.tensor_factor(1e9) == 1.25
+    assert TOY.tensor_factor(1.9e9) == 1.0
+
+
+def test_kernels_at_full_bandwidth_do_not_feel_the_clock_and_slow_ones_do():
+    factors = TOY.stream_factor(np.array([0.9, 0.675, 0.45, 0.1]), 1e9)
+    assert factors == pytest.approx([1.0, 2**0.5, 2.0, 2.0])
 
 
 def test_energy_never_exceeds_the_cap():
-    assert TOY.joules({"gemm": 2.0}) == 1000.0
-    assert TOY.joules({"memory_bound": 2.0}) == 600.0
+    assert TOY.joules({"gemm": 2.0}) == pytest.approx(1000.0, rel=1e-6)
+    assert TOY.joules({"memory_bound": 2.0}) == pytest.approx(600.0)
 
 
-def test_an_unmeasured_family_wants_half_the_cap():
-    assert TOY.power("optimizer") == 250.0
+def test_an_unmeasured_family_draws_half_the_cap():
+    assert TOY.power("optimizer", 2e9) == 250.0
+
+
+def test_another_power_limit_scales_all_watts():
+    half = TOY.scaled_to(250.0)
+    assert half.settled_clock_hz({"gemm": 1.0}) == pytest.approx(1e9, rel=1e-6)
+    assert half.idle_watts == 50.0
 
 
 def test_round_trip():

@@ -12,9 +12,7 @@ from predictor.costs.surface import Surface
 from predictor.errors import FitError
 from predictor.operators import Attention, Gemm, MemoryBound
 
-TOY = Chip(
-    flops_per_second={"bf16": 1e12}, bytes_per_second=1e9, l2_bytes=1e6, sm_count=10
-)
+TOY = Chip(flops_per_second={"bf16": 1e12}, bytes_per_second=1e9, l2_bytes=1e6, sm_count=10)
 SIZES = (256, 512, 1024, 2048, 4096)
 
 
@@ -113,11 +111,24 @@ def test_bound_is_launch_plus_the_slower_of_compute_and_memory():
 
 
 def test_stream_bound_is_launch_plus_bytes_over_bandwidth():
-    design = stream_design([MemoryBound(kernel="copy", rows=1000, cols=250)], TOY)
-    assert design.bound[0] == pytest.approx(2e-6 + 1e6 / 1e9)
-    assert design.matrix[0][design.names.index("resident")] == pytest.approx(
-        1 - 2e-6 / design.bound[0]
-    )
+    copies = [MemoryBound(kernel="copy", rows=1000, cols=columns) for columns in (50, 250)]
+    for cache, resident in (("cold", [0.0, 0.0]), ("warm", [1.0, 0.0])):
+        design = stream_design(copies, TOY, cache)
+        assert design.bound == pytest.approx([2e-6 + 2e5 / 1e9, 2e-6 + 1e6 / 1e9])
+        share = design.matrix[:, design.names.index("resident")]
+        stream = design.matrix[:, design.names.index("bytes")]
+        assert share / stream == pytest.approx(resident)
+
+
+def test_streams_recover_launch_and_bandwidth_of_a_noiseless_kernel():
+    copies = [MemoryBound(kernel="copy", rows=r, cols=2048) for r in (64, 256, 1024, 8192, 65536)]
+    copies += [MemoryBound(kernel="gelu", rows=r, cols=2048) for r in (64, 256, 1024, 8192, 65536)]
+    design = stream_design(copies, TOY)
+    seconds = 3e-6 + np.array([op.bytes for op in copies]) / 0.8e9
+    sample = Sample(design=design, seconds=seconds, clusters=np.arange(10), grouped=True)
+    trend = fit_trend(sample, "toy")
+    row = trend.coefficients[design.group[0]]
+    assert row[design.names.index("bytes")] == pytest.approx(1 / 0.8, rel=0.01)
 
 
 def test_attention_bound_agrees_with_the_operators_own_flops():
