@@ -26,8 +26,8 @@ STREAM_PRIOR = {
     "row": (0.0, 1.0),
     "narrow": (0.0, 0.3),
 }
-"""Expected coefficient and its standard deviation: a kernel starts in a few microseconds and reaches
-most of the bandwidth. A kernel has few points, so what they do not say is taken from here."""
+"""Expected coefficient and its standard deviation: a kernel starts in a few microseconds and
+reaches most of the bandwidth. With few points a kernel, what they do not say is taken from here."""
 
 PRIOR_NOISE = 0.05
 """Standard deviation of one measured ratio, which weighs points against the prior."""

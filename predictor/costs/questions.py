@@ -9,7 +9,7 @@ from predictor.costs.model import Costs, load_costs
 from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Origin, Prediction
 from predictor.errors import PredictorError, nearest
-from predictor.operators import OPERATORS, Operator
+from predictor.operators import KERNELS, OPERATORS, Operator
 
 MAX_SIZE = 2**40
 MAX_LINE = 100_000
@@ -111,6 +111,13 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
         elif spec.default is MISSING:
             msg = f"{name}: field {key!r} is missing"
             raise ValueError(msg)
+        else:
+            values[key] = spec.default
+    kernel = values.get("kernel")
+    if name == "memory_bound" and kernel not in KERNELS[values["impl"]]:
+        known = KERNELS[values["impl"]]
+        msg = f"memory_bound.kernel = {kernel!r}: no {values['impl']} kernel{nearest(kernel, known)}"
+        raise ValueError(msg)
     return kind(**values)
 
 

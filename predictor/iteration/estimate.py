@@ -118,7 +118,7 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     run = Run(case, shape, _priced(str(case.implementation), shape, costs), costs, strict=strict)
     peak = _memory(case, shape, run.micro_batches)
     seconds = run.iteration_seconds
-    half = run.half_seconds()
+    half = run.half_seconds(compared=bool(implementation.COMPARED))
     tokens = float(case.training.seq_length * case.training.global_batch_size)
     flops = model_flops(case.model, tokens=tokens, seq_length=case.training.seq_length)
     rate = flops / seconds / case.cluster.num_gpus

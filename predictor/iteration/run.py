@@ -122,10 +122,10 @@ class Run:
             msg = "communication is extrapolated from α-β curves; --strict refuses that"
             raise NotPredictable(msg)
 
-    def half_seconds(self) -> float:
-        """Half-width of the 90 % interval."""
+    def half_seconds(self, *, compared: bool) -> float:
+        """Half-width of the 90 % interval; ``compared``: measured steps stand behind the stack."""
         halves = {name: half for name, (_, half) in self._ledger.by_family().items()}
-        return half_width(halves, self.breakdown)
+        return half_width(halves, self.breakdown, compared=compared)
 
     def origin_shares(self) -> dict[str, float]:
         """Share of the seconds by where they come from."""

@@ -5,8 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from predictor.costs.bounds import Chip, attention_design, gemm_design, stream_design
-from predictor.costs.bounds import wave_efficiency
+from predictor.costs.bounds import (
+    Chip,
+    attention_design,
+    gemm_design,
+    stream_design,
+    wave_efficiency,
+)
 from predictor.costs.regression import Sample, fit_surface, fit_trend
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
@@ -70,7 +75,7 @@ def test_a_measured_bump_pulls_its_neighbours_and_no_one_far_away():
 
 def test_a_sweep_of_one_size_is_refused_with_the_regressor_it_cannot_see():
     operators = [Gemm(m=1024, n=1024, k=1024)] * 8
-    with pytest.raises(FitError, match="cannot|too little"):
+    with pytest.raises(FitError, match="too little"):
         fit_trend(sample_of(operators, {}), "toy/gemm")
 
 

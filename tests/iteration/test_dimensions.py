@@ -40,8 +40,9 @@ def test_model_flops_of_a_toy_model_by_hand():
 
 
 def test_tensor_parallel_cuts_columns_and_keeps_the_residual_stream():
-    whole, half = layer_of(load_model("llama3-8b")), layer_of(
-        load_model("llama3-8b"), tensor_parallel=2
+    whole, half = (
+        layer_of(load_model("llama3-8b")),
+        layer_of(load_model("llama3-8b"), tensor_parallel=2),
     )
     assert (half.q, half.kv, half.ffn) == (whole.q // 2, whole.kv // 2, whole.ffn // 2)
     assert half.hidden == whole.hidden

@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor.operators import KERNELS, OPERATORS, Attention, Gemm, MemoryBound, Optimizer
-from predictor.operators import field_names
+from predictor.operators import (
+    KERNELS,
+    OPERATORS,
+    Attention,
+    Gemm,
+    MemoryBound,
+    Optimizer,
+    field_names,
+)
 
 SIZES = st.integers(1, 1 << 20)
 

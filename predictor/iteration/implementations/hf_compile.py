@@ -15,6 +15,7 @@ from predictor.operators import Host, MemoryBound
 NAME = "hf-compile"
 DESCRIPTION = "Hugging Face transformers 5.17 under torch.compile (torch 2.11), one GPU"
 PARALLEL = False
+COMPARED = True
 
 
 def triton(name: str, rows: int, cols: int) -> MemoryBound:

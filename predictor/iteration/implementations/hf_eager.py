@@ -15,6 +15,7 @@ from predictor.operators import Host, Optimizer
 NAME = "hf-eager"
 DESCRIPTION = "Hugging Face transformers 5.17 on eager torch 2.11, one GPU"
 PARALLEL = False
+COMPARED = True
 OPTIMIZER_ELEMENTS_PER_LAUNCH = 320 * 65_536
 
 

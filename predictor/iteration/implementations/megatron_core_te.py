@@ -14,6 +14,7 @@ from predictor.operators import Gemm, MemoryBound, Optimizer
 NAME = "megatron-core-te"
 DESCRIPTION = "Megatron-Core with Transformer Engine layers (compute only compared by parts)"
 PARALLEL = True
+COMPARED = False
 
 
 def fused(name: str, rows: int, cols: int) -> MemoryBound:
