@@ -113,12 +113,16 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
             raise ValueError(msg)
         else:
             values[key] = spec.default
-    kernel = values.get("kernel")
-    if name == "memory_bound" and kernel not in KERNELS[values["impl"]]:
-        known = KERNELS[values["impl"]]
-        msg = f"memory_bound.kernel = {kernel!r}: no {values['impl']} kernel{nearest(kernel, known)}"
-        raise ValueError(msg)
+    if name == "memory_bound":
+        _check_kernel(values["impl"], values["kernel"])
     return kind(**values)
+
+
+def _check_kernel(impl: str, kernel: str) -> None:
+    known = KERNELS[impl]
+    if kernel not in known:
+        msg = f"memory_bound.kernel = {kernel!r}: no {impl} kernel{nearest(kernel, known)}"
+        raise ValueError(msg)
 
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
