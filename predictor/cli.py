@@ -165,7 +165,7 @@ def validate(runs: Path, *, markdown: Path | None, as_json: bool) -> None:
 def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
     """Answer questions about single operators: stdin to stdout, in the same order."""
     del jsonl  # the only form there is; the flag keeps room for others
-    from predictor.costs import answer  # noqa: PLC0415
+    from predictor.costs.questions import answer  # noqa: PLC0415
 
     for reply in answer(sys.stdin, sku=gpu, strict=strict):
         click.echo(json.dumps(reply, allow_nan=False, ensure_ascii=False))

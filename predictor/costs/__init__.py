@@ -6,6 +6,5 @@ statsmodels; out goes :class:`Costs`, plain arrays that predict any shape withou
 
 from predictor.costs.model import Costs, load_costs
 from predictor.costs.prediction import Origin, Prediction
-from predictor.costs.questions import answer
 
-__all__ = ["Costs", "Origin", "Prediction", "answer", "load_costs"]
+__all__ = ["Costs", "Origin", "Prediction", "load_costs"]

@@ -25,7 +25,6 @@ ATTAINABLE = 0.9
 
 TENSOR_FAMILIES = frozenset({"gemm", "attention"})
 LOWEST_CLOCK = 0.3
-STEPS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +79,23 @@ class Heat:
 
     def settled_clock_hz(self, seconds: Mapping[str, float]) -> float:
         """Clock at which this mix meets the power cap; the highest one if it stays below."""
-        low, high = LOWEST_CLOCK * self.max_clock_hz, self.max_clock_hz
-        if self.mean_power(seconds, high) <= self.cap_watts:
-            return high
-        for _ in range(STEPS):
-            middle = (low + high) / 2
-            if self.mean_power(seconds, middle) > self.cap_watts:
-                high = middle
-            else:
-                low = middle
-        return low
+        total = sum(seconds.values())
+        if self.mean_power(seconds, self.max_clock_hz) <= self.cap_watts:
+            return self.max_clock_hz
+        steady = sum(
+            t * (self.power(family, self.max_clock_hz) - self.idle_watts)
+            for family, t in seconds.items()
+            if family not in TENSOR_FAMILIES
+        )
+        tensor = self.mean_power(
+            {family: t for family, t in seconds.items() if family in TENSOR_FAMILIES},
+            self.max_clock_hz,
+        )
+        busy = sum(t for family, t in seconds.items() if family in TENSOR_FAMILIES)
+        room = (self.cap_watts - self.idle_watts) * total - steady
+        wanted = (tensor - self.idle_watts) * busy
+        share = max(room / wanted, 0.0) ** (1.0 / self.exponent) if wanted > 0 else 0.0
+        return self.max_clock_hz * max(share, LOWEST_CLOCK)
 
     def tensor_factor(self, clock_hz: float) -> float:
         """Seconds of tensor-core work at a clock over those of its bursts."""

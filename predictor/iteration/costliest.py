@@ -35,11 +35,9 @@ class OperatorShare:
 
 def costliest(ledger: Ledger, costs: Costs) -> tuple[OperatorShare, ...]:
     """The operators that take the most seconds."""
-    operators = list(dict.fromkeys(launch.operator for launch in ledger.launches))
-    place = {operator: index for index, operator in enumerate(operators)}
-    code = np.array([place[launch.operator] for launch in ledger.launches])
-    seconds = np.bincount(code, ledger.seconds)
-    times = np.bincount(code, ledger.times)
+    operators, code = ledger.operators, ledger.operator
+    seconds = np.bincount(code, ledger.seconds, minlength=len(operators))
+    times = np.bincount(code, ledger.times, minlength=len(operators))
     origin = np.zeros(len(operators), dtype=np.int64)
     np.maximum.at(origin, code, ledger.origin)
     return tuple(

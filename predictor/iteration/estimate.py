@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from predictor.case import Case, resolve
+from predictor.case import Case, load_gpu, resolve
 from predictor.costs import Costs, load_costs
 from predictor.iteration import memory
 from predictor.iteration.costliest import OperatorShare
@@ -13,7 +13,7 @@ from predictor.iteration.dimensions import model_flops
 from predictor.iteration.implementations import load as load_implementation
 from predictor.iteration.priced import PricedStep, price
 from predictor.iteration.run import Run
-from predictor.iteration.shape import refuse, step_shape
+from predictor.iteration.shape import micro_batches_of, refuse, step_shape
 from predictor.iteration.step import StepShape
 from predictor.units import HOUR_SECONDS
 
@@ -72,7 +72,7 @@ class Estimate:
 def estimate(case: Case, *, strict: bool = False) -> Estimate:
     """Estimate one training iteration.
 
-    Without ``plan.tensor_parallel``, the smallest of 1, 2, 4, 8 that fits memory is taken.
+    Without ``plan.tensor_parallel``, the smallest of 1, 2, 4, 8 that fits memory is taken, if any.
 
     Args:
         case: What is asked; absent fields take their documented defaults.
@@ -85,20 +85,20 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
     """
     if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
         return _estimate(case, strict=strict)
-    chosen: Estimate | None = None
     for tensor_parallel in TENSOR_PARALLEL_CHOICES:
-        if not _divides(case, tensor_parallel):
-            continue
-        chosen = _estimate(
-            case.replace(plan={"tensor_parallel": tensor_parallel}),
-            strict=strict,
-            taken=(f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)",),
-        )
-        if chosen.fits:
-            break
-    if chosen is None:
-        return _estimate(case, strict=strict)
-    return chosen
+        wider = {"tensor_parallel": tensor_parallel}
+        if _divides(case, tensor_parallel) and _fits(case.replace(plan=wider)):
+            words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
+            return _estimate(case.replace(plan=wider), strict=strict, taken=(words,))
+    return _estimate(case, strict=strict)
+
+
+def _fits(case: Case) -> bool:
+    """Whether a plan's memory fits, without pricing its time."""
+    case = resolve(case).case
+    refuse(case, parallel=bool(load_implementation(str(case.implementation)).PARALLEL))
+    peak = _memory(case, step_shape(case), micro_batches_of(case))
+    return peak.reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
 
 
 def _divides(case: Case, tensor_parallel: int) -> bool:

@@ -9,12 +9,7 @@ from dataclasses import dataclass
 
 from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator, Optimizer
 
-FAMILY_OF = {
-    Gemm: "gemm",
-    Attention: "attention",
-    MemoryBound: "memory_bound",
-    Optimizer: "optimizer",
-}
+FAMILIES = (Gemm.name, Attention.name, MemoryBound.name, Optimizer.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +30,7 @@ class Launch:
     @property
     def family(self) -> str:
         """The operator family it counts under in a breakdown."""
-        return FAMILY_OF[type(self.operator)]
+        return self.operator.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

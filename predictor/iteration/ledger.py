@@ -7,8 +7,9 @@ import numpy as np
 
 from predictor.costs import Origin
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import Launch
+from predictor.iteration.launches import FAMILIES
 from predictor.iteration.priced import Priced
+from predictor.operators import Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,47 +17,54 @@ class Ledger:
     """Launches of all segments of a step, each with how often it runs.
 
     Attributes:
-        launches: In order of the segments.
+        operators: Every distinct operator of the step.
+        operator: Place of each launch's operator among them.
         times: How often each runs in a step.
         seconds: Of all its runs together.
         half_seconds: Half-width of their 90 % interval.
         origin: Where the number comes from.
+        family: Place of its family in ``FAMILIES``.
     """
 
-    launches: tuple[Launch, ...]
+    operators: tuple[Operator, ...]
+    operator: Ints
     times: Floats
     seconds: Floats
     half_seconds: Floats
     origin: Ints
+    family: Ints
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[Priced, int]]) -> "Ledger":
+    def of(cls, parts: Sequence[tuple[Priced, int]], operators: tuple[Operator, ...]) -> "Ledger":
         """Put segments, each run so many times, into one ledger."""
         runs = [(part, count) for part, count in parts if count and part.segment.launches]
         times = np.concatenate([np.full(len(p.seconds), float(count)) for p, count in runs])
         return cls(
-            tuple(launch for part, _ in runs for launch in part.segment.launches),
+            operators,
+            np.concatenate([part.operator for part, _ in runs]),
             times,
             np.concatenate([part.seconds for part, _ in runs]) * times,
             np.concatenate([part.half for part, _ in runs]) * times,
             np.concatenate([part.origin for part, _ in runs]),
+            np.concatenate([part.family for part, _ in runs]),
         )
 
     def by_family(self) -> dict[str, tuple[float, float]]:
         """Seconds and half-widths added up within each operator family."""
-        families = [launch.family for launch in self.launches]
-        names = list(dict.fromkeys(families))
-        code = np.array([names.index(family) for family in families])
-        seconds = np.bincount(code, self.seconds)
-        half = np.bincount(code, self.half_seconds)
-        return dict(zip(names, zip(seconds.tolist(), half.tolist(), strict=True), strict=True))
+        seconds = np.bincount(self.family, self.seconds, minlength=len(FAMILIES)).tolist()
+        half = np.bincount(self.family, self.half_seconds, minlength=len(FAMILIES)).tolist()
+        return {
+            name: (seconds[code], half[code])
+            for code, name in enumerate(FAMILIES)
+            if seconds[code] > 0
+        }
 
     def by_origin(self) -> dict[str, float]:
         """Seconds by where they come from."""
         totals = np.bincount(self.origin, self.seconds, minlength=len(Origin))
         return {origin.label: float(totals[origin]) for origin in Origin}
 
-    def worst_origin(self) -> tuple[Launch, Origin]:
-        """The launch whose number rests on the least."""
+    def worst_origin(self) -> tuple[Operator, Origin]:
+        """The operator whose number rests on the least."""
         index = int(np.argmax(self.origin))
-        return self.launches[index], Origin(int(self.origin[index]))
+        return self.operators[self.operator[index]], Origin(int(self.origin[index]))

@@ -7,14 +7,15 @@ from typing import Final
 import numpy as np
 
 from predictor.costs import Costs, Prediction
-from predictor.costs.power import TENSOR_FAMILIES
+from predictor.costs.power import TENSOR_FAMILIES, Heat
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import Launch, Segment
+from predictor.iteration.launches import FAMILIES, Launch, Segment
 from predictor.iteration.step import Step
 from predictor.operators import Host, Operator
 
 BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
+TENSOR: Final = np.array([family in TENSOR_FAMILIES for family in FAMILIES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Priced:
         seconds: Seconds of each launch of one repetition.
         half: Half-width of each launch's 90 % interval, seconds.
         origin: Where each number comes from.
+        operator: Place of each launch's operator among those of the step.
+        family: Place of each launch's family in ``FAMILIES``.
+        bandwidth: Share of the datasheet's bandwidth that each launch reaches.
         host_seconds: Host seconds of one repetition.
     """
 
@@ -33,6 +37,9 @@ class Priced:
     seconds: Floats
     half: Floats
     origin: Ints
+    operator: Ints
+    family: Ints
+    bandwidth: Floats
     host_seconds: float
 
 
@@ -44,23 +51,24 @@ class PricedStep:
         micro_batch: Forward and backward of one micro-batch.
         accumulate: What every micro-batch after the first adds.
         optimizer: Once a step.
+        operators: Every distinct operator of the step.
     """
 
     micro_batch: tuple[Priced, ...]
     accumulate: Priced
     optimizer: Priced
+    operators: tuple[Operator, ...]
 
 
 def price(step: Step, costs: Costs) -> PricedStep:
     """Price every launch of a step, each distinct operator once."""
     segments = (*step.micro_batch, step.accumulate, step.optimizer)
-    *micro_batch, accumulate, optimizer = _price(segments, costs)
-    return PricedStep(tuple(micro_batch), accumulate, optimizer)
+    table = _PriceTable([launch for segment in segments for launch in segment.launches], costs)
+    *micro_batch, accumulate, optimizer = _price(segments, table, costs)
+    return PricedStep(tuple(micro_batch), accumulate, optimizer, tuple(table.index))
 
 
-def _price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
-    launches = [launch for segment in segments for launch in segment.launches]
-    table = _PriceTable(launches, costs)
+def _price(segments: Sequence[Segment], table: "_PriceTable", costs: Costs) -> tuple[Priced, ...]:
     priced = []
     for segment in segments:
         index = np.array([table.index[launch.operator] for launch in segment.launches], np.int64)
@@ -68,7 +76,19 @@ def _price(segments: Sequence[Segment], costs: Costs) -> tuple[Priced, ...]:
         host = sum(times * costs.host_seconds(activity) for activity, times in segment.host)
         if segment.host_launches:
             host += segment.host_launches * costs.host_seconds(BARE_LAUNCH)
-        priced.append(Priced(segment, seconds, half, table.cold.origin[index], host))
+        moved = np.array([launch.operator.bytes for launch in segment.launches], dtype=float)
+        priced.append(
+            Priced(
+                segment=segment,
+                seconds=seconds,
+                half=half,
+                origin=table.cold.origin[index],
+                operator=index,
+                family=np.array([FAMILIES.index(x.family) for x in segment.launches], np.int64),
+                bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
+                host_seconds=host,
+            )
+        )
     return tuple(priced)
 
 
@@ -96,15 +116,11 @@ class _PriceTable:
         return seconds, width * seconds / cold
 
 
-def settled(part: Priced, costs: Costs, clock_hz: float) -> Priced:
+def settled(part: Priced, heat: Heat, clock_hz: float) -> Priced:
     """The segment at the clock that the whole step settles at."""
-    if not part.segment.launches:
-        return part
-    operators = [launch.operator for launch in part.segment.launches]
-    moved = np.array([operator.bytes for operator in operators], dtype=float)
-    share = moved / costs.gpu.memory_bytes_per_second / part.seconds
-    scale = costs.heat.stream_factor(share, clock_hz)
-    for index, operator in enumerate(operators):
-        if operator.name in TENSOR_FAMILIES:
-            scale[index] = costs.heat.tensor_factor(clock_hz)
+    scale = np.where(
+        TENSOR[part.family],
+        heat.tensor_factor(clock_hz),
+        heat.stream_factor(part.bandwidth, clock_hz),
+    )
     return replace(part, seconds=part.seconds * scale, half=part.half * scale)

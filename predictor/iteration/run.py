@@ -1,19 +1,21 @@
 """A priced step put on its timeline: seconds by part, their interval, energy and origin."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
 from predictor.case import Case
 from predictor.costs import Costs, Origin
-from predictor.costs.prediction import Floats
+from predictor.costs.prediction import Floats, Ints
 from predictor.errors import NotPredictable
 from predictor.iteration.communication import exposed
 from predictor.iteration.costliest import OperatorShare, costliest
 from predictor.iteration.interval import half_width
 from predictor.iteration.ledger import Ledger
 from predictor.iteration.priced import GAP, Priced, PricedStep, settled
+from predictor.iteration.shape import micro_batches_of
 from predictor.iteration.step import StepShape
 from predictor.iteration.timeline import run_queue
 
@@ -33,8 +35,8 @@ class Run:
             NotPredictable: ``strict`` and a number would be extrapolated.
         """
         self._case, self._costs, self._shape = case, costs, shape
-        per_rank = case.training.micro_batch_size * case.plan.data_parallel
-        self.micro_batches = max(1, case.training.global_batch_size // per_rank)
+        self._step, self._operators = step, step.operators
+        self.micro_batches = micro_batches_of(case)
         batch, accumulate, optimizer = step.micro_batch, step.accumulate, step.optimizer
         self._gap = costs.host_seconds(GAP)
         self._ledger = self._counted(batch, accumulate, optimizer)
@@ -46,7 +48,7 @@ class Run:
     def _counted(self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced) -> Ledger:
         m = self.micro_batches
         counted = [(part, part.segment.repeats * m) for part in batch]
-        return Ledger.of([*counted, (accumulate, m - 1), (optimizer, 1)])
+        return Ledger.of([*counted, (accumulate, m - 1), (optimizer, 1)], self._operators)
 
     def _settle(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
@@ -55,8 +57,10 @@ class Run:
         clock = self._costs.heat.settled_clock_hz(
             _power_view(self._breakdown(batch, accumulate, optimizer))
         )
-        batch = [settled(part, self._costs, clock) for part in batch]
-        accumulate, optimizer = (settled(p, self._costs, clock) for p in (accumulate, optimizer))
+        batch = [settled(part, self._costs.heat, clock) for part in batch]
+        accumulate, optimizer = (
+            settled(p, self._costs.heat, clock) for p in (accumulate, optimizer)
+        )
         self._ledger = self._counted(batch, accumulate, optimizer)
         return self._breakdown(batch, accumulate, optimizer)
 
@@ -101,20 +105,15 @@ class Run:
     def _queue(
         self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced, m: int
     ) -> float:
-        sequence = [*batch]
-        for _ in range(m - 1):
-            sequence += [*batch, accumulate]
-        sequence.append(optimizer)
-        unrolled = [_unroll(part) for part in sequence if part.segment.launches]
-        durations = np.concatenate([d for d, _ in unrolled])
-        host = np.concatenate([h for _, h in unrolled])
-        return run_queue(durations, host, gap_seconds=self._gap).total_seconds
+        order, host = _unrolled(self._step, m)
+        seconds = np.concatenate([part.seconds for part in (*batch, accumulate, optimizer)])
+        return run_queue(seconds[order], host, gap_seconds=self._gap).total_seconds
 
     def _refuse_guesses(self) -> None:
-        launch, origin = self._ledger.worst_origin()
+        operator, origin = self._ledger.worst_origin()
         if origin >= Origin.EXTRAPOLATED:
             msg = (
-                f"{launch.operator} is {origin.label}; --strict refuses that "
+                f"{operator} is {origin.label}; --strict refuses that "
                 "(measure it with `bench-run --for CASE.toml`)"
             )
             raise NotPredictable(msg)
@@ -164,8 +163,20 @@ def _power_view(breakdown: Mapping[str, float]) -> dict[str, float]:
     return {**busy, "idle": idle}
 
 
-def _unroll(part: Priced) -> tuple[Floats, Floats]:
-    """Durations and host seconds of a segment's repetitions."""
-    count = len(part.segment.launches)
-    host = np.full(count, part.host_seconds / count)
-    return np.tile(part.seconds, part.segment.repeats), np.tile(host, part.segment.repeats)
+@lru_cache(maxsize=64)
+def _unrolled(step: PricedStep, micro_batches: int) -> tuple[Ints, Floats]:
+    """Every launch of a step in order: its place among the segments' launches, and host seconds."""
+    parts = (*step.micro_batch, step.accumulate, step.optimizer)
+    first = dict(
+        zip(map(id, parts), np.cumsum([0, *(len(p.seconds) for p in parts)]), strict=False)
+    )
+    batch = list(step.micro_batch)
+    sequence = batch + [*batch, step.accumulate] * (micro_batches - 1) + [step.optimizer]
+    order, host = [], []
+    for part in sequence:
+        count = len(part.seconds)
+        places = np.arange(count) + first[id(part)]
+        order.append(np.tile(places, part.segment.repeats))
+        share = part.host_seconds / max(count, 1)
+        host.append(np.full(count * part.segment.repeats, share))
+    return np.concatenate(order), np.concatenate(host)

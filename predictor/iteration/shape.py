@@ -48,6 +48,12 @@ def refuse(case: Case, *, parallel: bool) -> None:
             raise NotPredictable(reason)
 
 
+def micro_batches_of(case: Case) -> int:
+    """Micro-batches that each replica runs in a step."""
+    per_micro_batch = case.training.micro_batch_size * case.plan.data_parallel
+    return max(1, case.training.global_batch_size // per_micro_batch)
+
+
 def step_shape(case: Case) -> StepShape:
     """Sizes of the fullest pipeline stage of one rank."""
     model, training, plan = case.model, case.training, case.plan

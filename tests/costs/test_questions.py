@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.costs import answer, load_costs
+from predictor.costs import load_costs
+from predictor.costs.questions import answer
 from predictor.operators import Gemm
 
 SKU = "h100-sxm5-80gb"
