@@ -54,6 +54,25 @@ class Segment:
     host: tuple[tuple[Host, int], ...] = ()
     host_launches: int = 0
 
+    @classmethod
+    def queued(
+        cls,
+        label: str,
+        phase: str,
+        launches: tuple[Launch, ...],
+        repeats: int = 1,
+        *activities: Host,
+    ) -> "Segment":
+        """Build a segment whose kernels each cost the host a bare launch, beside ``activities``."""
+        return cls(
+            label=label,
+            phase=phase,
+            launches=launches,
+            repeats=repeats,
+            host=tuple((activity, 1) for activity in activities),
+            host_launches=sum(launch.kernels for launch in launches),
+        )
+
 
 class Tape:
     """Collects the launches of one repetition and knows how many bytes went by since any of them.

@@ -24,49 +24,18 @@ def triton(name: str, rows: int, cols: int) -> MemoryBound:
 
 
 def build(shape: StepShape) -> Step:
-    """Every launch of one step."""
+    """Every launch of one step; after the preamble the host queues each as a bare launch."""
     blocks, replays = shape.num_layers, shape.recompute_layers
     forward, backward = layer_forward(shape), layer_backward(shape)
-
-    def host(phase: str, quantity: str) -> Host:
-        return Host(stack=NAME, block=shape.layer.block, phase=phase, quantity=quantity)
-
+    preamble = Host(stack=hf_eager.NAME, block=shape.layer.block, phase="forward", quantity="fixed")
     segments = (
-        Segment(
-            label="embedding forward",
-            phase="forward",
-            launches=embedding_forward(shape),
-            host=((host("forward", "fixed"), 1),),
-        ),
-        Segment(
-            label="layer forward",
-            phase="forward",
-            launches=forward,
-            repeats=blocks,
-            host=((host("forward", "layer"), 1),),
-        ),
-        Segment(label="head and loss", phase="forward", launches=head_forward(shape)),
-        Segment(
-            label="loss and head backward",
-            phase="backward",
-            launches=head_backward(shape),
-            host=((host("backward", "fixed"), 1),),
-        ),
-        Segment(
-            label="layer backward",
-            phase="backward",
-            launches=backward,
-            repeats=blocks - replays,
-            host=((host("backward", "layer"), 1),),
-        ),
-        Segment(
-            label="layer replay and backward",
-            phase="backward",
-            launches=forward[:-1] + backward,
-            repeats=replays,
-            host=((host("forward", "layer"), 1), (host("backward", "layer"), 1)),
-        ),
-        Segment(label="embedding backward", phase="backward", launches=embedding_backward(shape)),
+        Segment.queued("embedding forward", "forward", embedding_forward(shape), 1, preamble),
+        Segment.queued("layer forward", "forward", forward, blocks),
+        Segment.queued("head and loss", "forward", head_forward(shape)),
+        Segment.queued("loss and head backward", "backward", head_backward(shape)),
+        Segment.queued("layer backward", "backward", backward, blocks - replays),
+        Segment.queued("layer replay and backward", "backward", forward[:-1] + backward, replays),
+        Segment.queued("embedding backward", "backward", embedding_backward(shape)),
     )
     return Step(
         micro_batch=tuple(s for s in segments if s.repeats),

@@ -29,13 +29,13 @@ def build(shape: StepShape) -> Step:
     if shape.selective_recompute:
         backward = (Launch(shape.attention("forward")), *backward)
     segments = (
-        _segment("embedding forward", "forward", embedding_forward(shape)),
-        _segment("layer forward", "forward", forward, blocks),
-        _segment("head and loss", "forward", head_forward(shape)),
-        _segment("loss and head backward", "backward", head_backward(shape)),
-        _segment("layer backward", "backward", backward, blocks - replays),
-        _segment("layer replay and backward", "backward", forward + backward, replays),
-        _segment("embedding backward", "backward", embedding_backward(shape)),
+        Segment.queued("embedding forward", "forward", embedding_forward(shape)),
+        Segment.queued("layer forward", "forward", forward, blocks),
+        Segment.queued("head and loss", "forward", head_forward(shape)),
+        Segment.queued("loss and head backward", "backward", head_backward(shape)),
+        Segment.queued("layer backward", "backward", backward, blocks - replays),
+        Segment.queued("layer replay and backward", "backward", forward + backward, replays),
+        Segment.queued("embedding backward", "backward", embedding_backward(shape)),
     )
     tape = Tape()
     tape.run(
@@ -45,18 +45,8 @@ def build(shape: StepShape) -> Step:
     )
     return Step(
         micro_batch=tuple(s for s in segments if s.repeats),
-        accumulate=_segment("gradient accumulation", "backward", ()),
-        optimizer=_segment("optimizer", "optimizer", tape.launches()),
-    )
-
-
-def _segment(label: str, phase: str, launches: tuple[Launch, ...], repeats: int = 1) -> Segment:
-    return Segment(
-        label=label,
-        phase=phase,
-        launches=launches,
-        repeats=repeats,
-        host_launches=sum(launch.kernels for launch in launches),
+        accumulate=Segment.queued("gradient accumulation", "backward", ()),
+        optimizer=Segment.queued("optimizer", "optimizer", tape.launches()),
     )
 
 
