@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.defaults import DEFAULTS, Draft
+from predictor.case.gpus import bench_results_folder
 from predictor.case.models import find_preset, model_fields
 from predictor.case.reading import case_from_sections
 from predictor.case.rules import RuleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from predictor.case.schema import Case
 
@@ -59,6 +62,13 @@ def resolve(case: Case) -> Resolved:
     Raises:
         CaseError: the filled case breaks a rule.
     """
+    return _resolved(case, bench_results_folder())
+
+
+@lru_cache(maxsize=1024)
+def _resolved(case: Case, datasheets: Path) -> Resolved:
+    """Resolve once a process; some defaults come from the folder of datasheets."""
+    del datasheets  # part of the key alone
     draft = case.to_dict()
     taken = [*_fill_from_public_model(draft)]
     for default in DEFAULTS:

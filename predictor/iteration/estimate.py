@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
-from predictor.case import Case, load_gpu, resolve
+from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
 from predictor.iteration import memory
 from predictor.iteration.costliest import OperatorShare
@@ -16,8 +16,6 @@ from predictor.iteration.run import Run
 from predictor.iteration.shape import micro_batches_of, refuse, step_shape
 from predictor.iteration.step import StepShape
 from predictor.units import HOUR_SECONDS
-
-TENSOR_PARALLEL_CHOICES: Final = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +83,11 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
     """
     if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
         return _estimate(case, strict=strict)
-    for tensor_parallel in TENSOR_PARALLEL_CHOICES:
-        wider = {"tensor_parallel": tensor_parallel}
-        if _divides(case, tensor_parallel) and _fits(case.replace(plan=wider)):
+    for tensor_parallel in tensor_parallel_candidates(case):
+        wider = case.replace(plan={"tensor_parallel": tensor_parallel})
+        if _fits(wider):
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
-            return _estimate(case.replace(plan=wider), strict=strict, taken=(words,))
+            return _estimate(wider, strict=strict, taken=(words,))
     return _estimate(case, strict=strict)
 
 
@@ -99,13 +97,6 @@ def _fits(case: Case) -> bool:
     refuse(case, parallel=bool(load_implementation(str(case.implementation)).PARALLEL))
     peak = _memory(case, step_shape(case), micro_batches_of(case))
     return peak.reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
-
-
-def _divides(case: Case, tensor_parallel: int) -> bool:
-    model, ranks = case.model, case.cluster.num_gpus // (case.plan.pipeline_parallel or 1)
-    groups = model.num_query_groups or model.num_attention_heads
-    shards = (model.num_attention_heads, groups, ranks)
-    return all(size % tensor_parallel == 0 for size in shards)
 
 
 def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimate:
