@@ -74,7 +74,11 @@ def bench_results_folder() -> Path:
     Raises:
         TableError: PREDICTOR_BENCH_RESULTS names no folder, or the installation holds none.
     """
-    chosen = os.environ.get(FOLDER_VARIABLE)
+    return _folder(os.environ.get(FOLDER_VARIABLE))
+
+
+@cache
+def _folder(chosen: str | None) -> Path:
     if chosen:
         if not Path(chosen).is_dir():
             raise TableError(f"{FOLDER_VARIABLE} = {chosen}: is not a folder")

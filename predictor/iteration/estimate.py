@@ -1,7 +1,7 @@
 """One case to one estimate: seconds with an interval, memory, money, and where they come from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -84,7 +84,7 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
     if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
         return _estimate(case, strict=strict)
     for tensor_parallel in tensor_parallel_candidates(case):
-        wider = case.replace(plan={"tensor_parallel": tensor_parallel})
+        wider = replace(case, plan=replace(case.plan, tensor_parallel=tensor_parallel))
         if _fits(wider):
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
             return _estimate(wider, strict=strict, taken=(words,))

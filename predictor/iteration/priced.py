@@ -1,7 +1,7 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -123,4 +123,13 @@ def settled(part: Priced, heat: Heat, clock_hz: float) -> Priced:
         heat.tensor_factor(clock_hz),
         heat.stream_factor(part.bandwidth, clock_hz),
     )
-    return replace(part, seconds=part.seconds * scale, half=part.half * scale)
+    return Priced(
+        segment=part.segment,
+        seconds=part.seconds * scale,
+        half=part.half * scale,
+        origin=part.origin,
+        operator=part.operator,
+        family=part.family,
+        bandwidth=part.bandwidth,
+        host_seconds=part.host_seconds,
+    )
