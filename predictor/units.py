@@ -1,6 +1,5 @@
 """Scale factors. Inside the package every quantity is in SI base units."""
 
-KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 
@@ -8,4 +7,3 @@ MICROSECOND = 1e-6
 MILLISECOND = 1e-3
 
 HOUR_SECONDS = 3600.0
-DAY_SECONDS = 86400.0

@@ -145,10 +145,11 @@ class Costs:
 
     def _partly_warm(self, operators: Sequence[Operator], known: NDArray[np.bool_]) -> Prediction:
         """Kernels that were only measured cold are as slow when warm."""
-        rows: list[PredictionRow] = []
-        for operator, warm in zip(operators, known, strict=True):
-            rows += self.predict([operator], cache="warm" if warm else "cold").rows()
-        return Prediction.from_rows(rows)
+        rows: dict[Operator, PredictionRow] = {}
+        for state, wanted in (("warm", known), ("cold", ~known)):
+            chosen = [op for op, take in zip(operators, wanted, strict=True) if take]
+            rows.update(zip(chosen, self.predict(chosen, cache=state).rows(), strict=True))
+        return Prediction.from_rows([rows[operator] for operator in operators])
 
     def _evaluate(self, surface: Surface, design: Design) -> tuple[Any, Any]:
         ratio, half = surface.log_ratio(design)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from predictor.costs.bounds import PRIOR_NOISE, STREAM_PRIOR, Design
 from predictor.costs.prediction import Floats
-from predictor.costs.surface import Surface, correlation
+from predictor.costs.surface import Surface, correlation, half_width
 from predictor.errors import FitError
 
 FOLDS = 5
@@ -73,7 +73,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """Coefficients, their standard errors, and which regressors the sweep could tell apart."""
+    """Coefficients and standard errors; zero where the sweep cannot tell a regressor apart."""
 
     coefficients: Floats
     errors: Floats
@@ -226,8 +226,7 @@ class HeldOut:
     @property
     def half(self) -> Floats:
         """Half-width of each prediction's interval."""
-        weight = self.closeness**2
-        return np.asarray(np.sqrt(self.near**2 * weight + self.far**2 * (1 - weight)))
+        return half_width(self.near, self.far, self.closeness)
 
 
 def _calibrate(apart: tuple[Floats, Floats], beside: tuple[Floats, Floats]) -> HeldOut:

@@ -26,6 +26,11 @@ def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
     return np.asarray((1.0 + distance) * np.exp(-distance))
 
 
+def half_width(near: float, far: float, closeness: Floats) -> Floats:
+    """Half-width of log seconds between ``near`` at correlation one and ``far`` at none."""
+    return np.asarray(np.sqrt(near**2 * closeness**2 + far**2 * (1 - closeness**2)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surface:
     """One operator family on one SKU, in one cache state.
@@ -57,7 +62,7 @@ class Surface:
     def log_ratio(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and its half-width."""
         ratio, closest = self.evaluate(design)
-        return ratio, np.sqrt(self.near**2 * closest**2 + self.far**2 * (1 - closest**2))
+        return ratio, half_width(self.near, self.far, closest)
 
     def evaluate(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and correlation with the closest measured shape."""

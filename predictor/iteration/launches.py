@@ -4,7 +4,6 @@ An implementation names the launches of one layer once; a :class:`Segment` repea
 layer and says what the host spends to queue one repetition. No seconds live here.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator, Optimizer
@@ -100,12 +99,6 @@ class Tape:
     def fresh(self, operator: Operator, *, kernels: int = 1) -> float:
         """Append a launch that reads what the previous launch wrote."""
         return self.run(operator, since=self._bytes, kernels=kernels)
-
-    def extend(self, launches: Iterable[Launch]) -> None:
-        """Append launches of another tape."""
-        for launch in launches:
-            self._launches.append(launch)
-            self._bytes += launch.operator.bytes
 
     def launches(self) -> tuple[Launch, ...]:
         """Everything appended, in order."""

@@ -59,6 +59,11 @@ class PricedStep:
     optimizer: Priced
     operators: tuple[Operator, ...]
 
+    @property
+    def parts(self) -> tuple[Priced, ...]:
+        """All segments, each once."""
+        return (*self.micro_batch, self.accumulate, self.optimizer)
+
 
 def price(step: Step, costs: Costs) -> PricedStep:
     """Price every launch of a step, each distinct operator once."""
@@ -116,8 +121,13 @@ class _PriceTable:
         return seconds, width * seconds / cold
 
 
-def settled(part: Priced, heat: Heat, clock_hz: float) -> Priced:
-    """The segment at the clock that the whole step settles at."""
+def settled(step: PricedStep, heat: Heat, clock_hz: float) -> PricedStep:
+    """The step at the clock that it settles at as a whole."""
+    *micro_batch, accumulate, optimizer = (_settled(p, heat, clock_hz) for p in step.parts)
+    return PricedStep(tuple(micro_batch), accumulate, optimizer, step.operators)
+
+
+def _settled(part: Priced, heat: Heat, clock_hz: float) -> Priced:
     scale = np.where(
         TENSOR[part.family],
         heat.tensor_factor(clock_hz),

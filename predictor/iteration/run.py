@@ -1,6 +1,6 @@
 """A priced step put on its timeline: seconds by part, their interval, energy and origin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -14,7 +14,7 @@ from predictor.iteration.communication import exposed
 from predictor.iteration.costliest import OperatorShare, costliest
 from predictor.iteration.interval import half_width
 from predictor.iteration.ledger import Ledger
-from predictor.iteration.priced import GAP, Priced, PricedStep, settled
+from predictor.iteration.priced import GAP, PricedStep, settled
 from predictor.iteration.shape import micro_batches_of
 from predictor.iteration.step import StepShape
 from predictor.iteration.timeline import run_queue
@@ -35,51 +35,41 @@ class Run:
             NotPredictable: ``strict`` and a number would be extrapolated.
         """
         self._case, self._costs, self._shape = case, costs, shape
-        self._step, self._operators = step, step.operators
+        self._step = step
         self.micro_batches = micro_batches_of(case)
-        batch, accumulate, optimizer = step.micro_batch, step.accumulate, step.optimizer
         self._gap = costs.host_seconds(GAP)
-        self._ledger = self._counted(batch, accumulate, optimizer)
+        self._ledger = self._counted(step)
         if strict:
             self._refuse_guesses()
-        self.breakdown = self._settle(batch, accumulate, optimizer)
+        self.breakdown = self._settle(step)
         self.iteration_seconds = sum(self.breakdown.values())
 
-    def _counted(self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced) -> Ledger:
+    def _counted(self, step: PricedStep) -> Ledger:
         m = self.micro_batches
-        counted = [(part, part.segment.repeats * m) for part in batch]
-        return Ledger.of([*counted, (accumulate, m - 1), (optimizer, 1)], self._operators)
+        counted = [(part, part.segment.repeats * m) for part in step.micro_batch]
+        return Ledger.of([*counted, (step.accumulate, m - 1), (step.optimizer, 1)], step.operators)
 
-    def _settle(
-        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
-    ) -> dict[str, float]:
+    def _settle(self, step: PricedStep) -> dict[str, float]:
         """Breakdown at the clock at which the step's own power settles."""
-        clock = self._costs.heat.settled_clock_hz(
-            _power_view(self._breakdown(batch, accumulate, optimizer))
-        )
-        batch = [settled(part, self._costs.heat, clock) for part in batch]
-        accumulate, optimizer = (
-            settled(p, self._costs.heat, clock) for p in (accumulate, optimizer)
-        )
-        self._ledger = self._counted(batch, accumulate, optimizer)
-        return self._breakdown(batch, accumulate, optimizer)
+        clock = self._costs.heat.settled_clock_hz(_power_view(self._breakdown(step)))
+        step = settled(step, self._costs.heat, clock)
+        self._ledger = self._counted(step)
+        return self._breakdown(step)
 
-    def _breakdown(
-        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
-    ) -> dict[str, float]:
+    def _breakdown(self, step: PricedStep) -> dict[str, float]:
         busy = {name: seconds for name, (seconds, _) in self._ledger.by_family().items()}
-        total = self._queue_seconds(batch, accumulate, optimizer)
+        total = self._queue_seconds(step)
         parts = {**busy, "host": max(0.0, total - sum(busy.values()))}
         if self._case.cluster.num_gpus > 1:
-            parts |= self._waits(batch, total - float(optimizer.seconds.sum()))
+            parts |= self._waits(step, total - float(step.optimizer.seconds.sum()))
         return parts
 
-    def _waits(self, batch: Sequence[Priced], compute_seconds: float) -> dict[str, float]:
+    def _waits(self, step: PricedStep, compute_seconds: float) -> dict[str, float]:
         """Exposed communication, and the pipeline's bubble (Narayanan et al. 2021, section 2.2)."""
         plan, m = self._case.plan, self.micro_batches
         backward = sum(
             float(part.seconds.sum()) * part.segment.repeats
-            for part in batch
+            for part in step.micro_batch
             if part.segment.phase == "backward"
         )
         waits = exposed(self._case, self._shape, self._costs, backward_seconds=backward)
@@ -89,24 +79,19 @@ class Run:
             "bubble": (plan.pipeline_parallel - 1) * per_batch / plan.virtual_pipeline,
         }
 
-    def _queue_seconds(
-        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced
-    ) -> float:
+    def _queue_seconds(self, step: PricedStep) -> float:
         """The compute stream's seconds; long accumulations repeat their steady micro-batch."""
         m = self.micro_batches
         if m <= UNROLLED_MICRO_BATCHES:
-            return self._queue(batch, accumulate, optimizer, m)
+            return self._queue(step, m)
         shorter, longer = (
-            self._queue(batch, accumulate, optimizer, n)
-            for n in (UNROLLED_MICRO_BATCHES - 1, UNROLLED_MICRO_BATCHES)
+            self._queue(step, n) for n in (UNROLLED_MICRO_BATCHES - 1, UNROLLED_MICRO_BATCHES)
         )
         return longer + (m - UNROLLED_MICRO_BATCHES) * (longer - shorter)
 
-    def _queue(
-        self, batch: Sequence[Priced], accumulate: Priced, optimizer: Priced, m: int
-    ) -> float:
-        order, host = _unrolled(self._step, m)
-        seconds = np.concatenate([part.seconds for part in (*batch, accumulate, optimizer)])
+    def _queue(self, step: PricedStep, m: int) -> float:
+        order, host = _unrolled(self._step, m)  # the same at every clock
+        seconds = np.concatenate([part.seconds for part in step.parts])
         return run_queue(seconds[order], host, gap_seconds=self._gap).total_seconds
 
     def _refuse_guesses(self) -> None:
@@ -166,16 +151,15 @@ def _power_view(breakdown: Mapping[str, float]) -> dict[str, float]:
 @lru_cache(maxsize=64)
 def _unrolled(step: PricedStep, micro_batches: int) -> tuple[Ints, Floats]:
     """Every launch of a step in order: its place among the segments' launches, and host seconds."""
-    parts = (*step.micro_batch, step.accumulate, step.optimizer)
-    first = dict(
-        zip(map(id, parts), np.cumsum([0, *(len(p.seconds) for p in parts)]), strict=False)
-    )
-    batch = list(step.micro_batch)
-    sequence = batch + [*batch, step.accumulate] * (micro_batches - 1) + [step.optimizer]
+    ends = np.cumsum([len(part.seconds) for part in step.parts])
+    batch = list(range(len(step.micro_batch)))
+    accumulate, optimizer = len(batch), len(batch) + 1
+    sequence = batch + [*batch, accumulate] * (micro_batches - 1) + [optimizer]
     order, host = [], []
-    for part in sequence:
+    for index in sequence:
+        part = step.parts[index]
         count = len(part.seconds)
-        places = np.arange(count) + first[id(part)]
+        places = np.arange(ends[index] - count, ends[index])
         order.append(np.tile(places, part.segment.repeats))
         share = part.host_seconds / max(count, 1)
         host.append(np.full(count * part.segment.repeats, share))
