@@ -20,6 +20,13 @@ EXTENTS: Final[dict[str, tuple[str, ...]]] = {
     "memory_bound": ("rows", "cols"),
     "optimizer": ("elements",),
     "host": (),
+    "all_reduce": ("bytes",),
+    "all_gather": ("bytes",),
+    "reduce_scatter": ("bytes",),
+    "all_to_all": ("bytes",),
+    "broadcast": ("bytes",),
+    "send_recv": ("bytes",),
+    "interference": (),
 }
 SPREAD_LIMIT: Final = 1.10
 NEIGHBOUR_LIMIT: Final = 1.20

@@ -15,6 +15,7 @@ MAX_SIZE = 2**40
 MAX_LINE = 100_000
 REGIMES = ("burst", "sustained")
 CACHES = ("cold", "warm")
+_MAY_BE_ZERO = {"value_head_dim", "window", "ctas", "source", "destination"}
 
 
 def answer(lines: Iterable[str], *, sku: str, strict: bool = False) -> Iterator[dict[str, Any]]:
@@ -132,7 +133,7 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
             raise ValueError(msg)
         return value
     if hint is int:
-        least = 0 if key in {"value_head_dim", "window"} else 1
+        least = 0 if key in _MAY_BE_ZERO else 1
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or not least <= value <= MAX_SIZE:
             msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {MAX_SIZE}"

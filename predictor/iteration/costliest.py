@@ -7,7 +7,7 @@ import numpy as np
 
 from predictor.costs import Costs, Origin
 from predictor.iteration.ledger import Ledger
-from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator
+from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator, Optimizer
 
 TOP_OPERATORS = 5
 
@@ -73,5 +73,7 @@ def _label(operator: Operator) -> str:
             return f"{operator.impl} {operator.kernel} {operator.rows}x{operator.cols}"
         case Host():
             return f"{operator.stack} {operator.phase}"
-        case _:
+        case Optimizer():
             return f"{operator.impl} {operator.kernel} of {operator.elements} parameters"
+        case _:
+            return f"{operator.name} of {operator.bytes:.0f} bytes"

@@ -9,13 +9,21 @@ and one line in ``OPERATORS``.
 from dataclasses import fields
 from typing import Final
 
+from predictor.operators.all_gather import AllGather
+from predictor.operators.all_reduce import AllReduce
+from predictor.operators.all_to_all import AllToAll
 from predictor.operators.attention import Attention
+from predictor.operators.broadcast import Broadcast
+from predictor.operators.collective import Collective
 from predictor.operators.gemm import Gemm
 from predictor.operators.host import Host
+from predictor.operators.interference import Interference
 from predictor.operators.memory_bound import KERNELS, MemoryBound
 from predictor.operators.optimizer import Optimizer
+from predictor.operators.reduce_scatter import ReduceScatter
+from predictor.operators.send_recv import SendRecv
 
-Operator = Gemm | Attention | MemoryBound | Optimizer | Host
+Operator = Gemm | Attention | MemoryBound | Optimizer | Host | Collective | Interference
 
 OPERATORS: Final[dict[str, type[Operator]]] = {
     "gemm": Gemm,
@@ -23,6 +31,13 @@ OPERATORS: Final[dict[str, type[Operator]]] = {
     "memory_bound": MemoryBound,
     "optimizer": Optimizer,
     "host": Host,
+    "all_reduce": AllReduce,
+    "all_gather": AllGather,
+    "reduce_scatter": ReduceScatter,
+    "all_to_all": AllToAll,
+    "broadcast": Broadcast,
+    "send_recv": SendRecv,
+    "interference": Interference,
 }
 
 
@@ -34,11 +49,19 @@ def field_names(operator: str) -> tuple[str, ...]:
 __all__ = [
     "KERNELS",
     "OPERATORS",
+    "AllGather",
+    "AllReduce",
+    "AllToAll",
     "Attention",
+    "Broadcast",
+    "Collective",
     "Gemm",
     "Host",
+    "Interference",
     "MemoryBound",
     "Operator",
     "Optimizer",
+    "ReduceScatter",
+    "SendRecv",
     "field_names",
 ]

@@ -1,6 +1,7 @@
 """Flops and bytes of operators against arithmetic done by hand."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,10 +12,12 @@ from predictor.operators import (
     OPERATORS,
     Attention,
     Gemm,
+    Interference,
     MemoryBound,
     Optimizer,
     field_names,
 )
+from predictor.operators.interference import shape_text
 
 SIZES = st.integers(1, 1 << 20)
 
@@ -102,3 +105,98 @@ def test_table_columns_lead_with_the_fields_of_the_operator():
     assert field_names("gemm")[:5] == ("m", "n", "k", "dtype", "kind")
     for name, operator in OPERATORS.items():
         assert field_names(name) == tuple(f.name for f in fields(operator))
+
+
+def collective(name: str, **fields: Any) -> Any:
+    return OPERATORS[name](**({"bytes": 1 << 20, "ranks": 4, "ranks_per_node": 4} | fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("all_reduce", 2 * 3 / 4),
+        ("all_gather", 3 / 4),
+        ("reduce_scatter", 3 / 4),
+        ("all_to_all", 3 / 4),
+        ("broadcast", 1.0),
+        ("send_recv", 1.0),
+    ],
+)
+def test_bus_bytes_follow_nccl_tests(name: str, factor: float) -> None:
+    assert collective(name).bus_bytes == factor * (1 << 20)
+
+
+def test_bytes_ranks_and_place_are_enough_to_name_a_collective() -> None:
+    for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"):
+        question = {"bytes": 1024, "ranks": 2, "ranks_per_node": 2, "dtype": "bf16"}
+        assert OPERATORS[name](**question).bytes == 1024
+
+
+def test_buffers_in_place_are_held_once() -> None:
+    assert collective("all_reduce").working_set_bytes == 1 << 20
+    assert collective("all_reduce", in_place=False).working_set_bytes == 2 << 20
+    assert collective("all_gather").working_set_bytes == 1.25 * (1 << 20)
+    assert collective("reduce_scatter", in_place=True).working_set_bytes == 1 << 20
+
+
+def test_uneven_parts_fall_from_three_to_one_and_use_the_whole_buffer() -> None:
+    parts = [
+        collective("all_to_all", pattern="uneven", bytes=48).part_elements(d) for d in range(4)
+    ]
+    assert sum(parts) == 24
+    assert parts == [9, 7, 5, 3]  # of 24 elements by weights 9 : 7 : 5 : 3
+
+
+def test_the_busiest_link_of_an_uneven_all_to_all_is_that_of_the_fullest_rank() -> None:
+    assert collective("all_to_all", pattern="uneven", bytes=48).bus_bytes == 2 * 3 * 9
+
+
+@given(
+    ranks=st.integers(1, 64),
+    elements=st.integers(0, 1 << 24),
+    pattern=st.sampled_from(["even", "uneven"]),
+)
+def test_parts_of_an_all_to_all_sum_to_its_buffer(ranks: int, elements: int, pattern: str) -> None:
+    operator = collective("all_to_all", bytes=2 * elements, ranks=ranks, pattern=pattern)
+    parts = [operator.part_elements(d) for d in range(ranks)]
+    assert sum(parts) == elements
+    assert min(parts) >= 0
+
+
+def test_nodes_and_gpus_of_groups() -> None:
+    spread = collective("all_reduce", ranks=16, ranks_per_node=8, groups=2)
+    assert (spread.nodes, spread.gpus) == (2, 32)
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Gemm(m=1, n=2, k=3, kind="wgrad", accumulate=True),
+        MemoryBound(kernel="copy", rows=4, cols=5),
+        Attention(batch=1, num_heads=2, num_query_groups=1, seq_length=8, head_dim=64),
+    ],
+)
+def test_the_shape_of_an_interfering_operator_is_read_back(operator: Any) -> None:
+    pair = Interference(
+        compute=operator.name,
+        shape=shape_text(operator),
+        collective="all_reduce",
+        bytes=1024,
+        ranks=2,
+        ranks_per_node=2,
+    )
+    assert pair.compute_operator == operator
+    assert pair.flops == operator.flops
+    assert replace(pair, side="collective").flops == 0
+
+
+@pytest.mark.parametrize("shape", ["m=1", "rows=1 cols=2", "m=x n=1 k=1"])
+def test_a_shape_of_another_operator_is_refused(shape: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the words differ by case
+        pair(shape)
+
+
+def pair(shape: str) -> Any:
+    return Interference(
+        compute="gemm", shape=shape, collective="all_reduce", bytes=8, ranks=2, ranks_per_node=2
+    ).compute_operator

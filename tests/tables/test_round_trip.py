@@ -22,6 +22,10 @@ from predictor.tables import (
 
 SECONDS = st.floats(min_value=1e-7, max_value=100, allow_nan=False)
 WORDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz0123456789-_ ,\"'é", min_size=1, max_size=12)
+PAIRS = (
+    {"compute": "gemm", "shape": "m=64 n=32 k=16 kind=wgrad accumulate=True"},
+    {"compute": "memory_bound", "shape": "kernel=copy rows=8 cols=8"},
+)
 OPTIONAL = st.none() | st.floats(min_value=1e-6, max_value=1e10)
 
 
@@ -45,6 +49,8 @@ def operators(draw: st.DrawFn, operator: str) -> Any:
     if operator == "memory_bound":
         values["impl"] = draw(st.sampled_from(sorted(KERNELS)))
         values["kernel"] = draw(st.sampled_from(sorted(KERNELS[values["impl"]])))
+    if operator == "interference":
+        values |= draw(st.sampled_from(PAIRS))
     return OPERATORS[operator](**values)
 
 

@@ -1,0 +1,51 @@
+"""Every rank sends a part of its buffer to every rank: dispatch and combine of MoE layers."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from predictor.operators.collective import Collective
+
+AllToAllPattern = Literal["even", "uneven"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllToAll(Collective):
+    """Sends and receives in one group; ``bytes`` is a rank's whole send buffer, own part included.
+
+    Attributes:
+        pattern: ``even`` parts of ``bytes/ranks``, or ``uneven``: every rank sends the first
+            destination three times what it sends the last, in equal steps between, as where some
+            experts are more loaded than others.
+    """
+
+    name: ClassVar[str] = "all_to_all"
+
+    pattern: AllToAllPattern = "even"
+
+    def part_elements(self, destination: int) -> int:
+        """Elements that each rank sends to ``destination``; all of them sum to ``elements``."""
+        weights = self._weights()
+        first, total = sum(weights[:destination]), sum(weights)
+        end = first + weights[destination]
+        return self.elements * end // total - self.elements * first // total
+
+    def _weights(self) -> list[int]:
+        """Even, or from 3 for the first rank down to 1 for the last in equal steps."""
+        if self.pattern == "even" or self.ranks == 1:
+            return [1] * self.ranks
+        steps = self.ranks - 1
+        return [3 * steps - 2 * rank for rank in range(self.ranks)]
+
+    @property
+    def bus_bytes(self) -> float:
+        """What the busiest link carries: of the rank that receives or sends most to others."""
+        parts = [float(self.part_elements(rank)) for rank in range(self.ranks)]
+        received = (self.ranks - 1) * max(parts)
+        sent = sum(parts) - min(parts)
+        return max(received, sent) * self.bytes / max(self.elements, 1)
+
+    @property
+    def working_set_bytes(self) -> float:
+        """Send and receive buffer; where parts are uneven, of the rank that receives most."""
+        received = self.ranks * max(self.part_elements(rank) for rank in range(self.ranks))
+        return self.bytes * (1.0 + received / max(self.elements, 1))
