@@ -7,12 +7,13 @@ key; and, from :func:`resolve`, the same case with every documented default fill
 """
 
 from predictor.case.gpus import Gpu, bench_results_folder, gpu_names, load_gpu
-from predictor.case.models import load_model, model_names
+from predictor.case.models import HYBRID_RULE, is_hybrid, load_model, model_names
 from predictor.case.networks import Network, load_network, network_names
 from predictor.case.resolve import Resolved, resolve, tensor_parallel_candidates
 from predictor.case.schema import Case, Cluster, Mla, Model, Moe, Plan, Training
 
 __all__ = [
+    "HYBRID_RULE",
     "Case",
     "Cluster",
     "Gpu",
@@ -25,6 +26,7 @@ __all__ = [
     "Training",
     "bench_results_folder",
     "gpu_names",
+    "is_hybrid",
     "load_gpu",
     "load_model",
     "load_network",

@@ -12,6 +12,16 @@ from predictor.case.schema import Mla, Model, Moe
 # What a source appends to a model's name: "(fine-tune)", "-proxy-12L".
 _SUFFIX = re.compile(r"\s*\(.*\)$|-proxy-\d+l$")
 
+# Families that mix state-space or linear-attention layers with attention, as their cards say.
+_HYBRIDS = re.compile(
+    r"""nemotron-?h\b | nemotron-?nano.*(v2|v3|a3b) | nemotron-?3-?(nano|super|ultra)
+    | jamba | zamba | bamba | samba | hymba | (falcon-)?mamba | falcon-h1 | plamo-2
+    | granite-4.*-h\b | recurrent-?gemma | griffin | minimax-(text|m1) | kimi-linear
+    | qwen3-next""",
+    re.VERBOSE,
+)
+HYBRID_RULE = "mixes state-space or linear-attention layers with attention, which is not modelled"
+
 
 def model_names() -> tuple[str, ...]:
     """Return the names of all model presets, sorted."""
@@ -57,3 +67,8 @@ def find_preset(name: str) -> str | None:
     if plain in preset_names("models"):
         return plain
     return aliases().get(plain)
+
+
+def is_hybrid(name: str) -> bool:
+    """Whether a public model of this name has layers other than attention and feed-forward ones."""
+    return _HYBRIDS.search(re.sub(r"[\s_]+", "-", name.strip().lower())) is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
-from predictor.case.models import find_preset, model_fields, model_names
+from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
 from predictor.case.rules import RuleError
@@ -154,6 +154,8 @@ def _expand_model(model: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _preset(name: object) -> dict[str, Any]:
+    if isinstance(name, str) and is_hybrid(name):
+        raise RuleError("model.preset", shown(name), HYBRID_RULE)
     if not isinstance(name, str) or find_preset(name) is None:
         hint = closest(str(name), model_names())
         rule = f"no model has this name{hint}; `predictor models` lists them"

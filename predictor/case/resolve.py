@@ -33,6 +33,8 @@ _CANONICAL = (
     "qk_norm",
     "linear_bias",
     "activation",
+    "attention_window",
+    "full_attention_frequency",
     "max_position_embeddings",
 )
 _CANONICAL_MOE = (
@@ -40,6 +42,7 @@ _CANONICAL_MOE = (
     "shared_expert_ffn_hidden_size",
     "first_dense_layers",
     "moe_layer_frequency",
+    "residual_ffn_hidden_size",
 )
 
 

@@ -74,6 +74,9 @@ def _check_model(model: Model) -> None:
     if model.head_dim is None and model.hidden_size % heads:
         rule = f"must divide hidden_size ({model.hidden_size}) where head_dim is not given"
         raise RuleError("model.num_attention_heads", heads, rule)
+    every = model.full_attention_frequency
+    if every is not None and model.attention_window is None:
+        raise RuleError("model.full_attention_frequency", every, "needs attention_window")
     moe = model.moe
     if moe is None:
         return

@@ -116,6 +116,9 @@ class Moe(Section):
     moe_layer_frequency: int = optional(
         Count(MAX_LAYERS), "Every how many layers one is a mixture of experts."
     )
+    residual_ffn_hidden_size: int = optional(
+        Count(MAX_FFN, 0), "Width of a dense feed-forward beside the experts (Arctic); 0: none."
+    )
     capacity_factor: float = optional(
         Real(1e4), "Tokens that an expert accepts, over its even share; absent: none is dropped."
     )
@@ -170,11 +173,18 @@ class Model(Section):
         Choice(("gelu", "silu", "relu", "squared-relu")), "Non-linearity of the feed-forward."
     )
     attention_window: int = optional(
-        Count(MAX_SEQUENCE), "Tokens that a query sees in every layer; absent: all before it."
+        Count(MAX_SEQUENCE), "Tokens that a query sees; absent: all before it."
+    )
+    full_attention_frequency: int = optional(
+        Count(MAX_LAYERS),
+        "Every how many layers one sees the whole sequence despite attention_window.",
     )
     max_position_embeddings: int = optional(
         Count(MAX_SEQUENCE),
         "Longest sequence the model was built for; rows of a learned position embedding.",
+    )
+    mtp_num_layers: int = optional(
+        Count(MAX_LAYERS, 0), "Multi-token prediction modules behind the last layer."
     )
     moe: Moe | None = field(default=None, metadata={"description": "Mixture of experts."})
     mla: Mla | None = field(default=None, metadata={"description": "Latent attention."})

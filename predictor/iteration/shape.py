@@ -2,7 +2,7 @@
 
 import math
 
-from predictor.case import Case
+from predictor.case import HYBRID_RULE, Case, is_hybrid
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import layer_of, parameters_of
 from predictor.iteration.step import StepShape
@@ -18,12 +18,16 @@ def refuse(case: Case, *, parallel: bool) -> None:
     """
     model, training, plan = case.model, case.training, case.plan
     reasons = (
+        (is_hybrid(model.name or ""), f"model {model.name!r} {HYBRID_RULE}"),
         (
             model.moe is not None,
             "mixture-of-experts layers are not supported yet; dense models are",
         ),
         (model.mla is not None, "latent attention (model.mla) is not supported yet"),
-        (model.attention_window is not None, "sliding-window attention is not supported yet"),
+        (
+            (model.attention_window or training.seq_length) < training.seq_length,
+            "sliding-window attention is not supported yet",
+        ),
         (
             model.position_embedding not in {"rope", "learned"},
             f"position_embedding {model.position_embedding!r} is not supported yet",
