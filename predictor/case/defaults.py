@@ -208,7 +208,12 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default("model.moe.first_dense_layers", "0", lambda _: 0),
     Default("model.moe.moe_layer_frequency", "1", lambda _: 1),
-    Default("model.moe.imbalance", "1 (even)", lambda _: 1.0),
+    Default(
+        "model.moe.imbalance",
+        "balanced",
+        lambda _: "balanced",
+        matters=lambda d: d["plan"].get("expert_parallel", 1) > 1,
+    ),
     Default(
         "training.seq_length",
         f"max_position_embeddings, at most {LONGEST_DEFAULT_SEQUENCE}; without it, needed",

@@ -145,3 +145,36 @@ class Sequence:
     def words(self) -> str:
         """Return for example ``list of 1 to 10000``."""
         return f"list of {self.of.words()}"
+
+
+class Spread:
+    """How unevenly something is spread: a named distribution, or the fullest over the mean."""
+
+    def __init__(self, plain: tuple[str, ...], with_parameter: tuple[str, ...]) -> None:
+        """Set the names that stand alone and those that carry a number (``zipf:1.2``)."""
+        self.plain, self.with_parameter = plain, with_parameter
+        self._ratio = Real(1e4, least=1.0)
+        self._parameter = Real(1e4)
+
+    def read(self, value: object) -> str | float:
+        """Return the ratio, or the distribution as it was written."""
+        if not isinstance(value, str):
+            return self._ratio.read(value)
+        name, colon, text = value.partition(":")
+        if name in self.plain and not colon:
+            return value
+        if name not in self.with_parameter:
+            raise KindError(f"must be {self.words()}{nearest(name, self._names())}")
+        try:
+            self._parameter.read(float(text))
+        except ValueError:
+            raise KindError(f"must be {name}: and a number, as in {name}:1.0") from None
+        return value
+
+    def _names(self) -> tuple[str, ...]:
+        return (*self.plain, *self.with_parameter)
+
+    def words(self) -> str:
+        """Return the names."""
+        named = (*self.plain, *(f"{name}:NUMBER" for name in self.with_parameter))
+        return f"{', '.join(named)}, or a number from 1"

@@ -24,6 +24,7 @@ MAX_FILE_BYTES = 1024**2
 RECORD_KEYS = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla}
 _MODEL_SOURCES = ("preset", "hf_config")
+_HISTOGRAM = "histogram:"
 
 
 def case_from_file(path: str | Path) -> Case:
@@ -102,6 +103,7 @@ def _read_case(mapping: Mapping[str, object], folder: Path) -> Case:
         if key not in known and key not in RECORD_KEYS:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
     model = _expand_model(_table(mapping.get("model"), "model"), folder)
+    model = _expand_histogram(model, folder)
     return case_from_sections({**mapping, "model": model})
 
 
@@ -151,6 +153,28 @@ def _expand_model(model: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(base.get(part), dict) and isinstance(own.get(part), dict):
             merged[part] = {**base[part], **own[part]}
     return merged
+
+
+def _expand_histogram(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read the counts of ``moe.imbalance = "histogram:FILE"`` into ``moe.expert_tokens``."""
+    moe = model.get("moe")
+    named = moe.get("imbalance") if isinstance(moe, dict) else None
+    if not isinstance(moe, dict) or not isinstance(named, str):
+        return model
+    if not named.startswith(_HISTOGRAM):
+        return model
+    path = folder / named.removeprefix(_HISTOGRAM)
+    try:
+        text = path.read_text(encoding="utf-8")[:MAX_FILE_BYTES]
+        counts = [float(word) for word in text.replace(",", " ").split()]
+    except OSError as error:
+        rule = f"{path} cannot be read: {error.strerror}"
+        raise RuleError("model.moe.imbalance", shown(named), rule) from error
+    except ValueError as error:
+        rule = f"{path} must hold numbers alone, one an expert"
+        raise RuleError("model.moe.imbalance", shown(named), rule) from error
+    rest = {key: value for key, value in moe.items() if key != "imbalance"}
+    return {**model, "moe": {**rest, "expert_tokens": counts}}
 
 
 def _preset(name: object) -> dict[str, Any]:

@@ -87,6 +87,13 @@ def _check_model(model: Model) -> None:
     if (moe.first_dense_layers or 0) > model.num_layers:
         rule = f"may not exceed num_layers ({model.num_layers})"
         raise RuleError("model.moe.first_dense_layers", moe.first_dense_layers, rule)
+    if moe.expert_tokens is not None and (
+        len(moe.expert_tokens) != moe.num_experts or sum(moe.expert_tokens) <= 0
+    ):
+        rule = f"must have a count for each of num_experts ({moe.num_experts}), not all of them 0"
+        raise RuleError("model.moe.expert_tokens", f"{len(moe.expert_tokens)} counts", rule)
+    if moe.pad_to_capacity and moe.capacity_factor is None:
+        raise RuleError("model.moe.pad_to_capacity", moe.pad_to_capacity, "needs capacity_factor")
 
 
 def _check_tensor_parallel(model: Model, training: Training, plan: Plan) -> None:

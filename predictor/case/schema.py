@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Text
+from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Spread, Text
 from predictor.case.rules import RuleError, check
 
 if TYPE_CHECKING:
@@ -122,8 +122,16 @@ class Moe(Section):
     capacity_factor: float = optional(
         Real(1e4), "Tokens that an expert accepts, over its even share; absent: none is dropped."
     )
-    imbalance: float = optional(
-        Real(1e4, least=1.0), "Tokens of the fullest expert rank over the mean."
+    pad_to_capacity: bool = optional(
+        Flag(), "Experts run at their whole capacity, however few tokens came."
+    )
+    imbalance: str | float = optional(
+        Spread(("balanced", "random"), ("zipf", "dirichlet")),
+        "How unevenly tokens reach the experts, or tokens of the fullest expert rank over the "
+        "mean; histogram:FILE names a file with one count an expert.",
+    )
+    expert_tokens: tuple[float, ...] = optional(
+        Sequence(Real(1e18, least=0.0, above=-1.0)), "Tokens of each expert: a histogram."
     )
 
 
@@ -272,8 +280,22 @@ class Plan(Section):
     sharding_group: int = optional(
         _DEGREE, "Ranks over which the replicas split; absent: all of them."
     )
-    moe_dispatcher: Literal["alltoall", "allgather", "deepep"] = optional(
-        Choice(("alltoall", "allgather", "deepep")), "How tokens travel to their experts."
+    moe_dispatcher: Literal["alltoall", "allgather", "hierarchical", "deepep"] = optional(
+        Choice(("alltoall", "allgather", "hierarchical", "deepep")),
+        "How tokens travel to their experts.",
+    )
+    moe_experts: Literal["sequential", "grouped", "batched"] = optional(
+        Choice(("sequential", "grouped", "batched")),
+        "How a rank runs its experts: one by one, in grouped products, or padded to one size.",
+    )
+    moe_dispatch_dtype: Literal["bf16", "fp8"] = optional(
+        Choice(("bf16", "fp8")), "Number format of dispatched tokens; combine stays in bf16."
+    )
+    moe_compression: float = optional(
+        Real(1.0), "What if tokens were compressed: bytes sent over bytes before (LSH-MoE)."
+    )
+    moe_shared_overlap: bool = optional(
+        Flag(), "Shared experts run beside dispatch and combine; absent: as the stack does."
     )
     overlap_grad_reduce: bool = optional(
         Flag(), "Gradients are reduced during the backward pass; absent: as the stack does."
@@ -288,7 +310,9 @@ class Plan(Section):
         Flag(), "Tensor-parallel transfers run beside products; absent: as the stack does."
     )
     moe_overlap: bool = optional(
-        Flag(), "Token dispatch runs beside computation; absent: as the stack does."
+        Flag(),
+        "Dispatch and combine of one micro-batch run beside the computation of another; absent: "
+        "as the stack does.",
     )
 
 
