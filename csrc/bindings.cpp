@@ -34,8 +34,10 @@ Fields to_fields(const py::dict& given) {
       values[name] = py::cast<double>(value);
     } else if (py::isinstance<py::str>(value)) {
       values[name] = py::cast<std::string>(value);
+    } else if (py::isinstance<py::list>(value)) {
+      values[name] = py::cast<std::vector<std::int64_t>>(value);
     } else {
-      throw py::type_error("field '" + name + "' must be a bool, int, float or str");
+      throw py::type_error("field '" + name + "' must be a bool, int, float, str or list of int");
     }
   }
   return Fields(std::move(values));

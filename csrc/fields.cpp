@@ -3,12 +3,24 @@
 #include "errors.hpp"
 #include "format_text.hpp"
 
+#include <algorithm>
+
 namespace predictor {
 namespace {
 
 [[noreturn]] void reject(std::string_view name, std::string_view rule) {
   throw NativeError(text("field '", name, "' ", rule));
 }
+
+struct Describe {
+  std::string operator()(const std::vector<std::int64_t>& list) const {
+    return text('[', list.size(), ']');
+  }
+  template <typename T>
+  std::string operator()(const T& value) const {
+    return text(value);
+  }
+};
 
 } // namespace
 
@@ -62,11 +74,23 @@ const std::string& Fields::text(std::string_view name) const {
   reject(name, "must be a string");
 }
 
+const std::vector<std::int64_t>& Fields::counts(std::string_view name) const {
+  const Value* value = find(name);
+  if (value == nullptr) {
+    reject(name, "is missing");
+  }
+  const auto* given = std::get_if<std::vector<std::int64_t>>(value);
+  if (given == nullptr || std::any_of(given->begin(), given->end(), [](auto n) { return n < 0; })) {
+    reject(name, "must be a list of integers of at least 0");
+  }
+  return *given;
+}
+
 std::string Fields::describe() const {
   std::string line;
   for (const auto& [name, value] : values_) {
     line += line.empty() ? "" : " ";
-    line += std::visit([&](const auto& v) { return predictor::text(name, '=', v); }, value);
+    line += predictor::text(name, '=', std::visit(Describe{}, value));
   }
   return line;
 }

@@ -6,12 +6,13 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace predictor {
 
 class Fields {
 public:
-  using Value = std::variant<bool, std::int64_t, double, std::string>;
+  using Value = std::variant<bool, std::int64_t, double, std::string, std::vector<std::int64_t>>;
 
   Fields() = default;
   explicit Fields(std::map<std::string, Value, std::less<>> values) : values_(std::move(values)) {}
@@ -24,7 +25,10 @@ public:
   [[nodiscard]] bool flag(std::string_view name, bool fallback) const;
   [[nodiscard]] const std::string& text(std::string_view name) const;
 
-  // "m=4096 n=1024 dtype=bf16", in the order of the names.
+  // Integers of at least 0.
+  [[nodiscard]] const std::vector<std::int64_t>& counts(std::string_view name) const;
+
+  // "m=4096 n=1024 dtype=bf16", in the order of the names; of a list only its length.
   [[nodiscard]] std::string describe() const;
 
 private:

@@ -233,7 +233,7 @@ def limits_of(sku: str, hello: Hello) -> Limits:
     """The physics that a SKU's numbers are screened by, as far as its gpu.toml knows them."""
     l2_bytes = float(hello.properties.get("l2_bytes") or 0)
     if sku == MOCK_SKU:
-        return Limits(flops_per_second=100e12, bytes_per_second=1e12, l2_bytes=l2_bytes)
+        return Limits(flops_per_second={"bf16": 100e12}, bytes_per_second=1e12, l2_bytes=l2_bytes)
     from predictor.case import load_gpu  # noqa: PLC0415 - pydantic, only where a GPU is measured
 
     try:
@@ -241,7 +241,7 @@ def limits_of(sku: str, hello: Hello) -> Limits:
     except PredictorError:
         return Limits(l2_bytes=l2_bytes)
     return Limits(
-        flops_per_second=gpu.peak_flops_per_second.get("bf16"),
+        flops_per_second=gpu.peak_flops_per_second,
         bytes_per_second=gpu.memory_bytes_per_second,
         l2_bytes=l2_bytes,
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from predictor.operators import Host, MemoryBound, Operator
+from predictor.operators import GroupedGemm, Host, MemoryBound, Operator
 from predictor.tables import Cache, Regime
 
 MIN_SAMPLES: Final = 3
@@ -18,13 +18,20 @@ _LAUNCH_SECONDS: Final = 5e-6
 # Wall seconds to build one workload and to check its result, by whose code it is.
 _PREPARE_SECONDS: Final = {
     "native": 0.03,
+    "looped": 0.03,
+    "multi_stream": 0.03,
+    "cublas_grouped": 0.03,
+    "cublaslt_grouped": 0.03,
     "cudnn": 0.25,
+    "cudnn_moe": 0.25,
     "torch": 0.05,
     "flash": 0.05,
     "inductor": 2.0,
     "host": 2.5,
     "host-compile": 25.0,
 }
+
+_THROUGH_PYTHON: Final = frozenset({"torch", "flash", "inductor", "host", "host-compile"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +68,15 @@ class Point:
         return {f.name: getattr(self.operator, f.name) for f in fields(self.operator)}
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What the native benchmark is given: the fields and what it must not derive anew."""
+        if isinstance(self.operator, GroupedGemm):
+            return self.fields | {"counts": list(self.operator.counts)}
+        return self.fields
+
+    @property
     def impl(self) -> str:
-        """Whose code runs: ``native``, ``cudnn``, ``torch``, ``flash``, ``inductor`` or a host."""
+        """Whose code runs: the operator's ``impl``, ``native`` where it has none, or a host."""
         if isinstance(self.operator, Host):
             return "host-compile" if self.operator.stack == "hf-compile" else "host"
         return str(getattr(self.operator, "impl", "native"))
@@ -70,12 +84,15 @@ class Point:
     @property
     def is_native(self) -> bool:
         """Whether the native extension runs it by itself."""
-        return self.impl in {"native", "cudnn"}
+        return self.impl not in _THROUGH_PYTHON
 
     @property
     def kind(self) -> tuple[object, ...]:
         """What tends to fail together: operator, implementation, kernel and pass, not the shape."""
-        names = ("kernel", "kind", "api", "algorithm", "causal", "bias", "dtype", "stack", "block")
+        names = (
+            *("kernel", "kind", "api", "algorithm", "causal", "bias", "gelu", "accumulate"),
+            *("dtype", "stack", "block"),
+        )
         return (self.operator.name, self.impl, *(self.fields.get(name) for name in names))
 
     @property

@@ -7,8 +7,8 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 from predictor.operators import Operator
@@ -16,6 +16,7 @@ from predictor.tables import TIMED_STATUSES, Row
 
 EXTENTS: Final[dict[str, tuple[str, ...]]] = {
     "gemm": ("m", "n", "k"),
+    "grouped_gemm": ("tokens", "n", "k"),
     "attention": ("batch", "num_heads", "num_query_groups", "seq_length"),
     "memory_bound": ("rows", "cols"),
     "optimizer": ("elements",),
@@ -43,12 +44,12 @@ class Limits:
     """What the GPU cannot exceed; None where it is not known.
 
     Attributes:
-        flops_per_second: Dense peak for bf16.
+        flops_per_second: Dense peak by number format; a format that is not there is not judged.
         bytes_per_second: Of device memory.
         l2_bytes: Last-level cache, which serves repeated reads.
     """
 
-    flops_per_second: float | None = None
+    flops_per_second: Mapping[str, float] = field(default_factory=dict)
     bytes_per_second: float | None = None
     l2_bytes: float = 0.0
 
@@ -58,8 +59,9 @@ def faults(row: Row, limits: Limits) -> list[str]:
     if row.seconds is None or row.seconds_low is None or row.seconds_high is None:
         return []
     found = []
-    if limits.flops_per_second:
-        bound = row.operator.flops / (limits.flops_per_second * _PEAK_MARGIN)
+    peak = limits.flops_per_second.get(getattr(row.operator, "dtype", ""))
+    if peak:
+        bound = row.operator.flops / (peak * _PEAK_MARGIN)
         if row.seconds < bound:
             found.append(f"faster than physics: {row.seconds:.3g} s, flops take {bound:.3g} s")
     beyond_cache = row.operator.working_set_bytes > 4 * limits.l2_bytes
@@ -110,9 +112,7 @@ def _class_of(row: Row) -> object:
     """Everything but the extents, with how each extent is aligned."""
     names = EXTENTS[row.operator.name]
     rest = tuple(
-        getattr(row.operator, field.name)
-        for field in fields(row.operator)
-        if field.name not in names
+        getattr(row.operator, each.name) for each in fields(row.operator) if each.name not in names
     )
     alignment = tuple(min(e & -e, _WIDEST_ALIGNMENT) for e in _extents(row.operator))
     return row.operator.name, rest, alignment, row.regime, row.cache, row.run

@@ -106,11 +106,11 @@ class Bench:
 
     def prepare(self, key: int, point: Point) -> str:
         """Build a point's workload; its description comes back."""
-        if self._kind == "mock" or point.impl in {"native", "cudnn"}:
+        if self._kind == "mock" or point.is_native:
             operator = point.operator
             workload = self._device.prepare(
                 operator.name,
-                point.fields,
+                point.arguments,
                 flops=float(operator.flops),
                 bytes=float(operator.bytes),
                 working_set_bytes=float(operator.working_set_bytes),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.prediction import Floats
-from predictor.operators import KERNELS, Operator
+from predictor.operators import KERNELS, Gemm, Operator
 
 LAUNCH_SECONDS = 2.0e-6
 """A kernel that does nothing: start, one wave of empty blocks, end."""
@@ -130,9 +130,8 @@ def gemm_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> De
     kind = words(rows, "kind")
     accumulate = flags(rows, "accumulate")
     forward, dgrad = kind == "forward", kind == "dgrad"
-    out_rows = np.where(kind == "wgrad", n, m)
-    out_cols = np.where(forward, n, k)
-    depth = np.where(forward, k, np.where(dgrad, n, m))
+    products = [row.output_shape() for row in rows if isinstance(row, Gemm)]
+    out_rows, out_cols, depth = np.array(products, dtype=float).reshape(-1, 3).T
     size = np.where(words(rows, "dtype") == "fp8", 1.0, 2.0)
     moved = size * (m * k + n * k + m * n) + accumulate * (8 - size) * n * k
     compute = 2 * m * n * k / peaks(chip, words(rows, "dtype"))

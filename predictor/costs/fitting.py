@@ -30,10 +30,14 @@ Merged = dict[Operator, list[Row]]
 
 
 def merge(rows: Iterable[Row], *, regime: str, cache: str) -> Merged:
-    """Good rows of one regime and cache state by operator, several runs of a shape together."""
+    """Good rows of one regime and cache state by operator, several runs of a shape together.
+
+    Rows of unusual operands (zeros, uniform) are left out: they show what data do to power.
+    """
     merged: Merged = {}
     for row in rows:
-        if row.status == "ok" and row.regime == regime and row.cache == cache:
+        usual = getattr(row.operator, "fill", "normal") == "normal"
+        if usual and row.status == "ok" and row.regime == regime and row.cache == cache:
             merged.setdefault(row.operator, []).append(row)
     return merged
 

@@ -182,6 +182,11 @@ class Costs:
         return float(np.mean(alike)) if alike else 0.0
 
 
+def _operator(family: type[Operator], values: Sequence[Any]) -> Operator:
+    """An operator from its fields in order; those that are newer than the fit take the default."""
+    return family(**dict(zip(field_names(family.name), values, strict=False)))
+
+
 def load_costs(sku: str) -> Costs:
     """Read the cost functions of a SKU.
 
@@ -213,7 +218,10 @@ def _load(folder: Path, sku: str) -> Costs:
 def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
     measured: dict[str, Measured] = {}
     for key, rows in raw["measured"].items():
-        measured[key] = {tuple(row[:-3]): (row[-3], row[-2], row[-1]) for row in rows}
+        family = OPERATORS[key.partition("/")[0]]
+        measured[key] = {
+            operator_key(_operator(family, row[:-3])): (row[-3], row[-2], row[-1]) for row in rows
+        }
     heat = Heat.from_dict(raw["heat"])
     host = {
         Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])

@@ -139,6 +139,12 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
             msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {MAX_SIZE}"
             raise ValueError(msg)
         return value
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0.0 <= value <= MAX_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a number from 0 to {MAX_SIZE}"
+            raise ValueError(msg)
+        return float(value)
     allowed = get_args(hint) or _WORDS.get((name, key), ())
     if not isinstance(value, str) or (allowed and value not in allowed):
         rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"

@@ -7,7 +7,15 @@ import numpy as np
 
 from predictor.costs import Costs, Origin
 from predictor.iteration.ledger import Ledger
-from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator, Optimizer
+from predictor.operators import (
+    Attention,
+    Gemm,
+    GroupedGemm,
+    Host,
+    MemoryBound,
+    Operator,
+    Optimizer,
+)
 
 TOP_OPERATORS = 5
 
@@ -63,8 +71,9 @@ def _share(
 
 def _label(operator: Operator) -> str:
     match operator:
-        case Gemm():
-            return f"gemm {operator.kind} m={operator.m} n={operator.n} k={operator.k}"
+        case Gemm() | GroupedGemm():
+            rows = f"m={operator.m}" if isinstance(operator, Gemm) else f"tokens={operator.tokens}"
+            return f"{operator.name} {operator.kind} {rows} n={operator.n} k={operator.k}"
         case Attention():
             mask = "causal" if operator.causal else "full with bias" if operator.bias else "full"
             size = f"b={operator.batch} s={operator.seq_length} h={operator.num_heads}"

@@ -16,6 +16,7 @@ from predictor.operators.attention import Attention
 from predictor.operators.broadcast import Broadcast
 from predictor.operators.collective import Collective
 from predictor.operators.gemm import Gemm
+from predictor.operators.grouped_gemm import GroupedGemm
 from predictor.operators.host import Host
 from predictor.operators.interference import Interference
 from predictor.operators.memory_bound import KERNELS, MemoryBound
@@ -23,10 +24,13 @@ from predictor.operators.optimizer import Optimizer
 from predictor.operators.reduce_scatter import ReduceScatter
 from predictor.operators.send_recv import SendRecv
 
-Operator = Gemm | Attention | MemoryBound | Optimizer | Host | Collective | Interference
+Operator = (
+    Gemm | GroupedGemm | Attention | MemoryBound | Optimizer | Host | Collective | Interference
+)
 
 OPERATORS: Final[dict[str, type[Operator]]] = {
     "gemm": Gemm,
+    "grouped_gemm": GroupedGemm,
     "attention": Attention,
     "memory_bound": MemoryBound,
     "optimizer": Optimizer,
@@ -56,6 +60,7 @@ __all__ = [
     "Broadcast",
     "Collective",
     "Gemm",
+    "GroupedGemm",
     "Host",
     "Interference",
     "MemoryBound",

@@ -7,6 +7,11 @@ Row-major ``x[m, k]`` (activations), ``w[n, k]`` (weights), ``y[m, n]``:
     wgrad     dw[n, k] = dy[m, n]ᵀ · x[m, k]
 
 All three cost ``2·m·n·k`` flops; they differ in which index is reduced and so in tiles and waves.
+
+``tf32`` reads and writes fp32. ``fp8`` multiplies e4m3 activations and weights forward and e5m2
+gradients by e4m3 in dgrad and wgrad, each operand with one fp32 scale, into bf16 (or an fp32
+``dw``). Hopper's fp8 products need both operands contiguous along the reduced index, so dgrad and
+wgrad read transposed copies; the transposes are kernels of their own (Transformer Engine's recipe).
 """
 
 from dataclasses import dataclass
@@ -15,6 +20,12 @@ from typing import ClassVar, Literal
 from predictor.dtypes import itemsize
 
 GemmKind = Literal["forward", "dgrad", "wgrad"]
+Filling = Literal["normal", "uniform", "zeros"]
+
+
+def output_itemsize(dtype: str) -> int:
+    """Bytes of one element of a product of ``dtype`` operands: fp8 products are bf16."""
+    return itemsize("bf16" if dtype == "fp8" else dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +36,16 @@ class Gemm:
         m: Rows of the activation: tokens held by the rank.
         n: Output features held by the rank.
         k: Input features held by the rank.
-        dtype: Type of both inputs; accumulation is fp32.
+        dtype: ``bf16``, ``fp16``, ``tf32`` or ``fp8``: both inputs; accumulation is fp32.
         kind: Which of the three products of a linear layer.
         api: Library entry point that the framework calls.
         algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of several.
         accumulate: wgrad adds into an fp32 ``dw`` (Megatron's gradient accumulation fusion).
         bias: The forward product adds a bias vector in its epilogue.
+        gelu: The forward product applies GELU (tanh form) last in its epilogue and also writes what
+            it was applied to, which the backward pass needs.
+        fill: What the operands hold. Products of normal numbers draw the power that training does;
+            the others only show how much the data matter and are no part of a fit.
     """
 
     name: ClassVar[str] = "gemm"
@@ -44,6 +59,8 @@ class Gemm:
     algorithm: str = "heuristic"
     accumulate: bool = False
     bias: bool = False
+    gelu: bool = False
+    fill: Filling = "normal"
 
     @property
     def flops(self) -> float:
@@ -52,14 +69,17 @@ class Gemm:
 
     @property
     def bytes(self) -> float:
-        """HBM bytes if every operand is read or written once; fp32 ``dw`` is read and written."""
+        """HBM bytes if every operand is read or written once.
+
+        An fp32 ``dw`` is read and written; GELU's argument is written beside ``y``.
+        """
         size = itemsize(self.dtype)
         x, w, y = self.m * self.k * 1.0, self.n * self.k * 1.0, self.m * self.n * 1.0
         if self.accumulate:
             return (x + y) * size + w * 8.0
-        output = 2.0 if self.dtype == "fp8" else float(size)
         inputs = {"forward": x + w, "dgrad": y + w, "wgrad": y + x}[self.kind]
-        return inputs * size + (x + w + y - inputs) * output
+        outputs = x + w + y - inputs + (y if self.gelu else 0.0)
+        return inputs * size + outputs * output_itemsize(self.dtype)
 
     @property
     def working_set_bytes(self) -> float:

@@ -10,7 +10,13 @@ from typing import Any
 from predictor.errors import TableError, nearest
 from predictor.operators import OPERATORS
 from predictor.tables.runs import RUNS_FILE, Run, read_runs
-from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns, field_parsers
+from predictor.tables.schema import (
+    MEASUREMENT_COLUMNS,
+    Row,
+    columns,
+    defaulted_fields,
+    field_parsers,
+)
 from predictor.tables.validation import validate_rows
 
 
@@ -98,10 +104,10 @@ def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines)
-        _check_header(path, header, columns(operator))
-        parsers = field_parsers(operator)
+        _check_header(path, header, operator)
+        parsers = {n: parse for n, parse in field_parsers(operator).items() if n in header}
         split = len(parsers)
-        order = [header.index(name) for name in columns(operator)]
+        order = [header.index(name) for name in columns(operator) if name in header]
         in_order = order == sorted(order)
         for line in lines:
             place = f"{path}:{lines.line_num}"
@@ -115,9 +121,11 @@ def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
         raise TableError(msg) from error
 
 
-def _check_header(path: Path, header: list[str], expected: tuple[str, ...]) -> None:
+def _check_header(path: Path, header: list[str], operator: str) -> None:
+    """A column may be absent only if its field has a default, which all rows then take."""
+    expected = columns(operator)
     for name in expected:
-        if header.count(name) != 1:
+        if header.count(name) != 1 and (name in header or name not in defaulted_fields(operator)):
             state = "missing" if name not in header else "there twice"
             msg = f"{path}:1: column {name!r} is {state}; the columns are {', '.join(expected)}"
             raise TableError(msg)

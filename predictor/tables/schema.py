@@ -1,12 +1,13 @@
 """The columns of a measured table and the value of one row.
 
 A table of operator ``X`` has the fields of the dataclass ``X`` as its leading columns, then
-:data:`MEASUREMENT_COLUMNS`. Times are seconds per launch: ``seconds`` is the median over rounds,
+:data:`MEASUREMENT_COLUMNS`. A field with a default may lack its column: tables outlive the day when
+a field is added. Times are seconds per launch: ``seconds`` is the median over rounds,
 ``seconds_low`` and ``seconds_high`` the lowest and the highest round.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Final, Literal, get_args, get_type_hints
 
@@ -82,6 +83,11 @@ class Row:
 def columns(operator: str) -> tuple[str, ...]:
     """All columns of an operator's table, in file order."""
     return field_names(operator) + MEASUREMENT_COLUMNS
+
+
+def defaulted_fields(operator: str) -> frozenset[str]:
+    """Fields that have a default: a table from before such a field was added lacks its column."""
+    return frozenset(f.name for f in fields(OPERATORS[operator]) if f.default is not MISSING)
 
 
 def _boolean(text: str) -> bool:

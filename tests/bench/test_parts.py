@@ -20,7 +20,7 @@ from predictor.errors import BenchError
 from predictor.operators import Gemm, MemoryBound, Operator
 from predictor.tables import Row
 
-LIMITS = Limits(flops_per_second=1e12, bytes_per_second=1e9, l2_bytes=1e3)
+LIMITS = Limits(flops_per_second={"bf16": 1e12}, bytes_per_second=1e9, l2_bytes=1e3)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_damaged_tables_are_refused_before_anything_is_measured(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "gemm.csv").write_text("m,n,k\n")
-    with pytest.raises(TableError, match=r"gemm.csv:1: column 'dtype' is missing"):
+    with pytest.raises(TableError, match=r"gemm.csv:1: column 'seconds' is missing"):
         measure(point(64))
     assert not (tmp_path / "out" / "journal.jsonl").exists()
 

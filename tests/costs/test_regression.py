@@ -12,10 +12,12 @@ from predictor.costs.bounds import (
     stream_design,
     wave_efficiency,
 )
+from predictor.costs.fitting import merge
 from predictor.costs.regression import Sample, fit_surface, fit_trend
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
 from predictor.operators import Attention, Gemm, MemoryBound
+from predictor.tables import Row
 
 TOY = Chip(flops_per_second={"bf16": 1e12}, bytes_per_second=1e9, l2_bytes=1e6, sm_count=10)
 SIZES = (256, 512, 1024, 2048, 4096)
@@ -144,3 +146,11 @@ def test_attention_bound_agrees_with_the_operators_own_flops():
     bound = attention_design([attention], fast_memory).bound[0]
     assert bound == pytest.approx(2e-6 + attention.flops / 1e12)
     assert math.isfinite(bound)
+
+
+def test_products_of_unusual_data_are_no_part_of_a_fit():
+    rows = [
+        Row(operator=Gemm(m=8, n=8, k=8, fill=fill), seconds=1e-6, run="r")
+        for fill in ("normal", "zeros", "uniform")
+    ]
+    assert list(merge(rows, regime="burst", cache="cold")) == [Gemm(m=8, n=8, k=8)]

@@ -122,7 +122,7 @@ def test_arguments_that_make_no_sense_are_named(native: ModuleType) -> None:
     with pytest.raises(ValueError, match="'hot'"):
         device.prepare("gemm", {}, flops=1, bytes=1, working_set_bytes=1, cache="hot")
     with pytest.raises(TypeError, match="field 'm'"):
-        device.prepare("gemm", {"m": []}, flops=1, bytes=1, working_set_bytes=1, cache="cold")
+        device.prepare("gemm", {"m": None}, flops=1, bytes=1, working_set_bytes=1, cache="cold")
     with pytest.raises(ValueError, match="launches_per_call"):
         device.prepare_callable(lambda: None, launches_per_call=0)
 

@@ -12,11 +12,13 @@ from predictor.operators import (
     OPERATORS,
     Attention,
     Gemm,
+    GroupedGemm,
     Interference,
     MemoryBound,
     Optimizer,
     field_names,
 )
+from predictor.operators.grouped_gemm import token_counts
 from predictor.operators.interference import shape_text
 
 SIZES = st.integers(1, 1 << 20)
@@ -34,6 +36,64 @@ def test_each_gemm_kind_touches_its_three_bf16_operands_once(kind):
 def test_accumulating_wgrad_reads_and_writes_an_fp32_gradient():
     gemm = Gemm(m=10, n=20, k=30, kind="wgrad", accumulate=True)
     assert gemm.bytes == 2 * (300 + 200) + 8 * 600
+
+
+def test_fp8_gemm_reads_bytes_and_writes_bf16():
+    assert Gemm(m=10, n=20, k=30, dtype="fp8").bytes == 300 + 600 + 2 * 200
+    assert Gemm(m=10, n=20, k=30, dtype="fp8", kind="dgrad").bytes == 200 + 600 + 2 * 300
+    accumulating = Gemm(m=10, n=20, k=30, dtype="fp8", kind="wgrad", accumulate=True)
+    assert accumulating.bytes == 300 + 200 + 8 * 600
+
+
+def test_tf32_gemm_moves_fp32():
+    assert Gemm(m=10, n=20, k=30, dtype="tf32").bytes == 4 * (300 + 600 + 200)
+
+
+def test_gelu_in_the_epilogue_writes_its_argument_too():
+    assert Gemm(m=10, n=20, k=30, gelu=True).bytes == 2 * (300 + 600 + 2 * 200)
+
+
+def test_even_experts_get_equal_counts():
+    assert GroupedGemm(tokens=12, experts=4, n=1, k=1).counts == (3, 3, 3, 3)
+    assert sorted(GroupedGemm(tokens=14, experts=4, n=1, k=1).counts) == [3, 3, 4, 4]
+
+
+def test_zipf_counts_by_largest_remainder():
+    # Shares 11·(1, 1/2, 1/3)/(11/6) = 6, 3, 2; and of 10 tokens 5.45, 2.73, 1.82: 5 + 2 + 1 = 8
+    # leaves two for the remainders .82 and .73.
+    assert sorted(GroupedGemm(tokens=11, experts=3, n=1, k=1, skew=1.0).counts) == [2, 3, 6]
+    assert sorted(GroupedGemm(tokens=10, experts=3, n=1, k=1, skew=1.0).counts) == [2, 3, 5]
+
+
+def test_grouped_gemm_touches_only_experts_that_have_tokens():
+    few = GroupedGemm(tokens=2, experts=4, n=20, k=30)
+    assert few.flops == 2 * 2 * 20 * 30
+    assert few.bytes == 2 * (2 * 30 + 2 * 20) + 2 * 2 * 600
+    wgrad = GroupedGemm(tokens=8, experts=4, n=20, k=30, kind="wgrad", accumulate=True)
+    assert wgrad.bytes == 2 * (8 * 30 + 8 * 20) + 8 * 4 * 600
+
+
+@given(st.integers(0, 1 << 20), st.integers(1, 300), st.floats(0, 4))
+def test_counts_hand_out_every_token_and_depend_on_the_fields_alone(tokens, experts, skew):
+    grouped = GroupedGemm(tokens=tokens, experts=experts, n=8, k=8, skew=skew)
+    assert sum(grouped.counts) == tokens
+    assert len(grouped.counts) == experts
+    assert min(grouped.counts) >= 0
+    token_counts.cache_clear()
+    assert grouped.counts == GroupedGemm(tokens=tokens, experts=experts, n=8, k=8, skew=skew).counts
+
+
+@pytest.mark.parametrize(("tokens", "experts", "skew"), [(-1, 1, 0.0), (1, 0, 0.0), (1, 1, -0.1)])
+def test_impossible_counts_name_the_rule(tokens, experts, skew):
+    with pytest.raises(ValueError, match="needs tokens >= 0"):
+        token_counts(tokens, experts, skew)
+
+
+@given(st.sampled_from(["forward", "dgrad", "wgrad"]), st.sampled_from(["bf16", "fp8", "tf32"]))
+def test_one_expert_is_a_gemm(kind, dtype):
+    one = GroupedGemm(tokens=48, experts=1, n=20, k=30, kind=kind, dtype=dtype)
+    gemm = Gemm(m=48, n=20, k=30, kind=kind, dtype=dtype)
+    assert (one.flops, one.bytes) == (gemm.flops, gemm.bytes)
 
 
 @pytest.mark.parametrize(

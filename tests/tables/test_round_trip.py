@@ -39,7 +39,10 @@ def operators(draw: st.DrawFn, operator: str) -> Any:
         if get_args(hint):
             values[field.name] = draw(st.sampled_from(get_args(hint)))
         elif hint is int:
-            values[field.name] = draw(st.integers(1, 1 << 20))
+            most = 300 if field.name == "experts" else 1 << 20
+            values[field.name] = draw(st.integers(1, most))
+        elif hint is float:
+            values[field.name] = draw(st.floats(0, 4))
         elif hint is bool:
             values[field.name] = draw(st.booleans())
         elif field.name == "dtype":

@@ -77,7 +77,7 @@ def test_a_breach_is_refused_with_its_line_and_rule(
         (lambda text: text.replace("seconds_low", "seconds_lo"), "column 'seconds_low' is missing"),
         (lambda text: text.replace("rounds,", "seconds,"), "column 'seconds' is there twice"),
         (lambda text: text.replace(",run\n", ",run,extra\n", 1), "unknown column 'extra'"),
-        (lambda text: text[: text.rindex(",")] + "\n", "truncated line: 20 of 21 cells"),
+        (lambda text: text[: text.rindex(",")] + "\n", "truncated line: 22 of 23 cells"),
         (lambda text: text[:-3], "the last line is truncated"),
         (lambda _: "", "the last line is truncated"),
         (lambda _: "\n", "column 'm' is missing"),
@@ -88,6 +88,24 @@ def test_a_damaged_file_is_refused(table: Path, damage: Callable[[str], str], ru
     table.write_text(damage(table.read_text()))
     with pytest.raises(TableError, match=rule):
         read_folder(table.parent)
+
+
+def without(column: str, text: str) -> str:
+    lines = [line.split(",") for line in text.splitlines()]
+    place = lines[0].index(column)
+    return "".join(",".join([*line[:place], *line[place + 1 :]]) + "\n" for line in lines)
+
+
+def test_a_table_from_before_a_field_was_added_takes_its_default(table: Path) -> None:
+    rows = read_table(table).rows
+    table.write_text(without("fill", without("gelu", table.read_text())))
+    assert read_table(table).rows == rows
+
+
+def test_a_field_without_a_default_needs_its_column(table: Path) -> None:
+    table.write_text(without("n", table.read_text()))
+    with pytest.raises(TableError, match="column 'n' is missing"):
+        read_table(table)
 
 
 def test_ok_rows_of_one_run_may_not_repeat(table: Path) -> None:

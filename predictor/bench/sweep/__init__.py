@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep import attention, gemm, host, memory_bound, optimizer
+from predictor.bench.sweep import attention, gemm, grouped_gemm, host, memory_bound, optimizer
 from predictor.bench.sweep.tiers import ANCHOR, NAMES
 from predictor.errors import UnknownName, nearest
 from predictor.operators import OPERATORS, Operator
@@ -54,6 +54,7 @@ def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Poin
         raise UnknownName(f"no operator is called {name!r}{nearest(name, OPERATORS)}")
     sweeps = {
         "gemm": gemm.points(seed),
+        "grouped_gemm": grouped_gemm.points(),
         "attention": attention.points(),
         "memory_bound": memory_bound.points(),
         "optimizer": optimizer.points(),
