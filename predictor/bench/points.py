@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from predictor.operators import GroupedGemm, Host, MemoryBound, Operator
+from predictor.operators import GroupedGemm, Host, Memcpy, MemoryBound, Operator
 from predictor.tables import Cache, Regime
 
 MIN_SAMPLES: Final = 3
@@ -14,6 +14,8 @@ IDLE_SECONDS: Final = 0.02
 _EXPECTED_FLOPS_PER_SECOND: Final = 500e12
 _EXPECTED_BYTES_PER_SECOND: Final = 2e12
 _LAUNCH_SECONDS: Final = 5e-6
+_LINK_BYTES_PER_SECOND: Final = {"h2d": 25e9, "d2h": 25e9, "d2d": 1e12, "peer": 100e9}
+_PAGEABLE_BYTES_PER_SECOND: Final = 5e9
 
 # Wall seconds to build one workload and to check its result, by whose code it is.
 _PREPARE_SECONDS: Final = {
@@ -28,8 +30,14 @@ _PREPARE_SECONDS: Final = {
     "flash": 0.05,
     "inductor": 2.0,
     "host": 2.5,
-    "host-compile": 25.0,
+    "host-compile": 8.0,  # the quantities of a block share half a minute of compilation
 }
+_KIND_FIELDS: Final = (
+    *("kernel", "kind", "api", "algorithm", "causal", "bias", "gelu", "accumulate"),
+    *("window", "documents", "head_dim", "value_head_dim", "dtype", "stack", "block"),
+    *("direction", "pinned"),
+)
+_HOST_IMPLS: Final = {"hf-compile": "host-compile", "cuda": "native"}
 
 _THROUGH_PYTHON: Final = frozenset({"torch", "flash", "inductor", "host", "host-compile"})
 
@@ -78,7 +86,7 @@ class Point:
     def impl(self) -> str:
         """Whose code runs: the operator's ``impl``, ``native`` where it has none, or a host."""
         if isinstance(self.operator, Host):
-            return "host-compile" if self.operator.stack == "hf-compile" else "host"
+            return _HOST_IMPLS.get(self.operator.stack, "host")
         return str(getattr(self.operator, "impl", "native"))
 
     @property
@@ -89,11 +97,7 @@ class Point:
     @property
     def kind(self) -> tuple[object, ...]:
         """What tends to fail together: operator, implementation, kernel and pass, not the shape."""
-        names = (
-            *("kernel", "kind", "api", "algorithm", "causal", "bias", "gelu", "accumulate"),
-            *("dtype", "stack", "block"),
-        )
-        return (self.operator.name, self.impl, *(self.fields.get(name) for name in names))
+        return (self.operator.name, self.impl, *(self.fields.get(name) for name in _KIND_FIELDS))
 
     @property
     def rounds(self) -> int:
@@ -110,6 +114,11 @@ class Point:
     @property
     def expected_seconds(self) -> float:
         """Rough seconds of one launch."""
+        if isinstance(self.operator, Memcpy):
+            rate = _LINK_BYTES_PER_SECOND[self.operator.direction]
+            if not self.operator.pinned:
+                rate = min(rate, _PAGEABLE_BYTES_PER_SECOND)
+            return _LAUNCH_SECONDS + self.operator.bytes / rate
         return _LAUNCH_SECONDS + max(
             self.operator.flops / _EXPECTED_FLOPS_PER_SECOND,
             self.operator.bytes / _EXPECTED_BYTES_PER_SECOND,
@@ -136,7 +145,7 @@ class Point:
     @property
     def sampling_seconds(self) -> float:
         """Rough wall seconds of all rounds."""
-        if self.impl.startswith("host"):
+        if isinstance(self.operator, Host):
             return 0.0
         loaded = max(self.round_seconds, MIN_SAMPLES * self.expected_seconds)
         if self.sustained_seconds:

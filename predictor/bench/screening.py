@@ -20,6 +20,7 @@ EXTENTS: Final[dict[str, tuple[str, ...]]] = {
     "attention": ("batch", "num_heads", "num_query_groups", "seq_length"),
     "memory_bound": ("rows", "cols"),
     "optimizer": ("elements",),
+    "memcpy": ("bytes",),
     "host": (),
     "all_reduce": ("bytes",),
     "all_gather": ("bytes",),

@@ -1,4 +1,12 @@
-"""FlashAttention-2 as PyTorch ships it, called at its aten operators: no dispatch is left open."""
+"""FlashAttention-2 as PyTorch ships it, called at its aten operators: no dispatch is left open.
+
+Tensors are ``[batch, tokens, heads, head_dim]``, or ``[tokens, heads, head_dim]`` where sequences
+hold several documents, whose ends are then handed over.
+"""
+
+from functools import partial
+from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -12,54 +20,76 @@ def recipe(fill: Fill, operator: Attention) -> Recipe:
     """One forward or backward call.
 
     Raises:
-        NotImplementedError: FlashAttention-2 in PyTorch has no bias, window or narrower values.
+        NotImplementedError: FlashAttention-2 in PyTorch has no bias and no narrower values.
     """
-    if operator.bias or operator.window or operator.value_dim != operator.head_dim:
-        raise NotImplementedError("PyTorch's FlashAttention-2 takes no bias, window or value width")
-    if operator.kind == "forward":
-        return Recipe(
-            make=lambda: _inputs(fill, operator),
-            call=lambda q, k, v: _forward(q, k, v, causal=operator.causal),
+    if operator.bias or operator.value_dim != operator.head_dim:
+        raise NotImplementedError("PyTorch's FlashAttention-2 takes no bias and no value width")
+    ends, longest = _documents(fill, operator)
+    lengths = (ends, ends, longest or operator.queries, longest or operator.seq_length)
+    window = _window(operator)
+
+    def forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
+        attend = partial(_aten._flash_attention_forward, return_debug_mask=False)  # noqa: SLF001
+        result: tuple[Tensor, ...] = attend(
+            q, k, v, *lengths, dropout_p=0.0, is_causal=operator.causal, **window
         )
+        return result
+
+    if operator.kind == "forward":
+        return Recipe(make=lambda: _inputs(fill, operator), call=forward)
 
     def make() -> tuple[Tensor, ...]:
         q, k, v = _inputs(fill, operator)
-        gradient = _heads(fill, operator, operator.num_heads)
-        return (gradient, q, k, v, *_forward(q, k, v, causal=operator.causal)[:8])
+        gradient = _tensor(fill, operator, operator.queries, operator.num_heads)
+        return (gradient, q, k, v, *forward(q, k, v)[:4])
 
-    def call(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *saved: Tensor) -> object:
-        out, statistics, ends_q, ends_k, longest_q, longest_k, seed, offset = saved
-        return _aten._scaled_dot_product_flash_attention_backward(  # noqa: SLF001 - an aten name
+    def call(*saved: Tensor) -> object:
+        gradient, q, k, v, out, statistics, seed, offset = saved
+        return _aten._flash_attention_backward(  # noqa: SLF001
             gradient,
             q,
             k,
             v,
             out,
             statistics,
-            ends_q,
-            ends_k,
-            longest_q,
-            longest_k,
+            *lengths,
             0.0,
             operator.causal,
             seed,
             offset,
+            **window,
         )
 
     return Recipe(make=make, call=call)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, ...]:
-    result: tuple[Tensor, ...] = _aten._scaled_dot_product_flash_attention(  # noqa: SLF001
-        q, k, v, 0.0, causal
-    )
-    return result
+def _window(operator: Attention) -> dict[str, Any]:
+    """Tokens seen to the left and right of each: ``window`` counts the token itself."""
+    if not operator.window:
+        return {}
+    left = operator.window - 1
+    return {"window_size_left": left, "window_size_right": 0 if operator.causal else left}
+
+
+def _documents(fill: Fill, operator: Attention) -> tuple[Tensor | None, int]:
+    """Ends of all documents of the batch and the longest one's length; None and 0 for one each."""
+    if operator.documents == 1:
+        return None, 0
+    lengths = operator.document_lengths * operator.batch
+    ends = list(accumulate(lengths, initial=0))
+    return torch.tensor(ends, dtype=torch.int32, device=fill.device), max(lengths)
 
 
 def _inputs(fill: Fill, operator: Attention) -> tuple[Tensor, ...]:
     groups = operator.num_query_groups
-    return tuple(_heads(fill, operator, count) for count in (operator.num_heads, groups, groups))
+    return (
+        _tensor(fill, operator, operator.queries, operator.num_heads),
+        _tensor(fill, operator, operator.seq_length, groups),
+        _tensor(fill, operator, operator.seq_length, groups),
+    )
 
 
-def _heads(fill: Fill, operator: Attention, heads: int) -> Tensor:
-    return fill.heads(operator.batch, operator.seq_length, heads, operator.head_dim)
+def _tensor(fill: Fill, operator: Attention, tokens: int, heads: int) -> Tensor:
+    if operator.documents > 1:
+        return fill.bf16(operator.batch * tokens, heads, operator.head_dim)
+    return fill.bf16(operator.batch, tokens, heads, operator.head_dim)

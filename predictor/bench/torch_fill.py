@@ -48,6 +48,10 @@ class Fill:
         """Uniform integers, as token ids."""
         return torch.randint(below, (count,), device=self.device)
 
+    def shuffled(self, count: int) -> Tensor:
+        """Each integer below ``count`` once, in random order."""
+        return torch.randperm(count, device=self.device)
+
     def heads(self, batch: int, seq: int, heads: int, width: int) -> Tensor:
         """``[b, h, s, d]`` as a transposed view of ``[b, s, h, d]``, as projections are split."""
         return self.bf16(batch, seq, heads, width).transpose(1, 2)

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from predictor.bench.rounds import RoundResult
-from predictor.bench.worker import HostWorkload
+from predictor.bench.host_rounds import Group, HostWorkload, Quantities
 from predictor.operators import Host
 
 STEPS: Final = 15
@@ -26,12 +25,6 @@ _VOCABULARY: Final = 512
 _SEQ_LENGTH: Final = 32
 _CHAIN: Final = 500
 _GATE_CYCLES: Final = 30_000_000
-# An intercept or a gap may be nothing; it cannot be told from zero below the event timer's half
-# microsecond over the chain.
-_RESOLUTION_SECONDS: Final = 1e-9
-_MAY_VANISH: Final = frozenset({"fixed", "gap"})
-
-Quantities = dict[tuple[str, str], float]
 
 
 class HostCosts:
@@ -46,10 +39,10 @@ class HostCosts:
         """A quantity's workload; the first of a group builds what the group measures."""
         name = (operator.stack, operator.block)
         if name not in self._groups:
-            self._groups[name] = Group(self._measurer(operator))
+            self._groups[name] = Group(self._measurer(operator), samples=STEPS)
         group = self._groups[name]
         quantity = (operator.phase, operator.quantity)
-        return HostWorkload(f"host {name}", lambda number: group.result(number, quantity))
+        return group.workload(f"host {name}", quantity)
 
     def _measurer(self, operator: Host) -> Callable[[], Quantities]:
         if operator.stack == "torch":
@@ -61,42 +54,6 @@ class HostCosts:
             for depth in _DEPTHS[operator.stack]
         ]
         return lambda: layer_quantities([steps.measured() for steps in models])
-
-
-class Group:
-    """Rounds of quantities that are measured together."""
-
-    def __init__(self, measure: Callable[[], Quantities]) -> None:
-        """Take what measures one round."""
-        self._measure = measure
-        self._rounds: list[tuple[Quantities, float, float]] = []
-
-    def result(self, number: int, quantity: tuple[str, str]) -> RoundResult:
-        """One quantity of a round, measuring the round if it is the first to ask.
-
-        Raises:
-            NotImplementedError: The group does not measure the quantity.
-        """
-        while len(self._rounds) <= number:
-            begin = time.monotonic()
-            values = self._measure()
-            self._rounds.append((values, begin, time.monotonic()))
-        values, begin, end = self._rounds[number]
-        if quantity not in values:
-            raise NotImplementedError(f"no host quantity {quantity}; known: {sorted(values)}")
-        seconds = values[quantity]
-        if quantity[1] in _MAY_VANISH:
-            seconds = max(seconds, _RESOLUTION_SECONDS)
-        if seconds <= 0:
-            raise RuntimeError(f"{quantity} is lost in noise: {values}")
-        return RoundResult(
-            seconds=seconds,
-            seconds_low=seconds,
-            seconds_high=seconds,
-            samples=STEPS,
-            begin_seconds=begin,
-            end_seconds=end,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

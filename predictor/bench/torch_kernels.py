@@ -11,6 +11,13 @@ deviations, gradients of a slice are copied into zeros. A letter stands for one 
     c  bf16 [1, 1, s, cols], cosines
     i  int64 [rows], ids below TABLE_ROWS
     t  bf16 [TABLE_ROWS, cols]
+    m  bool [rows, cols]
+    p  int64 [rows], each row once, shuffled
+    n  int64 [rows, cols], columns
+    s  bf16 [rows, 1]
+    l  int64 [rows], columns
+    k  int64 [rows, cols], experts
+    g  list of 16 bf16 tensors, together [rows, cols]
 """
 
 from collections.abc import Callable
@@ -25,7 +32,19 @@ from predictor.operators import MemoryBound
 
 TABLE_ROWS: Final = 8192
 _HEADS: Final = 32
+_EXPERTS: Final = 128
+_TOP_K: Final = 8
+_TENSORS: Final = 16
+_KEPT: Final = 0.9
 _aten = torch.ops.aten
+
+
+def _nll_loss_backward(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of the mean negative log likelihood, as ``cross_entropy`` runs it."""
+    one = log_probabilities.new_ones(())
+    count = log_probabilities.new_full((), float(len(labels)))
+    return _aten.nll_loss_backward(one, log_probabilities, labels, None, 1, -100, count)
+
 
 _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
     "add": ("bb", lambda a, b: a + b),
@@ -63,6 +82,38 @@ _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
         lambda g, i: _aten.embedding_dense_backward(g, i, TABLE_ROWS, -1, scale_grad_by_freq=False),
     ),
     "layer_norm": ("bww", lambda x, w, b: functional.layer_norm(x, w.shape, w, b)),
+    "gelu": ("b", partial(functional.gelu, approximate="tanh")),
+    "gelu_backward": ("bb", partial(_aten.gelu_backward, approximate="tanh")),
+    "rms_norm": ("bw", lambda x, w: _aten._fused_rms_norm(x, w.shape, w, 1e-5)[0]),  # noqa: SLF001
+    "dropout": ("b", lambda x: _aten.native_dropout(x, 1 - _KEPT, True)),  # noqa: FBT003
+    "dropout_backward": ("bm", lambda g, m: _aten.native_dropout_backward(g, m, 1 / _KEPT)),
+    "softmax": ("b", lambda x: torch.softmax(x, -1)),
+    "softmax_backward": (
+        "bb",
+        lambda g, y: _aten._softmax_backward_data(g, y, -1, torch.bfloat16),  # noqa: SLF001
+    ),
+    "softmax_fp32": ("f", lambda x: torch.softmax(x, -1)),
+    "masked_fill": ("bm", lambda x, m: x.masked_fill(m, -10000.0)),
+    "accumulate_fp32": ("fb", lambda total, g: total.add_(g)),
+    "transpose": ("b", lambda x: x.t().contiguous()),
+    "cast_fp8": ("b", lambda x: x.to(torch.float8_e4m3fn)),
+    "abs": ("b", torch.abs),
+    "amax_fp32": ("f", lambda x: x.amax(-1, keepdim=True)),
+    "exp_fp32": ("f", lambda x: torch.exp(x, out=x)),
+    "sub_rows_fp32": ("fr", lambda x, r: x.sub_(r)),
+    "sigmoid_fp32": ("f", torch.sigmoid),
+    "mul_rows": ("bs", lambda x, s: x * s),
+    "index_select": ("bp", lambda x, p: x.index_select(0, p)),
+    "index_add": ("bpb", lambda y, p, x: y.index_add_(0, p, x)),
+    "gather_fp32": ("fn", lambda x, n: x.gather(1, n)),
+    "scatter_fp32": ("fnf", lambda y, n, x: y.scatter_(1, n, x)),
+    "topk_fp32": ("f", lambda x: torch.topk(x, min(_TOP_K, x.shape[-1]))),
+    "sort_int64": ("k", lambda k: torch.sort(k.view(-1), stable=True)),
+    "cumsum_int64": ("k", lambda k: k.cumsum(0)),
+    "nll_loss_backward_fp32": ("fl", _nll_loss_backward),
+    "foreach_norm": ("g", lambda *g: tuple(torch._foreach_norm(g))),  # noqa: SLF001
+    "foreach_mul": ("g", lambda *g: torch._foreach_mul_(g, 0.5)),
+    "zero": ("b", lambda x: x.zero_()),
 }
 
 
@@ -98,7 +149,15 @@ def _inputs(fill: Fill, letters: str, rows: int, cols: int) -> tuple[Tensor, ...
         "c": lambda: fill.bf16(1, 1, rows // heads, cols),
         "i": lambda: fill.indices(rows, TABLE_ROWS),
         "t": lambda: fill.bf16(TABLE_ROWS, cols),
+        "m": lambda: fill.fp32(rows, cols) < 0.0,
+        "p": lambda: fill.shuffled(rows),
+        "n": lambda: fill.indices(rows * cols, cols).view(rows, cols),
+        "s": lambda: fill.bf16(rows, 1),
+        "l": lambda: fill.indices(rows, cols),
+        "k": lambda: fill.indices(rows * cols, _EXPERTS).view(rows, cols),
     }
+    if letters == "g":
+        return tuple(part.clone() for part in fill.bf16(rows, cols).view(-1).chunk(_TENSORS))
     return tuple(makers[letter]() for letter in letters)
 
 
@@ -176,6 +235,20 @@ def _layer_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
     return Recipe(make=make, call=call)
 
 
+def _rms_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
+    def make() -> tuple[Tensor, ...]:
+        gradient, x, weight = _inputs(fill, "bbw", rows, cols)
+        _, deviation = _aten._fused_rms_norm(x, [cols], weight, 1e-5)  # noqa: SLF001
+        return gradient, x, deviation, weight
+
+    def call(gradient: Tensor, x: Tensor, deviation: Tensor, weight: Tensor) -> object:
+        return _aten._fused_rms_norm_backward(  # noqa: SLF001
+            gradient, x, [cols], deviation, weight, [True, True]
+        )
+
+    return Recipe(make=make, call=call)
+
+
 _SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
     "fill": partial(_fill, dtype=torch.bfloat16),
     "fill_fp32": partial(_fill, dtype=torch.float32),
@@ -185,4 +258,5 @@ _SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
     "rope_add": _rope_add,
     "rope_half_copy": _rope_half_copy,
     "layer_norm_backward": _layer_norm_backward,
+    "rms_norm_backward": _rms_norm_backward,
 }

@@ -9,14 +9,20 @@ import importlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
+from predictor.bench.host_rounds import Group, HostWorkload, Quantities
 from predictor.bench.points import Point
 from predictor.bench.rounds import RoundResult
+from predictor.operators import Host
 from predictor.tables import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RUNTIME_SAMPLES: Final = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class Bench:
         self._device = self._native.Device(start.device, start.index, seed=start.seed)
         self._workloads: dict[int, Any] = {}
         self._torch: Any = None
+        self._runtime: Group | None = None
 
     def hello(self) -> Hello:
         """Describe device and libraries."""
@@ -106,8 +113,11 @@ class Bench:
 
     def prepare(self, key: int, point: Point) -> str:
         """Build a point's workload; its description comes back."""
-        if self._kind == "mock" or point.is_native:
-            operator = point.operator
+        operator = point.operator
+        if isinstance(operator, Host) and point.is_native and self._kind != "mock":
+            quantity = (operator.phase, operator.quantity)
+            workload = self._runtime_calls().workload("host cuda", quantity)
+        elif self._kind == "mock" or point.is_native:
             workload = self._device.prepare(
                 operator.name,
                 point.arguments,
@@ -163,6 +173,17 @@ class Bench:
         except Exception as error:  # noqa: BLE001 - whatever a point does, the run goes on
             return self._failure(error)
 
+    def _runtime_calls(self) -> Group:
+        """What the CUDA runtime's own calls cost; one group for all quantities."""
+        if self._runtime is None:
+
+            def measure() -> Quantities:
+                costs = self._device.host_costs(samples=_RUNTIME_SAMPLES)
+                return {("forward", quantity): seconds for quantity, seconds in costs.items()}
+
+            self._runtime = Group(measure, samples=_RUNTIME_SAMPLES)
+        return self._runtime
+
     def _torch_bench(self) -> Any:  # noqa: ANN401
         if self._torch is None:
             # Compile in this process: a pool of compilers would outlive it.
@@ -184,22 +205,6 @@ class Bench:
         except Exception:  # noqa: BLE001 - any error here means that the device is lost
             return False
         return self._torch is None or bool(self._torch.healthy())
-
-
-class HostWorkload:
-    """A quantity measured on the host's clock, one value a round."""
-
-    def __init__(self, description: str, measure: Callable[[int], RoundResult]) -> None:
-        """Take the function from a round's number to its result."""
-        self.description = description
-        self._measure = measure
-        self._rounds = 0
-
-    def round(self) -> RoundResult:
-        """Measure the next round."""
-        result = self._measure(self._rounds)
-        self._rounds += 1
-        return result
 
 
 def describe(error: BaseException) -> str:

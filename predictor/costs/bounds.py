@@ -176,23 +176,21 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     groups, s = column(rows, "num_query_groups"), column(rows, "seq_length")
     d = column(rows, "head_dim")
     value = np.where(column(rows, "value_head_dim") > 0, column(rows, "value_head_dim"), d)
-    causal, bias, window = flags(rows, "causal"), flags(rows, "bias"), column(rows, "window")
+    causal, bias = flags(rows, "causal"), flags(rows, "bias")
     backward = (words(rows, "kind") == "backward").astype(float)
-    span = np.where((window > 0) & (window < s), window, s)
-    scores = np.where(causal > 0, span * s - span * (span - 1) / 2, np.minimum(2 * span, s) * s)
-    scores = np.where((causal > 0) & (span == s), s * s / 2, scores)
     products = np.where(backward > 0, 3 * d + 2 * value, d + value)
-    flops = 2 * batch * heads * scores * products
-    tokens = batch * s
-    moved = 2 * tokens * (heads * (d + value) + groups * (d + value)) * (1 + backward)
-    moved += 12 * backward * tokens * heads * d + 2 * bias * batch * s * s
+    flops = 2 * batch * heads * column(rows, "scores") * products
+    queries = column(rows, "queries")
+    tokens = batch * queries
+    moved = 2 * (tokens * heads + batch * s * groups) * (d + value) * (1 + backward)
+    moved += 12 * backward * tokens * heads * d + 2 * bias * tokens * s
     rate = peaks(chip, words(rows, "dtype"))
     compute = flops / rate
     launch = LAUNCH_SECONDS * (1 + 2 * backward)
     bound = launch + np.maximum(compute, moved / chip.bytes_per_second)
-    blocks = batch * heads * np.ceil(s / 128)
+    blocks = batch * heads * np.ceil(queries / 128)
     work = compute * np.ceil(blocks / chip.sm_count) * chip.sm_count / blocks / bound
-    diagonal = causal * 2 * batch * heads * s * 64 * products / rate / bound
+    diagonal = causal * 2 * batch * heads * queries * 64 * products / rate / bound
     helpers = tokens * backward * (14 * heads * d + (groups < heads) * 4 * (heads + groups) * d)
     narrow = np.log2(128.0 / d)
     flash = (words(rows, "impl") == "flash").astype(float)
@@ -276,11 +274,10 @@ def stream_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> 
 
 def optimizer_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> Design:
     """The optimizer step: its states once through memory (eq. 8)."""
-    elements = column(rows, "elements")
     fp32 = words(rows, "dtype") == "fp32"
     master = words(rows, "kernel") == "adamw_master"
     torch = words(rows, "impl") == "torch"
-    moved = elements * np.where(fp32, 28.0, 14.0) + elements * np.where(master, 2.0, 0.0)
+    moved = column(rows, "bytes")
     bound, columns = stream_columns(moved, 0.0 * moved, 0.0 * moved + 2048.0, chip, cache)
     group = (fp32 + 2 * master + 4 * torch).astype(np.int64)
     coordinates = np.log2(moved + 1.0)[:, None]

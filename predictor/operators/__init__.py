@@ -19,13 +19,22 @@ from predictor.operators.gemm import Gemm
 from predictor.operators.grouped_gemm import GroupedGemm
 from predictor.operators.host import Host
 from predictor.operators.interference import Interference
+from predictor.operators.memcpy import Memcpy
 from predictor.operators.memory_bound import KERNELS, MemoryBound
 from predictor.operators.optimizer import Optimizer
 from predictor.operators.reduce_scatter import ReduceScatter
 from predictor.operators.send_recv import SendRecv
 
 Operator = (
-    Gemm | GroupedGemm | Attention | MemoryBound | Optimizer | Host | Collective | Interference
+    Gemm
+    | GroupedGemm
+    | Attention
+    | MemoryBound
+    | Optimizer
+    | Memcpy
+    | Host
+    | Collective
+    | Interference
 )
 
 OPERATORS: Final[dict[str, type[Operator]]] = {
@@ -34,6 +43,7 @@ OPERATORS: Final[dict[str, type[Operator]]] = {
     "attention": Attention,
     "memory_bound": MemoryBound,
     "optimizer": Optimizer,
+    "memcpy": Memcpy,
     "host": Host,
     "all_reduce": AllReduce,
     "all_gather": AllGather,
@@ -63,6 +73,7 @@ __all__ = [
     "GroupedGemm",
     "Host",
     "Interference",
+    "Memcpy",
     "MemoryBound",
     "Operator",
     "Optimizer",

@@ -9,12 +9,17 @@ class Host:
     """One host-side activity of a training stack.
 
     Attributes:
-        stack: ``hf-eager``, ``hf-compile`` or ``torch`` (a bare chain of operators).
+        stack: ``hf-eager``, ``hf-compile``, ``torch`` (a bare chain of operators) or ``cuda`` (the
+            runtime's own calls, measured natively).
         block: Kind of transformer layer (``llama``, ``qwen3``, ``gpt2``), or ``any``.
         phase: ``forward``, ``backward`` or ``optimizer``.
         quantity: ``layer`` (seconds a layer), ``fixed`` (seconds a step beside the layers),
             ``tensor`` (seconds a parameter tensor), ``launch`` (seconds a bare launch),
-            ``gap`` (idle seconds of the GPU between two dependent kernels of a full queue).
+            ``gap`` (idle seconds of the GPU between two dependent kernels of a full queue). Of
+            ``cuda``: ``launch``, ``event_record``, ``stream_wait``, ``graph_launch`` (a replay of
+            one node) and ``graph_launch_node`` (each further one) of the host; ``graph_node``
+            (an empty kernel in a replayed chain) and ``stream_hop`` (what a kernel that waits for
+            another stream's event starts later) of the GPU.
     """
 
     name: ClassVar[str] = "host"

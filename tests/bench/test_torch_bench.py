@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from predictor.bench.host_rounds import Group  # noqa: E402
 from predictor.bench.points import Point  # noqa: E402
 from predictor.bench.torch_bench import TorchBench, buffer_sets, launches_of  # noqa: E402
-from predictor.bench.torch_host import Group, Phases, layer_quantities  # noqa: E402
+from predictor.bench.torch_host import Phases, layer_quantities  # noqa: E402
 from predictor.operators import Host, MemoryBound, Optimizer  # noqa: E402
 
 L2_BYTES = 1e6
@@ -152,7 +153,7 @@ def test_a_step_that_waits_for_the_gpu_is_refused() -> None:
 
 def test_quantities_of_a_group_share_its_rounds() -> None:
     rounds = iter([{("forward", "layer"): 1.0, ("forward", "fixed"): -1.0}] * 2)
-    group = Group(lambda: next(rounds))
+    group = Group(lambda: next(rounds), samples=1)
     assert group.result(0, ("forward", "layer")).seconds == 1.0
     assert group.result(0, ("forward", "fixed")).seconds == 1e-9, "an intercept may vanish"
     assert group.result(1, ("forward", "layer")).seconds == 1.0
@@ -161,7 +162,7 @@ def test_quantities_of_a_group_share_its_rounds() -> None:
 
 
 def test_a_slope_lost_in_noise_is_refused() -> None:
-    group = Group(lambda: {("forward", "layer"): -1e-6})
+    group = Group(lambda: {("forward", "layer"): -1e-6}, samples=1)
     with pytest.raises(RuntimeError, match="lost in noise"):
         group.result(0, ("forward", "layer"))
 

@@ -14,6 +14,7 @@ from predictor.operators import (
     Gemm,
     GroupedGemm,
     Interference,
+    Memcpy,
     MemoryBound,
     Optimizer,
     field_names,
@@ -149,10 +150,65 @@ def test_sliding_window_sees_window_tokens_of_each_row_but_the_first():
     assert attention.scores == 1 + 2 + 3 + 4 * 7
 
 
+def attend(**fields):
+    """A small attention call, full unless told otherwise."""
+    sizes = {"batch": 1, "num_heads": 1, "num_query_groups": 1, "seq_length": 10, "head_dim": 8}
+    return Attention(**sizes | {"causal": False} | fields)
+
+
+def test_the_last_queries_of_a_sequence_see_all_before_them():
+    assert attend(query_length=1, causal=True).scores == 10
+    assert attend(query_length=3, causal=True).scores == 8 + 9 + 10
+    assert attend(query_length=3, causal=True, window=9).scores == 8 + 9 + 9
+    assert attend(query_length=3, causal=True, window=4).scores == 3 * 4
+
+
+def test_a_ring_step_reads_fewer_queries_than_keys():
+    step = attend(query_length=5)
+    assert step.scores == 5 * 10
+    assert step.bytes == 2 * (5 * 8 + 2 * 10 * 8 + 5 * 8) + 4 * 5
+
+
+def test_documents_do_not_see_each_other_and_grow_one_by_one():
+    packed = attend(seq_length=60, documents=3)
+    assert packed.document_lengths == (10, 20, 30)
+    assert packed.scores == 10**2 + 20**2 + 30**2
+    assert attend(seq_length=60, documents=3, causal=True).scores == packed.scores / 2
+
+
+@given(st.integers(1, 5000), st.integers(1, 64))
+def test_documents_fill_their_sequence(seq_length, documents):
+    if documents > seq_length:
+        with pytest.raises(ValueError, match="documents"):
+            attend(seq_length=seq_length, documents=documents)
+        return
+    lengths = attend(seq_length=seq_length, documents=documents).document_lengths
+    assert sum(lengths) == seq_length
+    assert len(lengths) == documents
+
+
+def test_equal_attention_calls_are_equal():
+    assert attend(value_head_dim=8, query_length=10, window=10) == attend()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"query_length": 11}, {"documents": 0}, {"query_length": 5, "documents": 2}]
+)
+def test_lengths_that_contradict_each_other_are_refused(fields):
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        attend(**fields)
+
+
+def test_a_copy_moves_its_bytes_and_touches_both_ends_within_a_device():
+    assert Memcpy(direction="h2d", bytes=1000).working_set_bytes == 1000
+    assert Memcpy(direction="d2d", bytes=1000).working_set_bytes == 2000
+
+
 def test_adamw_moves_seven_numbers_a_parameter():
     assert Optimizer(elements=1000, dtype="bf16").bytes == 14_000
     assert Optimizer(elements=1000, dtype="fp32").bytes == 28_000
     assert Optimizer(kernel="adamw_master", elements=1000, dtype="fp32").bytes == 30_000
+    assert Optimizer(kernel="adamw_master", elements=1000, dtype="bf16").bytes == 20_000
 
 
 @pytest.mark.parametrize("impl", sorted(KERNELS))

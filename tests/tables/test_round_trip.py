@@ -26,6 +26,7 @@ PAIRS = (
     {"compute": "gemm", "shape": "m=64 n=32 k=16 kind=wgrad accumulate=True"},
     {"compute": "memory_bound", "shape": "kernel=copy rows=8 cols=8"},
 )
+_MOST = {"experts": 300, "documents": 1, "query_length": 1}
 OPTIONAL = st.none() | st.floats(min_value=1e-6, max_value=1e10)
 
 
@@ -39,7 +40,7 @@ def operators(draw: st.DrawFn, operator: str) -> Any:
         if get_args(hint):
             values[field.name] = draw(st.sampled_from(get_args(hint)))
         elif hint is int:
-            most = 300 if field.name == "experts" else 1 << 20
+            most = _MOST.get(field.name, 1 << 20)
             values[field.name] = draw(st.integers(1, most))
         elif hint is float:
             values[field.name] = draw(st.floats(0, 4))

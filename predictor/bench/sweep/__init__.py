@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep import attention, gemm, grouped_gemm, host, memory_bound, optimizer
+from predictor.bench.sweep import (
+    attention,
+    gemm,
+    grouped_gemm,
+    host,
+    memcpy,
+    memory_bound,
+    optimizer,
+)
 from predictor.bench.sweep.tiers import ANCHOR, NAMES
 from predictor.errors import UnknownName, nearest
 from predictor.operators import OPERATORS, Operator
@@ -58,6 +66,7 @@ def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Poin
         "attention": attention.points(),
         "memory_bound": memory_bound.points(),
         "optimizer": optimizer.points(),
+        "memcpy": memcpy.points(),
         "host": host.points(),
     }
     return _ordered([points for name, points in sweeps.items() if name in wanted])

@@ -1,7 +1,7 @@
 """Attention points: causal, full, and the full square with a bias, forward and backward."""
 
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 from predictor.bench.points import Point
 from predictor.bench.sweep.tiers import ANCHOR, CORE, SUSTAINED, WIDE
@@ -59,7 +59,16 @@ def points() -> list[Point]:
             KINDS,
         )
     ]
-    return [*anchors, *_interleaved(core, masked), *_wide(), *_flash(), *_sustained()]
+    return [
+        *anchors,
+        *_interleaved(core, masked),
+        *_masks(),
+        *_interleaved(_wide(), _heads()),
+        *_widths(),
+        *_queries(),
+        *_flash(),
+        *_sustained(),
+    ]
 
 
 def _point(  # noqa: PLR0913 - a shape, a pass and what masks it
@@ -71,6 +80,7 @@ def _point(  # noqa: PLR0913 - a shape, a pass and what masks it
     tier: int,
     mask: str = "causal",
     impl: str = "cudnn",
+    **fields: Any,  # noqa: ANN401 - further fields of Attention
 ) -> Point:
     operator = Attention(
         batch=batch,
@@ -82,6 +92,7 @@ def _point(  # noqa: PLR0913 - a shape, a pass and what masks it
         bias=mask == "bias",
         kind=kind,
         impl=impl,
+        **fields,
     )
     return Point(operator=operator, tier=tier, anchor=tier == ANCHOR)
 
@@ -128,6 +139,100 @@ def _wide() -> list[Point]:
     ]
 
 
+def _heads() -> list[Point]:
+    """Head counts, batches and lengths between those of known models."""
+    shapes = (
+        ((8, 8, 128), 2048, 8),
+        ((128, 8, 128), 4096, 1),
+        ((40, 8, 128), 4096, 2),
+        ((96, 8, 128), 2048, 1),
+        ((20, 20, 64), 4096, 2),
+        ((64, 64, 64), 1024, 2),
+        ((48, 8, 64), 8192, 1),
+        ((128, 128, 64), 512, 4),
+        ((8, 2, 128), 32768, 1),
+        ((16, 4, 64), 32768, 1),
+        ((10, 2, 128), 12288, 1),
+        ((28, 4, 128), 3072, 3),
+        ((8, 8, 64), 512, 2),
+        ((24, 4, 64), 1536, 6),
+        ((8, 1, 128), 65536, 1),
+        ((4, 1, 128), 131072, 1),
+    )
+    return [_point(*each, kind, tier=WIDE) for each, kind in product(shapes, KINDS)]
+
+
+def _widths() -> list[Point]:
+    """Other head widths: Phi-3, Gemma, and the latent attention of DeepSeek."""
+    equal = (
+        ((32, 32, 96), 4096, 1),
+        ((16, 4, 96), 8192, 1),
+        ((8, 4, 256), 4096, 2),
+        ((16, 8, 256), 8192, 1),
+    )
+    latent = (((16, 16, 192), 4096, 2), ((128, 128, 192), 4096, 1), ((32, 32, 192), 8192, 1))
+    return [
+        *(
+            _point(*each, kind, tier=WIDE, value_head_dim=128)
+            for each, kind in product(latent, KINDS)
+        ),
+        *(_point(*each, kind, tier=WIDE) for each, kind in product(equal, KINDS)),
+    ]
+
+
+def _masks() -> list[Point]:
+    """Sliding windows (GPT-OSS, Mistral, Gemma 3) and packed documents."""
+    windows = (
+        ((64, 8, 64), 4096, 1, 128),
+        ((64, 8, 64), 8192, 1, 128),
+        ((64, 8, 64), 16384, 1, 128),
+        ((32, 8, 128), 8192, 1, 4096),
+        ((16, 8, 128), 8192, 2, 1024),
+        ((32, 8, 128), 4096, 2, 512),
+    )
+    packed = (
+        ((32, 8, 128), 8192, 1, 8),
+        ((32, 8, 128), 8192, 1, 32),
+        ((32, 8, 64), 4096, 2, 4),
+        ((16, 8, 128), 32768, 1, 16),
+    )
+    return [
+        *(
+            _point(heads, seq, batch, kind, tier=WIDE, window=window)
+            for (heads, seq, batch, window), kind in product(windows, KINDS)
+        ),
+        *(
+            _point(heads, seq, batch, kind, tier=WIDE, documents=documents)
+            for (heads, seq, batch, documents), kind in product(packed, KINDS)
+        ),
+    ]
+
+
+def _queries() -> list[Point]:
+    """Steps of ring attention, a chunk of a long prompt, and decoding."""
+    ring = (((32, 8, 128), 4096, 1, 2048), ((16, 4, 128), 8192, 1, 4096))
+    whole = (((32, 8, 128), 4096, 1), ((32, 8, 128), 8192, 1))
+    chunks = (((32, 8, 128), 8192, 1, 512), ((32, 8, 128), 16384, 1, 2048))
+    decode = (
+        ((32, 8, 128), 4096, 8),
+        ((32, 8, 128), 4096, 64),
+        ((32, 8, 128), 32768, 8),
+        ((64, 8, 128), 8192, 16),
+    )
+    return [
+        *(
+            _point(heads, seq, batch, kind, tier=WIDE, mask="full", query_length=queries)
+            for (heads, seq, batch, queries), kind in product(ring, KINDS)
+        ),
+        *(_point(*each, kind, tier=WIDE, mask="full") for each, kind in product(whole, KINDS)),
+        *(
+            _point(heads, seq, batch, "forward", tier=WIDE, query_length=queries)
+            for heads, seq, batch, queries in chunks
+        ),
+        *(_point(*each, "forward", tier=WIDE, query_length=1) for each in decode),
+    ]
+
+
 def _flash() -> list[Point]:
     shapes = (
         ((32, 8, 64), 4096, 1),
@@ -139,7 +244,18 @@ def _flash() -> list[Point]:
         ((64, 8, 128), 4096, 1),
         ((16, 8, 128), 8192, 1),
     )
-    return [_point(*each, kind, tier=WIDE, impl="flash") for each, kind in product(shapes, KINDS)]
+    others: tuple[tuple[tuple[int, int, int], int, int, dict[str, Any]], ...] = (
+        ((64, 8, 64), 4096, 1, {"window": 128}),
+        ((32, 8, 128), 8192, 1, {"documents": 8}),
+        ((8, 4, 256), 4096, 2, {}),
+    )
+    return [
+        *(_point(*each, kind, tier=WIDE, impl="flash") for each, kind in product(shapes, KINDS)),
+        *(
+            _point(heads, seq, batch, kind, tier=WIDE, impl="flash", **fields)
+            for (heads, seq, batch, fields), kind in product(others, KINDS)
+        ),
+    ]
 
 
 def _sustained() -> list[Point]:

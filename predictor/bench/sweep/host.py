@@ -15,10 +15,23 @@ LAYER_QUANTITIES: Final = (
     ("optimizer", "fixed"),
 )
 BARE_QUANTITIES: Final = (("forward", "launch"), ("forward", "gap"))
+RUNTIME_QUANTITIES: Final = (
+    "launch",
+    "event_record",
+    "stream_wait",
+    "graph_launch",
+    "graph_launch_node",
+    "graph_node",
+    "stream_hop",
+)
 
 
 def points() -> list[Point]:
-    """Bare launches first, then the blocks of eager and of compiled models."""
+    """The runtime's calls and bare launches, then the blocks of eager and compiled models."""
+    runtime = [
+        Point(operator=Host(stack="cuda", quantity=quantity), tier=HOST)
+        for quantity in RUNTIME_QUANTITIES
+    ]
     bare = [
         Point(operator=Host(stack="torch", phase=phase, quantity=quantity), tier=HOST)
         for phase, quantity in BARE_QUANTITIES
@@ -38,4 +51,4 @@ def points() -> list[Point]:
         for block in ("llama", "gpt2")
         for phase, quantity in LAYER_QUANTITIES[:4]
     ]
-    return [*bare, *eager, *compiled]
+    return [*runtime, *bare, *eager, *compiled]

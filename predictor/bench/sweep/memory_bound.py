@@ -16,6 +16,7 @@ _NATIVE_WARM: Final = (4, 24, 50, 100)
 _TORCH_COLD: Final = (1, 4, 16, 32, 1000)
 _TORCH_WARM: Final = (4, 12, 24, 36, 50, 70, 100, 150)
 _INDUCTOR_COLD: Final = (16, 100, 600)
+_INDUCTOR_WARM: Final = (16, 40)
 _CORE_SIZES: Final = (64, 256)
 
 # Trailing extent: hidden size, or what the kernel walks instead.
@@ -33,6 +34,22 @@ _COLS: Final = {
     "layer_norm": 768,
     "layer_norm_backward": 768,
     "add_layer_norm": 768,
+    "bias_gelu": 3072,
+    "bias_gelu_backward": 3072,
+    "cross_entropy_fp32": 32064,
+    "cross_entropy_backward_fp32": 32064,
+    "vocab_max": 32064,
+    "vocab_exp": 32064,
+    "vocab_gradient": 32064,
+    "nll_loss_backward_fp32": 128256,
+    "softmax_fp32": 128,
+    "sigmoid_fp32": 128,
+    "topk_fp32": 128,
+    "gather_fp32": 128,
+    "scatter_fp32": 128,
+    "router_top_k": 128,
+    "sort_int64": 1,
+    "cumsum_int64": 128,
 }
 _HEAD_KERNELS: Final = frozenset(
     {"rotary", "rotary_backward", "repeat_heads", "sum_heads"}
@@ -40,6 +57,61 @@ _HEAD_KERNELS: Final = frozenset(
 )
 _HEAD_DIM: Final = 64
 _ROW_STEP: Final = 512
+
+# Kernels of other stacks, or of few launches a step: three sizes tell their launch and bandwidth.
+_THIN: Final = {
+    "native": frozenset(
+        {
+            *("zero", "scale", "scale_fp32", "dropout", "dropout_backward", "bias_dropout_add"),
+            *("bias_gelu", "bias_gelu_backward", "silu_mul_probs", "silu_mul_probs_backward"),
+            *("transpose", "transpose_fp8", "amax", "cast_fp8", "cast_transpose_fp8"),
+            *("softmax", "softmax_backward", "softmax_causal", "softmax_causal_backward"),
+            *("cross_entropy_fp32", "cross_entropy_backward_fp32"),
+            *("vocab_max", "vocab_exp", "vocab_gradient", "square_sum", "square_sum_fp32"),
+            *("router_top_k", "permute_top2", "permute_top8", "unpermute_top2", "unpermute_top8"),
+        }
+    ),
+    "torch": frozenset(
+        {
+            *("gelu", "gelu_backward", "rms_norm", "rms_norm_backward", "dropout"),
+            *("dropout_backward", "softmax", "softmax_backward", "softmax_fp32", "masked_fill"),
+            *("accumulate_fp32", "transpose", "cast_fp8", "abs", "amax_fp32", "exp_fp32"),
+            *("sub_rows_fp32", "sigmoid_fp32", "mul_rows", "index_select", "index_add"),
+            *("gather_fp32", "scatter_fp32", "topk_fp32", "sort_int64", "cumsum_int64"),
+            *("nll_loss_backward_fp32", "foreach_norm", "foreach_mul", "zero"),
+        }
+    ),
+}
+_THIN_COLD: Final = (4, 64, 400)
+_THIN_WARM: Final = (24,)
+# Where the output of one kernel is the next one's input.
+_THIN_WARM_KERNELS: Final = frozenset(
+    {
+        *("dropout", "bias_dropout_add", "bias_gelu", "silu_mul_probs", "cast_fp8"),
+        *("cast_transpose_fp8", "transpose_fp8", "amax", "permute_top8", "unpermute_top8"),
+        *("gelu", "rms_norm", "mul_rows", "accumulate_fp32"),
+    }
+)
+# Rows and columns of real models for kernels that most layers launch.
+_HIDDEN_SIZES: Final = (768, 4096, 8192, 1600, 5120, 16384, 3072, 12288, 1024, 6144)
+_FFN_SIZES: Final = (3072, 14336, 28672, 11008, 2048, 25600, 8192, 18432)
+_VOCABULARIES: Final = (32000, 50304, 151936, 202048, 100352)
+_FEW_AND_MANY_ROWS: Final = (2048, 32, 8192, 256, 1, 16384, 512, 4096, 8, 1024)
+_OF_MODELS: Final = {
+    "native": {
+        _HIDDEN_SIZES: (
+            *("rms_norm", "rms_norm_backward", "layer_norm", "layer_norm_backward"),
+            *("residual_add", "bias_dropout_add", "embedding"),
+        ),
+        _FFN_SIZES: ("silu_mul", "silu_mul_backward", "gelu", "gelu_backward"),
+        _VOCABULARIES: ("cross_entropy", "cross_entropy_backward"),
+    },
+    "torch": {
+        _HIDDEN_SIZES: ("add", "mul_rows_fp32", "mean_fp32", "cast_up"),
+        _FFN_SIZES: ("silu", "mul"),
+    },
+}
+_SHAPES_EACH: Final = {"native": 3, "torch": 1}
 
 # Other trailing extents that models have: head widths of query-key norms, hidden sizes, a small
 # vocabulary. Reductions and broadcasts depend on them, elementwise kernels do not.
@@ -81,6 +153,9 @@ def points() -> list[Point]:
         *_grid("torch", _CORE_SIZES, tier=CORE),
         *_grid("native", _CORE_SIZES[1:], tier=CORE),
         *_grid("torch", _TORCH_WARM[2::2], tier=CORE, warm=True),
+        *_of_models(),
+        *_thin("native"),
+        *_thin("torch"),
         *_other_cols(),
         *_grid("torch", _TORCH_COLD, tier=WIDE),
         *_grid("native", _NATIVE_COLD, tier=WIDE),
@@ -88,6 +163,7 @@ def points() -> list[Point]:
         *_grid("native", _NATIVE_WARM, tier=WIDE, warm=True),
         *_sustained(),
         *_grid("inductor", _INDUCTOR_COLD, tier=COMPILED),
+        *_grid("inductor", _INDUCTOR_WARM, tier=WIDE, warm=True),
     ]
 
 
@@ -101,7 +177,37 @@ def _grid(impl: str, megabytes: tuple[int, ...], *, tier: int, warm: bool = Fals
         _point(impl, kernel, size, tier=tier, warm=warm)
         for size in megabytes
         for kernel in KERNELS[impl]
+        if kernel not in _THIN.get(impl, ())
     ]
+
+
+def _thin(impl: str) -> list[Point]:
+    kernels = [kernel for kernel in KERNELS[impl] if kernel in _THIN[impl]]
+    cold = [_point(impl, name, size, tier=WIDE) for size in _THIN_COLD for name in kernels]
+    warm = [
+        _point(impl, name, size, tier=WIDE, warm=True)
+        for size in _THIN_WARM
+        for name in kernels
+        if name in _THIN_WARM_KERNELS
+    ]
+    return [*cold, *warm]
+
+
+def _of_models() -> list[Point]:
+    """Each kernel on a few pairs of rows and columns; neighbours in the list get other pairs."""
+    points = []
+    for impl, groups in _OF_MODELS.items():
+        for widths, kernels in groups.items():
+            for i, kernel in enumerate(kernels * _SHAPES_EACH[impl]):
+                rows = _FEW_AND_MANY_ROWS[(3 * i) % len(_FEW_AND_MANY_ROWS)]
+                cols = widths[i % len(widths)]
+                points.append(
+                    Point(
+                        operator=MemoryBound(kernel=kernel, rows=rows, cols=cols, impl=impl),
+                        tier=WIDE,
+                    )
+                )
+    return points
 
 
 def _other_cols() -> list[Point]:

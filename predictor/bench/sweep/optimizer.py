@@ -22,7 +22,12 @@ def points() -> list[Point]:
         for elements, _ in _SIZES
         for kernel, dtype in (("adamw", "bf16"), ("adamw", "fp32"), ("adamw_master", "fp32"))
     ]
-    return [*anchors, *torch, *native]
+    lists = [
+        _point(*_SIZES[size], tier=WIDE, impl="native", kernel=kernel, dtype=dtype)
+        for kernel, dtype in (("adamw", "fp32"), ("adamw_master", "fp32"), ("adamw_master", "bf16"))
+        for size in (3, 1, 0)
+    ]
+    return [*anchors, *torch, *native, *lists]
 
 
 def _point(
