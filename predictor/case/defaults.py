@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.gpus import load_gpu
-from predictor.case.networks import load_network
+from predictor.case.networks import load_network, named_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,10 +135,13 @@ def _crosses_nodes(draft: Draft) -> bool:
 
 
 def _network(draft: Draft) -> str | None:
-    given = draft["cluster"].get("inter_node_bytes_per_second_per_gpu") is not None
-    if given or not _crosses_nodes(draft):
+    cluster = draft["cluster"]
+    if not _crosses_nodes(draft):
         return None
-    return load_gpu(draft["cluster"]["gpu"]).network
+    rate = cluster.get("inter_node_bytes_per_second_per_gpu")
+    words = cluster.get("inter_node") or ""
+    named = named_network(words, gpu=cluster["gpu"], bytes_per_second=rate)
+    return named or (load_gpu(cluster["gpu"]).network if rate is None else None)
 
 
 def _inter_node_rate(draft: Draft) -> float | None:
@@ -299,7 +302,8 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "cluster.network",
-        "that of the GPU's usual machine, where the job crosses nodes and no rate is given",
+        "where the job crosses nodes: the preset that inter_node names, else, unless a rate is "
+        "given, that of the GPU's usual machine",
         _network,
     ),
     Default("cluster.inter_node_bytes_per_second_per_gpu", "that of the network", _inter_node_rate),

@@ -326,7 +326,7 @@ class Cluster(Section):
     num_gpus: int = needed(Count(MAX_GPUS), "GPUs of the job.")
     gpus_per_node: int = optional(Count(MAX_GPUS), "GPUs of a node; may exceed num_gpus.")
     network: str = optional(Text(), "Preset of the network between nodes.")
-    inter_node: str = optional(Text(), "The network in the source's words; not read.")
+    inter_node: str = optional(Text(), "The network in words, which may name a preset.")
     inter_node_bytes_per_second_per_gpu: float = optional(
         Real(1e15), "One-way rate between nodes that a GPU has."
     )
