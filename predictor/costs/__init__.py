@@ -4,7 +4,8 @@ In come tables (:mod:`predictor.tables`); :mod:`predictor.costs.fitting` writes 
 statsmodels; out goes :class:`Costs`, plain arrays that predict any shape without statsmodels.
 """
 
+from predictor.costs.fabric import Fabric
 from predictor.costs.model import Costs, load_costs
 from predictor.costs.prediction import Origin, Prediction
 
-__all__ = ["Costs", "Origin", "Prediction", "load_costs"]
+__all__ = ["Costs", "Fabric", "Origin", "Prediction", "load_costs"]

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from predictor.case import Case
-from predictor.costs import Costs
-from predictor.iteration.collectives import Fabric
+from predictor.costs import Costs, Fabric
 from predictor.iteration.step import StepShape
 
 
@@ -21,17 +20,6 @@ class Exposed:
     per_step: float
 
 
-def fabric_of(case: Case, costs: Costs) -> Fabric:
-    """The links of a case's cluster."""
-    cluster, gpu = case.cluster, costs.gpu
-    return Fabric(
-        gpus_per_node=cluster.gpus_per_node,
-        scaleup_bytes_per_second=gpu.scaleup_bytes_per_second,
-        network_bytes_per_second=cluster.inter_node_bytes_per_second_per_gpu or 25e9,
-        network_seconds=0.0,
-    )
-
-
 def exposed(case: Case, shape: StepShape, costs: Costs, *, backward_seconds: float) -> Exposed:
     """Exposed seconds.
 
@@ -42,7 +30,7 @@ def exposed(case: Case, shape: StepShape, costs: Costs, *, backward_seconds: flo
         backward_seconds: Compute of the last micro-batch's backward pass, under which an
             overlapped gradient reduction can hide.
     """
-    plan, fabric = case.plan, fabric_of(case, costs)
+    plan, fabric = case.plan, Fabric.of(case.cluster, costs.gpu)
     tp, dp = plan.tensor_parallel, plan.data_parallel
     activation = 2.0 * shape.tokens * shape.layer.hidden
     layer_pair = fabric.all_reduce_seconds(activation, tp)

@@ -1,0 +1,397 @@
+"""Parameters of collectives from published curves: robust regressions, one a protocol.
+
+A published point says how long a collective of some bytes took on some ranks. Which protocol NCCL
+chose is not said, so each point goes to the line that predicts the shorter time, the lines are
+fitted again, and so on until no point moves (Lloyd's rule; a handful of rounds). A line is linear
+in its parameters; dividing by the measured seconds makes residuals relative, and Huber's loss keeps
+a few odd points from pulling it. First the lines inside a node, then, with those held, what a hop
+and the network cost. A fabric whose own curve a preset holds is left out of the second.
+"""
+
+import csv
+import gzip
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import statsmodels.api as sm
+from numpy.typing import NDArray
+
+from predictor.case import load_gpu, load_network
+from predictor.costs.levels import (
+    KINDS,
+    HalfWidth,
+    Levels,
+    Line,
+    Links,
+    Route,
+    route_seconds,
+    routes,
+)
+from predictor.costs.prediction import Floats
+from predictor.errors import FitError
+
+ROUNDS = 60
+LEAST_POINTS = 6
+SPLIT_BYTES = 2 * 2**20
+"""Where the first round divides short messages from long ones."""
+
+HOP_SPLIT_BYTES = 32 * 2**20
+"""The same between nodes, where a hop costs ten times a step."""
+
+SHORT_SHARE = 0.5
+"""Share of latency from which a point tells of latencies rather than of rates."""
+
+LEAST_SCORED_BYTES = 65_536
+"""Held-out errors count from here: shorter messages tell of the host, not of the links."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """Published points as columns.
+
+    Attributes:
+        source: Who published it.
+        kind: Collective.
+        size: Bytes.
+        ranks: In the group.
+        ranks_per_node: Of these on one node.
+        nvls: The switch reduced.
+        network: Preset of the network, empty inside a node.
+        seconds: Published.
+        scaleup: One-way rate of the GPU.
+        network_rate: One-way rate of the network for each GPU.
+        latency: Of the network.
+        measured_network: The network's preset holds its own curve.
+    """
+
+    source: NDArray[np.str_]
+    kind: NDArray[np.str_]
+    size: Floats
+    ranks: Floats
+    ranks_per_node: Floats
+    nvls: NDArray[np.bool_]
+    network: NDArray[np.str_]
+    seconds: Floats
+    scaleup: Floats
+    network_rate: Floats
+    latency: Floats
+    measured_network: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Points."""
+        return len(self.seconds)
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Points":
+        """Those points alone."""
+        return Points(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+
+
+def read_points(path: Path) -> Points:
+    """Read a gzipped CSV of published points.
+
+    Raises:
+        FitError: The file cannot be read, or a row is no collective; the message names the line.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for number, row in enumerate(rows, start=2):
+            if row["collective"] not in KINDS or not float(row["seconds"]) > 0:
+                raise FitError(f"{path}, line {number}: no collective, or its seconds are not > 0")
+        return _columns(rows)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise FitError(f"{path}: cannot be read as published collectives ({error!r})") from error
+
+
+def _columns(rows: Sequence[Mapping[str, str]]) -> Points:
+    gpus = {name: load_gpu(name) for name in {row["gpu"] for row in rows}}
+    nets = {name: load_network(name) for name in {row["network"] for row in rows} if name}
+
+    def column(of: Callable[[Mapping[str, str]], float]) -> Floats:
+        return np.array([of(row) for row in rows], dtype=float)
+
+    return Points(
+        source=np.array([row["source"] for row in rows]),
+        kind=np.array([row["collective"] for row in rows]),
+        size=column(lambda row: float(row["bytes"])),
+        ranks=column(lambda row: float(row["ranks"])),
+        ranks_per_node=column(lambda row: float(row["ranks_per_node"])),
+        nvls=np.array([row["nvls"] == "true" for row in rows]),
+        network=np.array([row["network"] for row in rows]),
+        seconds=column(lambda row: float(row["seconds"])),
+        scaleup=column(lambda row: gpus[row["gpu"]].scaleup_bytes_per_second),
+        network_rate=column(
+            lambda row: (
+                nets[row["network"]].inter_node_bytes_per_second_per_gpu if row["network"] else 1.0
+            )
+        ),
+        latency=column(
+            lambda row: nets[row["network"]].inter_node_latency_seconds if row["network"] else 0.0
+        ),
+        measured_network=np.array(
+            [bool(row["network"]) and nets[row["network"]].curve is not None for row in rows]
+        ),
+    )
+
+
+IN_NODE = ("start_seconds", "step_seconds", "link", "own")
+ACROSS = ("hop_seconds", "latencies_per_hop", "network")
+RINGS = ("all_reduce", "all_gather", "reduce_scatter", "broadcast")
+Parameters = dict[str, float]
+FittedLine = tuple[Parameters, Parameters]
+
+
+def _regressors(route: Route, points: Points) -> dict[str, Floats]:
+    """Column of each parameter of eq. 20 but ``max``, which the two stages of the fit replace."""
+    return {
+        "start_seconds": np.ones(len(points)),
+        "step_seconds": route.steps,
+        "link": route.link_bytes / points.scaleup,
+        "own": route.own_bytes / points.scaleup,
+        "hop_seconds": route.hops,
+        "latencies_per_hop": route.hops * points.latency,
+        "network": route.network_bytes / points.network_rate,
+    }
+
+
+def _design(points: Points, algorithm: str) -> dict[str, Floats]:
+    """Regressors of points of several collectives, by the named algorithm."""
+    columns = {name: np.zeros(len(points)) for name in (*IN_NODE, *ACROSS)}
+    for kind in np.unique(points.kind):
+        chosen = points.kind == kind
+        part = points.take(chosen)
+        found = routes(str(kind), part.size, part.ranks, part.ranks_per_node, nvls=True)
+        route = next(each for each in reversed(found) if each.algorithm == algorithm)
+        for name, column in _regressors(route, part).items():
+            columns[name][chosen] = column
+    return columns
+
+
+def fit_lines(
+    seconds: Floats,
+    designs: Sequence[Mapping[str, Floats]],
+    start: NDArray[np.int64],
+    held: Sequence[Floats] | None = None,
+) -> list[FittedLine]:
+    """Fit one line a design; each point belongs to the line that is shorter there.
+
+    Args:
+        seconds: Measured.
+        designs: Of each line, the column of each of its parameters.
+        start: Line of each point in the first round.
+        held: Of each line, seconds of each point that are known already.
+
+    Returns:
+        Parameters and standard errors of each line.
+
+    Raises:
+        FitError: A line is left with too few points or with collinear regressors.
+    """
+    matrices = [np.stack(list(design.values()), axis=1) for design in designs]
+    known = np.zeros((len(designs), len(seconds))) if held is None else np.stack(held)
+    pick = start
+    for _ in range(ROUNDS):
+        fits = [
+            _line(seconds[pick == at], matrix[pick == at], known[at][pick == at])
+            for at, matrix in enumerate(matrices)
+        ]
+        predicted = known + np.stack([m @ f.params for m, f in zip(matrices, fits, strict=True)])
+        chosen = np.argmin(predicted, axis=0)
+        if (chosen == pick).all():
+            break
+        pick = chosen
+    return [
+        (
+            dict(zip(design, fitted.params.tolist(), strict=True)),
+            dict(zip(design, fitted.bse.tolist(), strict=True)),
+        )
+        for design, fitted in zip(designs, fits, strict=True)
+    ]
+
+
+def _line(seconds: Floats, matrix: Floats, known: Floats) -> Any:  # noqa: ANN401 - statsmodels has no types
+    scaled = matrix / seconds[:, None]
+    used = matrix.shape[1]
+    if len(seconds) < max(LEAST_POINTS, used) or np.linalg.matrix_rank(scaled) < used:
+        raise FitError(f"{len(seconds)} points cannot tell {used} parameters of a collective apart")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sm.RLM(1.0 - known / seconds, scaled, M=sm.robust.norms.HuberT()).fit()
+
+
+def _in_node(points: Points) -> dict[str, list[FittedLine]]:
+    """Lines inside a node. LL sends every byte with a flag, its own part too; Simple does not."""
+    plain = points.take((points.network == "") & ~points.nvls)
+    found = {}
+    for algorithm, kinds in (("ring", RINGS), ("pairs", ("all_to_all",))):
+        part = plain.take(np.isin(plain.kind, kinds))
+        columns = _design(part, algorithm)
+        long = {name: columns[name] for name in IN_NODE}
+        short = {name: columns[name] for name in IN_NODE[:2]}
+        short["link"] = columns["link"] + columns["own"]
+        start = (part.size >= SPLIT_BYTES).astype(np.int64)
+        (values, errors), simple = fit_lines(part.seconds, [short, long], start)
+        found[algorithm] = [({**values, "own": values["link"]}, errors), simple]
+    switched = points.take((points.network == "") & points.nvls & (points.size >= SPLIT_BYTES))
+    columns = _design(switched, "nvls")
+    design = {name: columns[name] for name in ("start_seconds", "link")}
+    found["nvls"] = fit_lines(switched.seconds, [design], np.zeros(len(switched), np.int64))
+    return found
+
+
+def _across(points: Points, lines: Mapping[str, list[FittedLine]]) -> list[FittedLine]:
+    """Hop and network of LL and of Simple: what the tree's time is beside its steps in a node."""
+    part = points.take((points.network != "") & (points.kind == "all_reduce"))
+    ring, switch = _design(part, "ring"), _design(part, "nvls")
+    held = [_latency(ring, lines["ring"][0][0]), _latency(ring, lines["ring"][1][0])]
+    held[1] = np.where(part.nvls, _latency(switch, lines["nvls"][0][0]), held[1])
+    start = (part.size >= HOP_SPLIT_BYTES).astype(np.int64)
+    if len(np.unique(part.latency)) > 1:
+        return fit_lines(part.seconds, [{name: ring[name] for name in ACROSS}] * 2, start, held)
+    # Points of one latency cannot tell it from the rest of a hop: it is paid once, as NCCL counts.
+    held = [each + ring["latencies_per_hop"] for each in held]
+    free = {name: ring[name] for name in ACROSS if name != "latencies_per_hop"}
+    found = fit_lines(part.seconds, [free] * 2, start, held)
+    return [({**values, "latencies_per_hop": 1.0}, errors) for values, errors in found]
+
+
+def _latency(columns: Mapping[str, Floats], values: Parameters) -> Floats:
+    steps = values.get("step_seconds", 0.0) * columns["step_seconds"]
+    return values["start_seconds"] + np.asarray(steps)
+
+
+def fit_levels(points: Points) -> Levels:
+    """Fit every parameter of eq. 20.
+
+    Points of a fabric whose preset holds its own curve do not bear on the network's parameters.
+
+    Raises:
+        FitError: Too few points.
+    """
+    usable = points.take(~points.measured_network)
+    inside = _in_node(usable)
+    across = _across(usable, inside)
+    lines = {
+        "ring": _joined(inside["ring"], across),
+        "nvls": _joined(inside["nvls"], across[1:]),
+        "pairs": _joined(inside["pairs"], across),
+    }
+    lines["send"] = lines["pairs"]
+    levels = _levels(lines, {}, len(points))
+    lines["pairs"] = _with_network(lines["pairs"], _pairs_network(usable, levels))
+    levels = _levels(lines, {}, len(points))
+    return _levels(lines, _half_widths(usable, levels), len(points))
+
+
+def _joined(inside: Sequence[FittedLine], across: Sequence[FittedLine]) -> list[FittedLine]:
+    return [
+        ({**values, **more}, {**errors, **others})
+        for (values, errors), (more, others) in zip(inside, across, strict=True)
+    ]
+
+
+def _with_network(lines: Sequence[FittedLine], network: float) -> list[FittedLine]:
+    """All-to-all's own share of the network's rate, in both protocols."""
+    return [({**values, "network": network}, errors) for values, errors in lines]
+
+
+def _pairs_network(points: Points, levels: Levels) -> float:
+    """Median of seconds per byte over those at line rate, of all-to-alls between nodes."""
+    part = points.take((points.network != "") & (points.kind == "all_to_all"))
+    if len(part) == 0:
+        return max(line.network for line in levels.lines["pairs"])
+    return float(np.median(part.seconds / _design(part, "pairs")["network"]))
+
+
+def _levels(
+    lines: Mapping[str, Sequence[FittedLine]], half_width: Mapping[str, HalfWidth], points: int
+) -> Levels:
+    return Levels(
+        lines={key: tuple(Line(**values) for values, _ in each) for key, each in lines.items()},
+        standard_errors={key: tuple(errors for _, errors in each) for key, each in lines.items()},
+        half_width=half_width,
+        points=points,
+    )
+
+
+def predict_points(levels: Levels, points: Points) -> tuple[Floats, Floats]:
+    """Seconds that eq. 20 says of points, and their share of latency; no fabric's own curve."""
+    seconds, latency = np.zeros(len(points)), np.zeros(len(points))
+    for kind in np.unique(points.kind):
+        for nvls in (False, True):
+            chosen = (points.kind == kind) & (points.nvls == nvls)
+            part = points.take(chosen)
+            found = routes(str(kind), part.size, part.ranks, part.ranks_per_node, nvls=nvls)
+            links = Links(
+                scaleup=part.scaleup, network=part.network_rate, latency_seconds=part.latency
+            )
+            seconds[chosen], latency[chosen] = route_seconds(levels, found, links)
+    return seconds, latency
+
+
+def _half_widths(points: Points, levels: Levels) -> dict[str, HalfWidth]:
+    """90 % quantiles of the error at each level, where latency or where bytes take most time."""
+    seconds, latency = predict_points(levels, points)
+    error = np.abs(np.log(seconds / points.seconds))
+    widths = {}
+    for level, chosen in (("node", points.network == ""), ("network", points.network != "")):
+        short = chosen & (latency > SHORT_SHARE)
+        long = chosen & (latency <= SHORT_SHARE)
+        widths[level] = HalfWidth(
+            latency=float(np.quantile(error[short], 0.9)),
+            bandwidth=float(np.quantile(error[long], 0.9)),
+        )
+    return widths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """Errors on one source by parameters fitted to all others.
+
+    Attributes:
+        source: Held out.
+        kind: Collective.
+        across: Between nodes.
+        points: Of 64 KiB and more.
+        median: Absolute relative error.
+        p90: Of the same.
+        own_curve: The fabric's preset holds its own curve, which this prediction leaves aside.
+    """
+
+    source: str
+    kind: str
+    across: bool
+    points: int
+    median: float
+    p90: float
+    own_curve: bool
+
+
+def held_out(points: Points) -> list[HeldOut]:
+    """Hold out each source in turn."""
+    rows = []
+    for source in np.unique(points.source):
+        mine = points.source == source
+        levels = fit_levels(points.take(~mine))
+        part = points.take(mine & (points.size >= LEAST_SCORED_BYTES))
+        error = np.abs(predict_points(levels, part)[0] / part.seconds - 1.0)
+        for kind in np.unique(part.kind):
+            for across in (False, True):
+                chosen = (part.kind == kind) & ((part.network != "") == across)
+                if chosen.any():
+                    rows.append(
+                        HeldOut(
+                            source=str(source),
+                            kind=str(kind),
+                            across=across,
+                            points=int(chosen.sum()),
+                            median=float(np.median(error[chosen])),
+                            p90=float(np.quantile(error[chosen], 0.9)),
+                            own_curve=bool(part.measured_network[chosen].any()),
+                        )
+                    )
+    return rows

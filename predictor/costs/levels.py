@@ -1,0 +1,308 @@
+"""Seconds of NCCL's collectives over two levels of links: inside a node and between nodes.
+
+Each algorithm of NCCL passes a message through *steps* inside the node (NVLink) and *hops* between
+nodes (network), and loads the busiest link with some bytes. In each protocol that costs
+
+    seconds = start + step·steps + (hop + k·latency)·hops
+              + max(link·n_link/B + own·n_own/B, max(network, slowdown)·n_network/W)        (eq. 20)
+
+with ``B`` the one-way scale-up rate of a GPU, ``W`` the one-way network rate of a GPU and
+``latency`` that of the network. The library takes the fastest of its algorithms and protocols,
+here LL (short messages, few bytes a flag) and Simple (long ones). Steps, hops and bytes of each
+algorithm are those of NCCL's tuning model (``src/graph/tuning.cc``; Hu et al., arXiv:2507.04786):
+
+    ring       all-gather, reduce-scatter, broadcast: R-1 steps, N-1 of them hops; all-reduce twice
+    tree       all-reduce across nodes: 2·(L-1) steps, 2·log2(N) hops, the bytes of the ring
+    nvls       all-reduce in the switch: no steps, every GPU sends n·(1 + 1/L); across as the tree
+    pairs      all-to-all, send: one message a peer, (L-1)/R of the bytes inside the node
+
+``R`` ranks on ``N`` nodes, ``L`` of them a node. The parameters are regressions on published curves
+(:mod:`predictor.costs.level_fitting`). Neglected: PAT, SHARP in network switches, CollNet, and how
+parts of a communicator share a link with other communicators.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from predictor.costs.prediction import Floats
+from predictor.errors import FitError, nearest
+
+Flags = NDArray[np.bool_]
+
+LEVELS_FILE: Final = Path(__file__).with_name("levels.json")
+KINDS: Final = (
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "broadcast",
+    "all_to_all",
+    "send_recv",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """Parameters of one protocol of one algorithm (eq. 20).
+
+    Attributes:
+        start_seconds: Launch and first flags.
+        step_seconds: One step inside the node.
+        hop_seconds: One step between nodes, beside the network's latency.
+        latencies_per_hop: How often a hop pays the network's latency.
+        link: Seconds per byte over those at the scale-up rate.
+        own: The same for the part that a rank copies to itself.
+        network: Seconds per byte over those at the network's rate.
+    """
+
+    start_seconds: float
+    step_seconds: float = 0.0
+    hop_seconds: float = 0.0
+    latencies_per_hop: float = 0.0
+    link: float
+    own: float = 0.0
+    network: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfWidth:
+    """Half of a 90 % interval, in logarithms, of two ends between which the share of latency lies.
+
+    Attributes:
+        latency: Where no byte counts.
+        bandwidth: Where only bytes count.
+    """
+
+    latency: float
+    bandwidth: float
+
+    def at(self, latency_share: Floats) -> Floats:
+        """Between the two ends."""
+        return latency_share * self.latency + (1.0 - latency_share) * self.bandwidth
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Fitted parameters of all algorithms.
+
+    Attributes:
+        lines: By algorithm, one line a protocol.
+        half_width: Of groups in one ``node`` and across the ``network``.
+        standard_errors: As ``lines``, where a parameter was fitted.
+        points: Published points behind them.
+    """
+
+    lines: Mapping[str, tuple[Line, ...]]
+    half_width: Mapping[str, HalfWidth]
+    standard_errors: Mapping[str, tuple[Mapping[str, float], ...]]
+    points: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in ``levels.json``."""
+        return {
+            "points": self.points,
+            "half_width": {key: asdict(each) for key, each in self.half_width.items()},
+            "lines": {key: [asdict(line) for line in lines] for key, lines in self.lines.items()},
+            "standard_errors": {
+                key: [dict(errors) for errors in each] for key, each in self.standard_errors.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Levels":
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            points=int(raw["points"]),
+            half_width={key: HalfWidth(**each) for key, each in raw["half_width"].items()},
+            lines={
+                key: tuple(
+                    Line(**{f.name: float(line[f.name]) for f in fields(Line)}) for line in each
+                )
+                for key, each in raw["lines"].items()
+            },
+            standard_errors={key: tuple(each) for key, each in raw["standard_errors"].items()},
+        )
+
+
+@cache
+def load_levels() -> Levels:
+    """Read the fitted parameters that ship with the package.
+
+    Raises:
+        FitError: The file is damaged.
+    """
+    try:
+        return Levels.from_dict(json.loads(LEVELS_FILE.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"{LEVELS_FILE}: cannot be read ({error!r}); run `python benchmarks/fit_levels.py`"
+        raise FitError(msg) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """What one algorithm makes of a batch of collectives; all arrays have one length.
+
+    Attributes:
+        algorithm: Key of :attr:`Levels.lines`.
+        steps: Inside nodes, one after another.
+        hops: Between nodes, one after another.
+        link_bytes: Over the busiest scale-up link.
+        own_bytes: Copied inside a GPU.
+        network_bytes: Of the busiest GPU's share of the network.
+    """
+
+    algorithm: str
+    steps: Floats
+    hops: Floats
+    link_bytes: Floats
+    own_bytes: Floats
+    network_bytes: Floats
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no collective.
+
+    Raises:
+        FitError: with the nearest right name.
+    """
+    if kind not in KINDS:
+        raise FitError(
+            f"{kind!r} is no collective{nearest(kind, KINDS)}; known: {', '.join(KINDS)}"
+        )
+
+
+def routes(
+    kind: str, size: ArrayLike, ranks: ArrayLike, ranks_per_node: ArrayLike, *, nvls: bool
+) -> list[Route]:
+    """Every algorithm that NCCL has for a collective.
+
+    Args:
+        kind: One of ``KINDS``.
+        size: Bytes; of which buffer, the operators' docstrings say.
+        ranks: In the group.
+        ranks_per_node: Of these on one node.
+        nvls: The switches can reduce.
+    """
+    check_kind(kind)
+    n, r, inside = np.broadcast_arrays(
+        np.asarray(size, float), np.asarray(ranks, float), np.asarray(ranks_per_node, float)
+    )
+    inside = np.minimum(inside, r)
+    nodes = np.ceil(r / inside)
+    across = nodes > 1
+    if kind in {"all_to_all", "send_recv"}:
+        return [_pairs(kind, n, r, inside, across)]
+    passes = 2.0 if kind == "all_reduce" else 1.0
+    sent = n if kind == "broadcast" else passes * n * (r - 1) / r
+    ring_hops = np.where(across, passes * (nodes - 1), 0.0)
+    own = 0.0 * n if kind == "broadcast" else n / r
+    network = np.where(across, sent / inside, 0.0)
+    ring = Route(
+        algorithm="ring",
+        steps=passes * (r - 1) - ring_hops,
+        hops=ring_hops,
+        link_bytes=sent,
+        own_bytes=own,
+        network_bytes=network,
+    )
+    if kind != "all_reduce":
+        return [ring]
+    tree_hops = 2.0 * np.log2(nodes)
+    tree = Route(
+        algorithm="ring",
+        steps=2.0 * (inside - 1),
+        hops=tree_hops,
+        link_bytes=sent,
+        own_bytes=own,
+        network_bytes=network,
+    )
+    if not nvls:
+        return [ring, tree]
+    switch = Route(
+        algorithm="nvls",
+        steps=0.0 * n,
+        hops=tree_hops,
+        link_bytes=n * (1.0 + 1.0 / inside),
+        own_bytes=0.0 * n,
+        network_bytes=network,
+    )
+    return [ring, tree, switch]
+
+
+def _pairs(kind: str, n: Floats, r: Floats, inside: Floats, across: Flags) -> Route:
+    """Messages between pairs; the sends of a group are as slow as those that leave a node."""
+    if kind == "send_recv":
+        return Route(
+            algorithm="send",
+            steps=np.where(across, 0.0, 1.0),
+            hops=np.where(across, 1.0, 0.0),
+            link_bytes=np.where(across, 0.0, n),
+            own_bytes=0.0 * n,
+            network_bytes=np.where(across, n, 0.0),
+        )
+    return Route(
+        algorithm="pairs",
+        steps=r - 1,
+        hops=np.where(across, 1.0, 0.0),
+        link_bytes=n * (inside - 1) / r,
+        own_bytes=n / r,
+        network_bytes=n * (r - inside) / r,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Rates of the two levels.
+
+    Attributes:
+        scaleup: Bytes a second of a GPU inside the node, one way.
+        network: Bytes a second of a GPU between nodes, one way.
+        latency_seconds: Of the network, as NCCL or its plugin states it.
+    """
+
+    scaleup: ArrayLike
+    network: ArrayLike
+    latency_seconds: ArrayLike
+
+
+def line_seconds(
+    line: Line, route: Route, links: Links, slowdown: ArrayLike
+) -> tuple[Floats, Floats]:
+    """Seconds of latency and of bytes of a route in one protocol (eq. 20)."""
+    inside = (line.link * route.link_bytes + line.own * route.own_bytes) / np.asarray(links.scaleup)
+    share = np.maximum(line.network, slowdown)
+    across = share * route.network_bytes / np.asarray(links.network)
+    hop = line.hop_seconds + line.latencies_per_hop * np.asarray(links.latency_seconds)
+    latency = line.start_seconds + line.step_seconds * route.steps + hop * route.hops
+    return latency, np.maximum(inside, across)
+
+
+def route_seconds(
+    levels: Levels, chosen: list[Route], links: Links, *, slowdown: ArrayLike = 1.0
+) -> tuple[Floats, Floats]:
+    """Seconds of the fastest route in its fastest protocol, and the share of latency in them.
+
+    Args:
+        levels: Parameters.
+        chosen: Routes that the library may take.
+        links: Rates of the two levels.
+        slowdown: Seconds per byte of the network over those at its rate, where a fabric's own curve
+            tells them.
+    """
+    parts = [
+        line_seconds(line, route, links, slowdown)
+        for route in chosen
+        for line in levels.lines[route.algorithm]
+    ]
+    latencies = np.stack([latency for latency, _ in parts])
+    totals = latencies + np.stack([moved for _, moved in parts])
+    fastest = np.argmin(totals, axis=0)[None]
+    seconds = np.take_along_axis(totals, fastest, axis=0)[0]
+    latency = np.take_along_axis(latencies, fastest, axis=0)[0]
+    return seconds, latency / seconds
