@@ -5,6 +5,7 @@
 #include "harness/policy.hpp"
 #include "harness/sampler.hpp"
 #include "harness/timers.hpp"
+#include "harness/trace.hpp"
 #include "libraries/loader.hpp"
 
 #include <memory>
@@ -119,6 +120,12 @@ double check_workload(Device& device, Workload& workload, std::uint64_t seed) {
   return check(device, workload, seed);
 }
 
+Trace trace_workload(Device& device, Workload& workload) {
+  require_own(device, workload);
+  const py::gil_scoped_release release;
+  return trace(device, workload, SamplingPolicy{}.timeout_seconds);
+}
+
 void synchronize(Device& device) {
   device.begin_operation();
   device.wait(SamplingPolicy{}.timeout_seconds);
@@ -138,6 +145,12 @@ py::dict libraries(Device& device) {
 
 std::string timer_of(const Workload& workload) {
   return workload.calibration ? std::string(timer_name(workload.calibration->timer)) : "";
+}
+
+std::string find_library(const std::string& name, const std::string& variable,
+                         const std::string& soname) {
+  set_library_folders(py::module_::import("sys").attr("path").cast<std::vector<std::string>>());
+  return Library({name, variable, "nvidia/*/lib", soname}).path();
 }
 
 void bind_errors(py::module_& m) {
@@ -200,6 +213,12 @@ void bind_round(py::module_& m) {
       .def_readonly("tail_begin_seconds", &Round::tail_begin_seconds);
 }
 
+void bind_trace(py::module_& m) {
+  py::class_<Trace>(m, "Trace", "What the profiler saw of one workload.")
+      .def_readonly("seconds", &Trace::seconds)
+      .def_readonly("activities", &Trace::activities);
+}
+
 void bind_device(py::module_& m) {
   py::class_<Workload>(m, "Workload", "Something to launch again and again on its device.")
       .def_readonly("description", &Workload::description)
@@ -221,10 +240,12 @@ void bind_device(py::module_& m) {
            "One round of samples; releases the GIL.")
       .def("check", &check_workload, py::arg("workload"), py::arg("seed") = 0,
            "Relative Frobenius error of the timed launches against a reference in double.")
+      .def("trace", &trace_workload, py::arg("workload"),
+           "Kernel time by the profiler; sample nothing in this process afterwards.")
       .def("synchronize", &synchronize, py::call_guard<py::gil_scoped_release>())
       .def("inject", &Device::inject, py::arg("what"), py::arg("at_call"),
            "Mock only: fail the at_call-th (from 1) prepare ('oom'), or sample or check ('fault', "
-           "'hang', 'throw').");
+           "'hang', 'throw'), or trace ('blind').");
 }
 
 } // namespace
@@ -234,8 +255,11 @@ PYBIND11_MODULE(_native, m) {
   bind_errors(m);
   bind_policy(m);
   bind_round(m);
+  bind_trace(m);
   bind_device(m);
   m.def("cuda_device_count", &cuda_device_count, "GPUs that CUDA sees; 0 without a driver.");
+  m.def("find_library", &find_library, py::arg("name"), py::arg("variable"), py::arg("soname"),
+        "Path of a library opened as the operators open theirs.");
   py::dict build;
   build["cuda"] = built_with_cuda;
   build["gemm"] = built_with_gemm;

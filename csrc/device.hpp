@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace predictor {
 
@@ -34,6 +35,12 @@ struct Request {
 class Graph {
 public:
   virtual ~Graph() = default;
+};
+
+// One kernel, copy or fill that the device ran.
+struct Activity {
+  double begin_seconds = 0.0; // on the profiler's clock
+  double end_seconds = 0.0;
 };
 
 // How a workload is timed: decided once, at its first sample, so that rounds stay comparable.
@@ -115,6 +122,11 @@ public:
 
   [[nodiscard]] virtual std::unique_ptr<Graph> capture(const std::function<void()>& enqueue) = 0;
   virtual void replay(Graph& graph) = 0;
+
+  // What the device ran while `work`, which waits for it, was carried out. May slow every later
+  // launch of the process. Raises LibraryMissing without a profiler.
+  [[nodiscard]] virtual std::vector<Activity>
+  record_activity(const std::function<void()>& work) = 0;
 
   // Grows whenever device memory moved and captured addresses went stale.
   [[nodiscard]] virtual std::uint64_t memory_generation() const { return 0; }

@@ -3,6 +3,7 @@
 #include "backends.hpp"
 #include "errors.hpp"
 #include "format_text.hpp"
+#include "libraries/cupti.hpp"
 #include "operators/registry.hpp"
 
 #include <algorithm>
@@ -256,6 +257,10 @@ std::unique_ptr<Graph> CudaDevice::capture(const std::function<void()>& enqueue)
 
 void CudaDevice::replay(Graph& graph) {
   CUDA_CHECK(cudaGraphLaunch(static_cast<CudaGraph&>(graph).executable.get(), stream()));
+}
+
+std::vector<Activity> CudaDevice::record_activity(const std::function<void()>& work) {
+  return record_activity_with_cupti(work);
 }
 
 std::uint64_t CudaDevice::memory_generation() const {

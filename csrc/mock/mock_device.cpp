@@ -160,6 +160,8 @@ public:
   [[nodiscard]] bool gate_expired() override { return false; }
   [[nodiscard]] std::unique_ptr<Graph> capture(const std::function<void()>& enqueue) override;
   void replay(Graph& graph) override;
+  [[nodiscard]] std::vector<Activity>
+  record_activity(const std::function<void()>& work) override;
   void inject(const std::string& what, std::int64_t at_call) override;
 
   // Into the graph that is being captured, or onto the timeline.
@@ -181,6 +183,7 @@ private:
   std::uint64_t seed_;
   VirtualTimeline timeline_;
   MockGraph* capturing_ = nullptr;
+  std::vector<Activity>* recording_ = nullptr;
   Noise noise_{0};
   std::uint64_t noise_source_ = 0;
   double round_factor_ = 1.0;
@@ -188,6 +191,7 @@ private:
   std::vector<Injection> injections_;
   std::int64_t prepare_calls_ = 0;
   std::int64_t sample_calls_ = 0;
+  std::int64_t trace_calls_ = 0;
   bool hanging_ = false;
 };
 
@@ -297,7 +301,24 @@ void MockDevice::launch(const MockLaunch& launch) {
 // Calibration, before the first round, is free of noise.
 void MockDevice::run(const MockLaunch& launch) {
   const bool noisy = launch.source == noise_source_;
-  timeline_.run(launch.seconds * (noisy ? round_factor_ * sample_factor_ : 1.0));
+  const double seconds = launch.seconds * (noisy ? round_factor_ * sample_factor_ : 1.0);
+  if (recording_ != nullptr) {
+    recording_->push_back({0.0, seconds});
+  }
+  timeline_.run(seconds);
+}
+
+std::vector<Activity> MockDevice::record_activity(const std::function<void()>& work) {
+  std::vector<Activity> found;
+  recording_ = due("blind", ++trace_calls_) ? nullptr : &found;
+  try {
+    work();
+  } catch (...) {
+    recording_ = nullptr;
+    throw;
+  }
+  recording_ = nullptr;
+  return found;
 }
 
 void MockDevice::begin_round(std::uint64_t source, std::uint64_t round) {
@@ -322,9 +343,9 @@ bool MockDevice::due(std::string_view what, std::int64_t call) {
 }
 
 void MockDevice::inject(const std::string& what, std::int64_t at_call) {
-  static constexpr std::array<std::string_view, 4> known{"oom", "fault", "hang", "throw"};
+  static constexpr std::array<std::string_view, 5> known{"oom", "fault", "hang", "throw", "blind"};
   if (std::find(known.begin(), known.end(), what) == known.end()) {
-    throw NativeError(text("inject: '", what, "' is none of oom, fault, hang, throw"));
+    throw NativeError(text("inject: '", what, "' is none of oom, fault, hang, throw, blind"));
   }
   injections_.push_back({what, at_call});
 }
