@@ -30,10 +30,15 @@ class Budget:
         self.started = process_started() if started is None else started
         reserve = max(RESERVE * seconds, min(LEAST_RESERVE_SECONDS, seconds / 2))
         self.deadline = self.started + seconds - reserve
+        self._held = 0.0
 
     def remaining(self) -> float:
         """Seconds to the deadline, negative after it."""
-        return self.deadline - time.monotonic()
+        return self.deadline - self._held - time.monotonic()
+
+    def hold(self, seconds: float) -> None:
+        """Keep so much for what comes at the end; 0 gives it free."""
+        self._held = seconds
 
     def check(self, needed_seconds: float = 0.0) -> None:
         """Raise BudgetEnded unless ``needed_seconds`` are left."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from predictor.bench.budget import parse_duration
+from predictor.bench.ending import EXIT_CODES
 from predictor.bench.points import Point
 from predictor.bench.sweep import default_points, plan, summary
 from predictor.errors import BenchError, PredictorError
@@ -39,12 +40,17 @@ def measure(  # noqa: PLR0913 - one parameter a flag
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables. Default: bench_results/<sku>.")
     ] = None,
-    raw: Annotated[bool, typer.Option(help="Also write every sample (raw.parquet).")] = False,
+    raw: Annotated[bool, typer.Option(help="Also keep every sample (samples.jsonl).")] = True,
     seed: Annotated[int, typer.Option(help="Of designs, data and order.")] = 0,
     list_points: Annotated[bool, typer.Option("--list", help="Print the plan and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
-    """Measure the default sweep, the most important points first."""
+    """Measure the default sweep, the most important points first.
+
+    Exit codes: 0 done; 3 done, but points crashed or hung (their rows say so); 4 the device was
+    lost; 5 the disk took no more; 130 Ctrl-C; 143 SIGTERM (what was measured is kept in each, and
+    --resume goes on); 2 bad input, or the run could not start; 1 anything else.
+    """
     if context.invoked_subcommand is not None:
         return
     if device not in {"cuda", "mock"}:
@@ -62,24 +68,28 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         return
     from predictor.bench.main import Options, run  # noqa: PLC0415 - starts what measures
 
-    outcome = run(
-        Options(
-            device=device,
-            index=index,
-            sku=sku,
-            operators=names,
-            points=points,
-            time_budget_seconds=seconds,
-            resume=resume,
-            out=out,
-            raw=raw,
-            seed=seed,
-        )
-    ).to_dict()
+    options = Options(
+        device=device,
+        index=index,
+        sku=sku,
+        operators=names,
+        points=points,
+        time_budget_seconds=seconds,
+        resume=resume,
+        out=out,
+        raw=raw,
+        seed=seed,
+    )
+    try:
+        measured = run(options)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_CODES["interrupted"]) from None  # before anything was measured
+    outcome = measured.to_dict()
     if as_json:
         print(json.dumps(outcome))  # noqa: T201 - the answer
     else:
         _print_outcome(outcome)
+    raise typer.Exit(measured.exit_code)
 
 
 @app.command()
@@ -108,6 +118,9 @@ def main() -> None:
     except PredictorError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the message is all a user needs
         sys.exit(2)
+    except OSError as error:
+        print(f"cannot go on: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 def _print_plan(points: list[Point], seconds: float, *, as_json: bool) -> None:

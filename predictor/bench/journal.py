@@ -1,11 +1,14 @@
 """The journal of a run: append-only JSON lines that survive a kill at any moment.
 
 The first record is the ``header`` with the identity of what is measured (harness, libraries, SKU,
-driver). Each process that appends adds a ``run`` record with its provenance, then ``point`` and
-``control`` records, and an ``end`` record after the tables were written. A record is one write
-followed by fsync, so at most the last line can be torn, and it is skipped on reading.
+driver). Each process that appends adds a ``run`` record with its provenance, a ``round`` record
+for each round as it is measured, a ``point`` record for each point that is through, ``control`` and
+``cross_check`` records, and an ``end`` record after the tables were written. A record is one write
+followed by fsync, so at most the last line can be torn, and it is skipped on reading. One process
+at a time writes in a folder.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -21,14 +24,33 @@ JOURNAL_FILE: Final = "journal.jsonl"
 Record = dict[str, Any]
 
 
+class CannotWrite(BenchError):  # noqa: N818 - an ending of a run
+    """The disk takes no more; what was written before is whole."""
+
+
 class Journal:
     """Records on disk and in memory."""
 
-    def __init__(self, path: Path, records: list[Record]) -> None:
-        """Open a journal for appending; use :meth:`create` or :meth:`resume`."""
+    def __init__(self, path: Path) -> None:
+        """Open and lock a journal; use :meth:`create` or :meth:`resume`.
+
+        Raises:
+            BenchError: Another run holds the folder, or it cannot be written.
+        """
         self.path = path
-        self.records = records
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise BenchError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._descriptor)
+            msg = f"another bench-run writes in {path.parent}; wait for it or choose another --out"
+            raise BenchError(msg) from error
+        self.records = read_records(path)
+        self._torn = not (path.read_bytes() or b"\n").endswith(b"\n")
 
     @classmethod
     def create(cls, path: Path, identity: Mapping[str, Any]) -> Self:
@@ -37,18 +59,15 @@ class Journal:
         Raises:
             BenchError: There is one already whose measurements are not in tables yet.
         """
-        if path.exists():
-            records = read_records(path)
-            if records and records[-1]["record"] != "end":
-                msg = (
-                    f"{path} holds measurements that never reached the tables; go on with "
-                    "--resume, choose another --out, or delete it"
-                )
-                raise BenchError(msg)
-            path.unlink()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        journal = cls(path, [])
-        journal.append({"record": "header", "identity": dict(identity)})
+        journal = cls(path)
+        if journal.records and journal.records[-1]["record"] != "end":
+            journal.close()
+            msg = (
+                f"{path} holds measurements that never reached the tables; go on with "
+                "--resume, choose another --out, or delete it"
+            )
+            raise BenchError(msg)
+        journal._begin(identity)
         return journal
 
     @classmethod
@@ -59,11 +78,11 @@ class Journal:
             BenchError: The journal was written for another identity; the message says which parts
                 differ.
         """
-        records = read_records(path) if path.exists() else []
-        if not records:
-            path.unlink(missing_ok=True)
-            return cls.create(path, identity)
-        written = records[0].get("identity", {})
+        journal = cls(path)
+        if not journal.records:
+            journal._begin(identity)
+            return journal
+        written = journal.records[0].get("identity", {})
         wanted = json.loads(json.dumps(dict(identity)))
         differences = [
             f"{name} was {written.get(name)!r}, is {wanted.get(name)!r}"
@@ -71,20 +90,30 @@ class Journal:
             if written.get(name) != wanted.get(name)
         ]
         if differences:
+            journal.close()
             msg = (
                 f"{path} cannot be resumed: {'; '.join(differences)}; measure anew in another --out"
             )
             raise BenchError(msg)
-        journal = cls(path, records)
-        if not path.read_bytes().endswith(b"\n"):
-            os.write(journal._descriptor, b"\n")
         return journal
 
     def append(self, record: Record) -> None:
-        """Write one record durably."""
+        """Write one record durably.
+
+        Raises:
+            CannotWrite: The disk is full or fails; the record is not in the journal.
+        """
         line = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
-        os.write(self._descriptor, line.encode())
-        os.fsync(self._descriptor)
+        data = ("\n" + line if self._torn else line).encode()
+        try:
+            while data:
+                self._torn = True
+                data = data[os.write(self._descriptor, data) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            msg = f"{self.path}: {error.strerror}; make room, then go on with --resume"
+            raise CannotWrite(msg) from error
+        self._torn = False
         self.records.append(record)
 
     def done_keys(self) -> set[str]:
@@ -92,8 +121,14 @@ class Journal:
         return {record["key"] for record in self.records if record["record"] == "point"}
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and let others write in the folder."""
         os.close(self._descriptor)
+
+    def _begin(self, identity: Mapping[str, Any]) -> None:
+        os.ftruncate(self._descriptor, 0)
+        self.records = []
+        self._torn = False
+        self.append({"record": "header", "identity": dict(identity)})
 
     def __enter__(self) -> Self:
         return self

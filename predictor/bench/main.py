@@ -1,22 +1,22 @@
 """One run of ``bench-run``, from options to tables."""
 
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from predictor.bench import provenance
 from predictor.bench.budget import Budget, BudgetEnded
-from predictor.bench.journal import JOURNAL_FILE, Journal
-from predictor.bench.output import report, write_results
+from predictor.bench.cross_check import cross_check, held_seconds
+from predictor.bench.ending import EXIT_CODES, Ending, Terminated, stoppable, uninterrupted
+from predictor.bench.journal import JOURNAL_FILE, CannotWrite, Journal
+from predictor.bench.output import report, rows_of, write_results
 from predictor.bench.points import Point
 from predictor.bench.process import WorkerProcess
 from predictor.bench.progress import Progress
-from predictor.bench.raw import RawSamples
+from predictor.bench.raw import RAW_FILE, RawSamples
 from predictor.bench.recorder import Recorder
 from predictor.bench.runner import Runner
 from predictor.bench.screening import Limits
@@ -44,7 +44,7 @@ class Options:
         time_budget_seconds: Wall seconds from the start of the process.
         resume: Go on with the journal in the folder.
         out: Folder of the tables; None is ``bench_results/<sku>`` of the checkout.
-        raw: Also write every sample.
+        raw: Also keep every sample, in a side file.
         seed: Of designs, data and the order of rounds.
         native_module: Import name of the native extension.
     """
@@ -57,7 +57,7 @@ class Options:
     time_budget_seconds: float = 480.0
     resume: bool = False
     out: Path | None = None
-    raw: bool = False
+    raw: bool = True
     seed: int = 0
     native_module: str = "predictor._native"
 
@@ -72,6 +72,8 @@ class Outcome:
         run: Key in runs.toml.
         rows: All rows of the journal.
         left: Points of the sweep that no time was left for.
+        ending: Why the run ended.
+        spent: Where its time went, as :func:`_spent` says.
     """
 
     sku: str
@@ -79,6 +81,14 @@ class Outcome:
     run: str
     rows: tuple[Row, ...]
     left: int
+    ending: Ending = "done"
+    spent: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process: see ``EXIT_CODES``."""
+        lost = any(row.status in {"crash", "timeout"} for row in self.rows if row.run == self.run)
+        return EXIT_CODES["failures" if self.ending == "done" and lost else self.ending]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON of ``bench-run --json``."""
@@ -88,6 +98,8 @@ class Outcome:
             "run": self.run,
             "points": len(self.rows),
             "left": self.left,
+            "ending": self.ending,
+            "spent": dict(self.spent),
             "operators": report(self.rows),
         }
 
@@ -147,24 +159,24 @@ def _measure(
     at = provenance.now()
     key = provenance.run_key(sku, at)
     limits = limits_of(sku, hello)
-    raw = RawSamples(folder / "raw.parquet") if options.raw else None
     progress = Progress(budget)
     source = None if mock else nvml_source(str(hello.properties.get("pci_bus_id", "")))
     described = provenance.describe_run(hello, sku=sku, at=at, arguments=_arguments(options))
     with (
         _opened(folder, identity, resume=options.resume) as journal,
-        _stoppable(),
+        stoppable(),
         Telemetry(source) as telemetry,
         progress,
     ):
         journal.append({"record": "run", "run": key, "provenance": described})
         recorder = Recorder(journal, identity=identity, run=key)
+        raw = RawSamples(folder / RAW_FILE, run=key, resume=options.resume, say=progress.say)
         session = Session(
             spawn,
             recorder=recorder,
             telemetry=None if mock else telemetry,
             say=progress.say,
-            raw=raw.add if raw else None,
+            raw=raw.add if options.raw else None,
         )
         runner = Runner(
             session=session,
@@ -175,35 +187,70 @@ def _measure(
             virtual_clock=mock,
             seed=options.seed,
         )
+        began = time.monotonic()
+        ending: Ending = "done"
+        spent: dict[str, float] = {}
         try:
+            budget.hold(held_seconds(budget.seconds))
             runner.run(points)
-        except KeyboardInterrupt:
+            ending = runner.ending
+            spent = _spent(time.monotonic() - began, session, recorder)
+            budget.hold(0.0)
+            if ending == "done":
+                session.close()
+                cross_check(recorder, spawn, budget, seed=options.seed, say=progress.say)
+        except KeyboardInterrupt as error:
+            ending = "terminated" if isinstance(error, Terminated) else "interrupted"
             progress.say("stopped; what was measured is kept")
+        except CannotWrite as error:
+            ending = "cannot write"
+            progress.say(str(error))
         finally:
-            rows = write_results(folder, journal.records, limits)
-            journal.append({"record": "end", "run": key, "left": runner.left})
+            with uninterrupted():
+                rows, written = _finish(folder, journal, limits, key, runner.left, spent)
             session.close()
-        if raw:
-            raw.write()
-    return Outcome(sku=sku, folder=folder, run=key, rows=tuple(rows), left=runner.left)
+        if written:
+            progress.say(written)
+            ending = "cannot write"
+    return Outcome(
+        sku=sku,
+        folder=folder,
+        run=key,
+        rows=tuple(rows),
+        left=runner.left,
+        ending=ending,
+        spent=spent,
+    )
 
 
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: tables are written."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+def _finish(
+    folder: Path,
+    journal: Journal,
+    limits: Limits,
+    run: str,
+    left: int,
+    spent: Mapping[str, float],
+) -> tuple[list[Row], str]:
+    """Write the tables; their rows, and what kept them from being written."""
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever started it handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        if spent:
+            journal.append({"record": "spent", "run": run, **spent})
+        rows = write_results(folder, journal.records, limits)
+        journal.append({"record": "end", "run": run, "left": left})
+    except (OSError, CannotWrite) as error:
+        words = f"the tables were not written ({error}); the journal is kept, go on with --resume"
+        return rows_of(journal.records), words
+    return rows, ""
+
+
+def _spent(wall_seconds: float, session: Session, recorder: Recorder) -> dict[str, float]:
+    """Wall seconds of the measuring, those inside timed rounds, and the rest for each point."""
+    points = max(len(recorder.rows), 1)
+    return {
+        "wall_seconds": wall_seconds,
+        "timed_seconds": session.loaded_seconds,
+        "overhead_seconds_per_point": (wall_seconds - session.loaded_seconds) / points,
+    }
 
 
 def _opened(folder: Path, identity: dict[str, Any], *, resume: bool) -> Journal:

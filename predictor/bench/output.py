@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from predictor.bench.cross_check import summary as cross_check_summary
 from predictor.bench.journal import Record
 from predictor.bench.screening import Limits, flags
 from predictor.bench.summarise import row_of
@@ -33,7 +34,7 @@ def write_results(folder: Path, records: Sequence[Record], limits: Limits) -> li
     Returns:
         The journal's rows.
     """
-    rows = [row for r in records if r["record"] == "point" and not row_fault(row := row_of(r))]
+    rows = rows_of(records)
     described = {r["run"]: r["provenance"] for r in records if r["record"] == "run"}
     runs = read_runs(folder / RUNS_FILE) if (folder / RUNS_FILE).exists() else {}
     for key, provenance in described.items():
@@ -47,6 +48,11 @@ def write_results(folder: Path, records: Sequence[Record], limits: Limits) -> li
         kept = read_table(path).rows if path.exists() else ()
         write_table(path, [*(r for r in kept if r.run not in described), *_ordered(measured)])
     return rows
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Rows of a journal's points."""
+    return [row for r in records if r["record"] == "point" and not row_fault(row := row_of(r))]
 
 
 def report(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -82,6 +88,8 @@ def _outcome(key: str, records: Sequence[Record], rows: Sequence[Row], limits: L
     ]
     return {
         "points": len(points),
+        "cross_check": cross_check_summary(mine),
+        "spent": next((_numbers(r) for r in mine if r["record"] == "spent"), {}),
         "controls": {
             operator: _control(
                 record["seconds"]
@@ -102,7 +110,18 @@ def _control(seconds: Any) -> dict[str, float]:  # noqa: ANN401
         "seconds": median(values),
         "seconds_low": min(values),
         "seconds_high": max(values),
+        "drift": _drift(values),
     }
+
+
+def _drift(values: Sequence[float]) -> float:
+    """Relative change of a control from the run's first third to its last, by their medians."""
+    third = max(1, len(values) // 3)
+    return median(values[-third:]) / median(values[:third]) - 1
+
+
+def _numbers(record: Record) -> dict[str, float]:
+    return {name: value for name, value in record.items() if isinstance(value, float)}
 
 
 def _ordered(rows: Sequence[Row]) -> list[Row]:

@@ -1,45 +1,43 @@
-"""Every sample of a run in a side file, on request."""
+"""Every sample of a run in a side file: a JSON line a round, appended as it is measured."""
 
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from predictor.bench.points import Point
-from predictor.errors import BenchError
+
+RAW_FILE: Final = "samples.jsonl"
+_DIGITS: Final = 6
 
 
 class RawSamples:
-    """Collects samples in memory and writes them as one Parquet file."""
+    """Appends to ``samples.jsonl``; a failure costs the raw samples, not the run."""
 
-    def __init__(self, path: Path) -> None:
-        """Take the file's path.
-
-        Raises:
-            BenchError: pyarrow is not installed.
-        """
-        if find_spec("pyarrow") is None:
-            raise BenchError("--raw needs pyarrow, which is not installed: pip install pyarrow")
+    def __init__(self, path: Path, *, run: str, resume: bool, say: Callable[[str], None]) -> None:
+        """Go on with the file of a resumed run, or start it anew; ``say`` is told of a failure."""
         self._path = path
-        self._points: list[str] = []
-        self._rounds: list[int] = []
-        self._seconds: list[float] = []
-        self._seen: dict[str, int] = {}
+        self._run = run
+        self._say = say
+        self._working = True
+        if not resume:
+            path.unlink(missing_ok=True)
 
     def add(self, point: Point, seconds: Sequence[float]) -> None:
-        """Keep the samples of one round."""
-        name = f"{point.operator}, {point.regime}, {point.cache}"
-        number = self._seen.get(name, 0)
-        self._seen[name] = number + 1
-        self._points += [name] * len(seconds)
-        self._rounds += [number] * len(seconds)
-        self._seconds += seconds
-
-    def write(self) -> None:
-        """Write the file, whole or not at all."""
-        pa, parquet = (import_module(name) for name in ("pyarrow", "pyarrow.parquet"))
-
-        columns = {"point": self._points, "round": self._rounds, "seconds": self._seconds}
-        part = self._path.with_suffix(".part")
-        parquet.write_table(pa.table(columns), part, compression="zstd")
-        part.replace(self._path)
+        """Keep the samples of one round, seconds per launch in the order they were taken."""
+        if not self._working:
+            return
+        record = {
+            "run": self._run,
+            "operator": point.operator.name,
+            "fields": point.fields,
+            "regime": point.regime,
+            "cache": point.cache,
+            "seconds": [float(f"{each:.{_DIGITS}g}") for each in seconds],
+        }
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+        except OSError as error:
+            self._working = False
+            self._say(f"no more raw samples are kept: {error}")

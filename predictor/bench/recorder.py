@@ -1,10 +1,11 @@
 """What a run has measured so far, kept in the journal."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
-from predictor.bench.journal import Journal, resume_key
+from predictor.bench.journal import Journal, Record, resume_key
 from predictor.bench.points import Point
 from predictor.bench.rounds import RoundResult
 from predictor.bench.summarise import row_of, summarise, timed_status
@@ -23,6 +24,7 @@ class Measurement:
         note: Why, in words.
         relative_error: Of the result, where it was checked.
         prepared: The worker holds its workload.
+        look: 0, or 1 once it is measured again.
     """
 
     point: Point
@@ -32,6 +34,7 @@ class Measurement:
     note: str = ""
     relative_error: float | None = None
     prepared: bool = False
+    look: int = 0
 
     def fail(self, status: Status, note: str) -> None:
         """Take over why no (more) rounds can be measured."""
@@ -69,10 +72,28 @@ class Recorder:
         self._journal = journal
         self._identity = identity
         self._done = journal.done_keys()
+        self._begun = _begun(journal.records, self._done)
 
     def is_done(self, point: Point) -> bool:
         """Whether the journal holds the point, whatever its status."""
         return resume_key(point, self._identity) in self._done
+
+    def begin(self, point: Point, key: int) -> Measurement:
+        """A measurement with the rounds that a run before this one, cut short, measured of it."""
+        look, rounds = self._begun.get(resume_key(point, self._identity), (0, []))
+        return Measurement(point=point, key=key, rounds=list(rounds), look=look)
+
+    def keep_round(self, each: Measurement, result: RoundResult) -> None:
+        """Append a round of a measurement that is under way."""
+        self._journal.append(
+            {
+                "record": "round",
+                "key": resume_key(each.point, self._identity),
+                "look": each.look,
+                "round": result.to_dict(),
+                "run": self.run,
+            }
+        )
 
     def keep(self, each: Measurement) -> bool:
         """Append a measurement; False if there is nothing to say about it yet."""
@@ -102,3 +123,23 @@ class Recorder:
         """Append a round of a drift control."""
         record = {"record": "control", "operator": operator, "run": self.run}
         self._journal.append(record | result.to_dict())
+
+    def keep_cross_check(self, row: Row | None, **seen: object) -> None:
+        """Append what the profiler saw of a point; ``row`` is None for words about all of them."""
+        record: Record = {"record": "cross_check", "run": self.run}
+        if row is not None:
+            record |= {"point": str(row.operator), "cache": row.cache, "seconds": row.seconds}
+        self._journal.append(record | seen)
+
+
+def _begun(records: Iterable[Record], done: set[str]) -> dict[str, tuple[int, list[RoundResult]]]:
+    """Rounds of points that have no record of their own yet; a second look replaces the first."""
+    begun: dict[str, tuple[int, list[RoundResult]]] = {}
+    for record in records:
+        if record["record"] != "round" or record["key"] in done:
+            continue
+        look, rounds = begun.get(record["key"], (0, []))
+        if record["look"] > look:
+            look, rounds = record["look"], []
+        begun[record["key"]] = look, [*rounds, RoundResult(**record["round"])]
+    return begun

@@ -9,15 +9,19 @@ end a run early but the budget, the user, or a device that does not come back.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from predictor.bench.budget import Budget, BudgetEnded
+from predictor.bench.journal import CannotWrite
 from predictor.bench.points import Point
 from predictor.bench.process import RequestFailed
 from predictor.bench.progress import Progress
 from predictor.bench.recorder import Measurement, Recorder
 from predictor.bench.screening import Limits, faults, neighbour_faults
 from predictor.bench.session import DeviceLost, Session
+
+if TYPE_CHECKING:
+    from predictor.bench.ending import Ending
 
 CHUNK_POINTS: Final = 32
 SLOW_CHUNK_POINTS: Final = 8
@@ -44,6 +48,7 @@ class Runner:
     ) -> None:
         """Take the run's parts; on a virtual clock, rounds cost no time of the budget."""
         self.left = 0
+        self.ending: Ending = "done"
         self._session = session
         self._recorder = recorder
         self._budget = budget
@@ -54,7 +59,7 @@ class Runner:
         self._random = random.Random(seed)  # noqa: S311 - an order of rounds, not a secret
 
     def run(self, points: Sequence[Point]) -> None:
-        """Measure what the journal does not hold yet; ``left`` counts what remains."""
+        """Measure what the journal does not hold yet; ``left`` and ``ending`` say the rest."""
         waiting = [point for point in points if not self._recorder.is_done(point)]
         self.left = len(waiting)
         self._progress.begin(total=len(points), done=len(points) - len(waiting))
@@ -64,12 +69,16 @@ class Runner:
                 self._measure(chunk)
         except BudgetEnded:
             self._progress.say("the time budget has ended; what was measured is kept")
+        except CannotWrite as error:
+            self.ending = "cannot write"
+            self._progress.say(str(error))
         except DeviceLost as error:
+            self.ending = "device lost"
             self._progress.say(f"{error}; what was measured is kept")
 
     def _measure(self, points: Sequence[Point]) -> None:
         """One chunk; points that ran out of memory beside others are tried again alone."""
-        chunk = [Measurement(point=point, key=key) for key, point in enumerate(points)]
+        chunk = [self._recorder.begin(point, key) for key, point in enumerate(points)]
         crowded: list[Point] = []
         try:
             self._prepare(chunk, crowded)
@@ -134,6 +143,7 @@ class Runner:
         result = self._session.sample(each.key, each.point)
         if result.is_sound:
             each.rounds.append(result)
+            self._recorder.keep_round(each, result)
         else:
             each.fail("crash", f"a round of {result.seconds} s a launch is no measurement")
 
@@ -161,7 +171,7 @@ class Runner:
         suspects = self._suspects(chunk)
         first = {each.key: each.rounds for each in suspects}
         for each in suspects:
-            each.rounds = []
+            each.rounds, each.look = [], 1
         try:
             self._run_rounds(suspects, chunk)
         finally:
@@ -179,6 +189,7 @@ class Runner:
             each
             for each in chunk
             if (row := rows.get(each.key))
+            and not each.look
             and (row.status == "throttled" or row.key in dominated or faults(row, self._limits))
         ]
 

@@ -51,6 +51,9 @@ class Session:
             telemetry: None on a virtual clock, where idle time is needless too.
             say: Prints words for the user.
             raw: Takes every sample, if they are wanted.
+
+        Attributes:
+            loaded_seconds: Spent inside rounds so far, on the host's clock.
         """
         self._spawn = spawn
         self._recorder = recorder
@@ -60,7 +63,8 @@ class Session:
         self._restarts = 0
         self._rounds_to_control = 0
         self._controls: set[int] = set()
-        self._last_load_seconds = 0.0
+        self._idle_until_seconds = 0.0
+        self.loaded_seconds = 0.0
         self._worker = spawn()
 
     def close(self) -> None:
@@ -72,26 +76,28 @@ class Session:
         self._worker.ask("prepare", key, point, timeout_seconds=_prepare_timeout(point))
 
     def sample(self, key: int, point: Point) -> RoundResult:
-        """Measure one round, with idle time before it if the last one loaded the GPU."""
+        """Measure one round, no sooner than an idle time after the last load."""
         policy = point.policy
         limit = policy["timeout_seconds"] + _SAMPLE_MARGIN_SECONDS
         if point.impl.startswith("host"):
             limit = _HOST_TIMEOUT_SECONDS
-        idle = self._telemetry is not None and self._last_load_seconds >= _SHORT_LOAD_SECONDS
         result: RoundResult
         result, raw = self._worker.ask(
             "sample",
             key,
             policy,
-            IDLE_SECONDS if idle else 0.0,
+            self._idle_until_seconds,
             raw=self._raw is not None,
             timeout_seconds=limit,
         )
         if self._raw is not None and raw:
             self._raw(point, raw)
-        self._last_load_seconds = result.end_seconds - result.begin_seconds
         if self._telemetry is None:
             return result
+        loaded = max(result.end_seconds - result.begin_seconds, point.sustained_seconds)
+        self.loaded_seconds += loaded
+        if loaded >= _SHORT_LOAD_SECONDS:
+            self._idle_until_seconds = result.end_seconds + IDLE_SECONDS
         seen = self._telemetry.window(result.begin_seconds, result.end_seconds)
         return result.observed(
             sm_clock_hz=seen.sm_clock_hz, watts=seen.watts, event_reasons=seen.event_reasons

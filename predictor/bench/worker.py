@@ -132,10 +132,10 @@ class Bench:
         return str(workload.description)
 
     def sample(
-        self, key: int, policy: dict[str, Any], idle_seconds: float, *, raw: bool
+        self, key: int, policy: dict[str, Any], not_before_seconds: float, *, raw: bool
     ) -> tuple[RoundResult, list[float]]:
-        """Measure one round, after an idle time; raw samples come back only if asked for."""
-        time.sleep(idle_seconds)
+        """Measure one round, from a time on; raw samples come back only if asked for."""
+        time.sleep(max(0.0, not_before_seconds - time.monotonic()))
         workload = self._workloads[key]
         if isinstance(workload, HostWorkload):
             return workload.round(), []
@@ -147,6 +147,11 @@ class Bench:
     def check(self, key: int, seed: int) -> float:
         """Relative error of the workload's results against the reference."""
         return float(self._device.check(self._workloads[key], seed))
+
+    def trace(self, key: int) -> tuple[float, int]:
+        """Kernel seconds per launch by the profiler, and how many kernels a call runs."""
+        traced = self._device.trace(self._workloads[key])
+        return float(traced.seconds), int(traced.activities)
 
     def release(self, keys: list[int]) -> None:
         """Forget workloads and give their memory back."""
@@ -165,6 +170,7 @@ class Bench:
             "prepare": self.prepare,
             "sample": self.sample,
             "check": self.check,
+            "trace": self.trace,
             "release": self.release,
             "libraries": self.libraries,
         }

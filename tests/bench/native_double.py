@@ -24,6 +24,7 @@ FAULTS = {
     "hangs_in_prepare": 70007,
     "crowded": 70008,
     "timeless": 70009,
+    "blind": 70010,
 }
 MEMORY_BYTES = 80e9
 NOISE = 0.003
@@ -43,6 +44,18 @@ class Unsupported(NativeError):  # noqa: N818
 
 class DeviceFault(NativeError):  # noqa: N818
     """Sticky."""
+
+
+class LibraryMissing(NativeError):  # noqa: N818
+    """A shared library is not there."""
+
+
+@dataclass
+class Trace:
+    """What the profiler saw."""
+
+    seconds: float
+    activities: int = 1
 
 
 class SamplingPolicy:
@@ -161,6 +174,13 @@ class Device:
 
     def check(self, workload: Workload, _seed: int = 0) -> float:
         return 1.0 if workload.fields.get("m") == FAULTS["wrong"] else 1e-3
+
+    def trace(self, workload: Workload) -> "Trace":
+        if os.environ.get("DOUBLE_NO_CUPTI"):
+            raise LibraryMissing("cupti (libcupti.so.13) was not found")
+        if workload.fields.get("m") == FAULTS["blind"]:
+            raise NativeError("empty trace")
+        return Trace(workload.seconds * float(os.environ.get("DOUBLE_TRACE_RATIO", "1")))
 
     def synchronize(self) -> None:
         return None

@@ -1,11 +1,7 @@
 """A whole run on the double: tables, faults, resume, budget."""
 
-import os
 import re
 import runpy
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -222,80 +218,6 @@ def test_a_run_ends_inside_its_budget_and_keeps_what_it_has(
     assert outcome.left > 0
     assert len(outcome.rows) + outcome.left == 300
     assert len(read_folder(outcome.folder).tables["gemm"].rows) == len(outcome.rows) > 0
-
-
-SCRIPT = """
-import sys
-sys.path.insert(0, {here!r})
-from pathlib import Path
-from predictor.bench.main import Options, run
-from predictor.bench.points import Point
-from predictor.operators import Gemm
-
-if __name__ == "__main__":
-    points = tuple(Point(operator=Gemm(m=m, n=256, k=256)) for m in range(64, 192))
-    outcome = run(Options(device="mock", native_module="native_double", out=Path({out!r}),
-                          points=points, resume=True, time_budget_seconds=120.0))
-    print(len(outcome.rows), outcome.left)
-"""
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """A run of 128 points in a process of its own."""
-    path = tmp_path / "script.py"
-    path.write_text(SCRIPT.format(here=str(Path(__file__).parent), out=str(tmp_path / "out")))
-    return path
-
-
-def start(script: Path, **environment: str) -> "subprocess.Popen[str]":
-    """Start the run."""
-    search = [entry or str(Path.cwd()) for entry in sys.path]
-    return subprocess.Popen(
-        [sys.executable, str(script)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(search)} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for_points(journal: Path, count: int) -> int:
-    """Wait until a journal holds some points; how many comes back."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        points = (
-            [r for r in read_records(journal) if r["record"] == "point"] if journal.exists() else []
-        )
-        if len(points) >= count:
-            return len(points)
-        time.sleep(0.05)
-    raise AssertionError("the run does not get on")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_run_resumes_with_what_is_left(
-    script: Path, tmp_path: Path, how: signal.Signals
-) -> None:
-    journal = tmp_path / "out" / "journal.jsonl"
-    process = start(script, DOUBLE_ROUND_WALL_SECONDS="0.02")
-    wait_for_points(journal, 32)
-    process.send_signal(how)
-    process.communicate(timeout=30)
-    assert (how == signal.SIGTERM) == (tmp_path / "out" / "gemm.csv").exists()
-    if how == signal.SIGKILL:
-        with journal.open("ab") as stream:
-            stream.write(b'{"record":"point","key":"torn')
-    before = wait_for_points(journal, 32)
-    assert before < 128
-    output, _ = start(script).communicate(timeout=60)
-    assert output.split() == ["128", "0"]
-    records = read_records(journal)
-    keys = [r["key"] for r in records if r["record"] == "point"]
-    assert len(keys) == len(set(keys)) == 128
-    assert len(read_folder(tmp_path / "out").tables["gemm"].rows) == 128
-    assert len({r["run"] for r in records if r["record"] == "point"}) in {1, 2}
 
 
 def test_progress_is_a_line_of_words_where_there_is_no_terminal(
