@@ -40,8 +40,7 @@ public:
   [[nodiscard]] bool gate_expired() override;
   [[nodiscard]] std::unique_ptr<Graph> capture(const std::function<void()>& enqueue) override;
   void replay(Graph& graph) override;
-  [[nodiscard]] std::vector<Activity>
-  record_activity(const std::function<void()>& work) override;
+  [[nodiscard]] std::vector<Activity> record_activity(const std::function<void()>& work) override;
   [[nodiscard]] std::uint64_t memory_generation() const override;
   void inject(const std::string& what, std::int64_t at_call) override;
 

@@ -128,9 +128,8 @@ std::vector<Activity> record_activity_with_cupti(const std::function<void()>& wo
   const std::lock_guard lock(collected_mutex);
   std::vector<Activity> found = std::move(collected);
   collected.clear();
-  std::sort(found.begin(), found.end(), [](const Activity& a, const Activity& b) {
-    return a.begin_seconds < b.begin_seconds;
-  });
+  std::sort(found.begin(), found.end(),
+            [](const Activity& a, const Activity& b) { return a.begin_seconds < b.begin_seconds; });
   return found;
 }
 

@@ -160,8 +160,7 @@ public:
   [[nodiscard]] bool gate_expired() override { return false; }
   [[nodiscard]] std::unique_ptr<Graph> capture(const std::function<void()>& enqueue) override;
   void replay(Graph& graph) override;
-  [[nodiscard]] std::vector<Activity>
-  record_activity(const std::function<void()>& work) override;
+  [[nodiscard]] std::vector<Activity> record_activity(const std::function<void()>& work) override;
   void inject(const std::string& what, std::int64_t at_call) override;
 
   // Into the graph that is being captured, or onto the timeline.
