@@ -4,17 +4,14 @@ The launches are named by ``predictor.iteration``, a station above this one. It 
 name, only when a user hands a case to ``bench-run --for``; nothing here depends on it otherwise.
 """
 
-from collections import Counter
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from predictor.bench.points import Point
 from predictor.bench.sweep import points_for
 from predictor.case import Case, resolve
 from predictor.errors import BenchError
-from predictor.operators import Operator
 
 
 def points_of_case(path: Path, names: Iterable[str] = ()) -> list[Point]:
@@ -29,22 +26,9 @@ def points_of_case(path: Path, names: Iterable[str] = ()) -> list[Point]:
         BenchError: Nothing is left to measure.
     """
     case = resolve(Case.from_file(path)).case
-    stack = import_module("predictor.iteration.implementations").load(str(case.implementation))
-    shape = import_module("predictor.iteration.shape").step_shape(case)
-    counts = _launches(stack.build(shape))
+    counts = import_module("predictor.iteration.estimate").operators_of(case)
     wanted = set(names) or {operator.name for operator in counts}
     points = points_for(operator for operator in counts if operator.name in wanted)
     if not points:
         raise BenchError(f"{path} launches none of {', '.join(sorted(wanted))}")
     return sorted(points, key=lambda p: -counts[p.operator] * p.expected_seconds)
-
-
-def _launches(step: Any) -> Counter[Operator]:  # noqa: ANN401 - predictor.iteration.step.Step
-    """Launches of each operator in a step, host activities included."""
-    counts: Counter[Operator] = Counter()
-    for segment in (*step.micro_batch, step.optimizer):
-        for launch in segment.launches:
-            counts[launch.operator] += segment.repeats
-        for activity, times in segment.host:
-            counts[activity] += segment.repeats * times
-    return counts

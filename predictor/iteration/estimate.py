@@ -1,5 +1,6 @@
 """One case to one estimate: seconds with an interval, memory, money, and where they come from."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -7,14 +8,23 @@ from typing import Any
 
 from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
-from predictor.iteration import memory
+from predictor.costs.fabric import domain_gpus
+from predictor.iteration.collectives import collective_costs
 from predictor.iteration.costliest import OperatorShare
 from predictor.iteration.dimensions import model_flops
-from predictor.iteration.implementations import load as load_implementation
-from predictor.iteration.priced import PricedStep, price
-from predictor.iteration.run import Run
-from predictor.iteration.shape import micro_batches_of, refuse, step_shape
-from predictor.iteration.step import StepShape
+from predictor.iteration.groups import Group
+from predictor.iteration.implementations import load as load_stack
+from predictor.iteration.launches import Segment, distinct
+from predictor.iteration.memory import Memory
+from predictor.iteration.pipeline import Pipeline
+from predictor.iteration.priced import Sheet, price
+from predictor.iteration.programs import Builder
+from predictor.iteration.run import Links, Run
+from predictor.iteration.schedules import SPLIT_BACKWARD
+from predictor.iteration.shape import refuse, stages_of, step_shape
+from predictor.iteration.stack import Stack
+from predictor.iteration.step import Stage
+from predictor.operators import Operator
 from predictor.units import HOUR_SECONDS
 
 
@@ -91,25 +101,41 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
     return _estimate(case, strict=strict)
 
 
+def operators_of(case: Case) -> Counter[Operator]:
+    """Every operator that the ranks of a resolved case launch in a step, host activities included.
+
+    Stages add up: a measurement of each operator serves all of them.
+    """
+    counts: Counter[Operator] = Counter()
+    pipeline = _plan(case).pipeline
+    for stage in range(len(pipeline.stages)):
+        for program, runs in pipeline.counted(stage):
+            for segment, repeats in program:
+                for launch in segment.launches:
+                    counts[launch.operator] += runs * repeats
+                for activity, times in segment.host or ():
+                    counts[activity] += runs * repeats * times
+    return +counts
+
+
 def _fits(case: Case) -> bool:
     """Whether a plan's memory fits, without pricing its time."""
     case = resolve(case).case
-    refuse(case, parallel=bool(load_implementation(str(case.implementation)).PARALLEL))
-    peak = _memory(case, step_shape(case), micro_batches_of(case))
-    return peak.reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
+    stack = load_stack(str(case.implementation))
+    refuse(case, parallel=stack.parallel)
+    return _peak(_plan(case)).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
 
 
 def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimate:
     resolved = resolve(case)
     case = resolved.case
-    implementation = load_implementation(str(case.implementation))
-    refuse(case, parallel=bool(implementation.PARALLEL))
+    stack = load_stack(str(case.implementation))
+    refuse(case, parallel=stack.parallel)
     costs = load_costs(case.cluster.gpu)
-    shape = step_shape(case)
-    run = Run(case, shape, _priced(str(case.implementation), shape, costs), costs, strict=strict)
-    peak = _memory(case, shape, run.micro_batches)
+    run = run_of(case, costs, strict=strict)
+    peak = _peak(_plan(case))
     seconds = run.iteration_seconds
-    half = run.half_seconds(compared=bool(implementation.COMPARED))
+    half = run.half_seconds(compared=stack.compared)
     tokens = float(case.training.seq_length * case.training.global_batch_size)
     flops = model_flops(case.model, tokens=tokens, seq_length=case.training.seq_length)
     rate = flops / seconds / case.cluster.num_gpus
@@ -138,19 +164,61 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a case's stages hold and launch; no seconds."""
+
+    stack: Stack
+    stages: tuple[Stage, ...]
+    pipeline: Pipeline
+    segments: tuple[Segment, ...]
+
+
 @lru_cache(maxsize=256)
-def _priced(implementation: str, shape: StepShape, costs: Costs) -> PricedStep:
-    """The launches of a shape and their seconds: built and priced once a process."""
-    return price(load_implementation(implementation).build(shape), costs)
-
-
-def _memory(case: Case, shape: StepShape, micro_batches: int) -> memory.Memory:
-    if case.implementation == "hf-eager":
-        return memory.eager_memory(shape, micro_batches=micro_batches)
-    if case.implementation == "hf-compile":
-        return memory.compiled_memory(shape, micro_batches=micro_batches)
-    return memory.fused_memory(
-        shape,
-        in_flight=min(case.plan.pipeline_parallel, micro_batches),
-        distributed=case.cluster.num_gpus > 1,
+def _plan(case: Case) -> _Plan:
+    """Build the launches of a resolved case, once a process."""
+    stack = load_stack(str(case.implementation))
+    shape = step_shape(case)
+    stages = stages_of(case, shape)
+    builder = Builder(stack, shape, split_backward=case.plan.schedule in SPLIT_BACKWARD)
+    pipeline = Pipeline(
+        stages=builder.stages(stages),
+        schedule=str(case.plan.schedule),
+        chunks=case.plan.virtual_pipeline,
+        micro_batches=shape.micro_batches,
+        overlapped=stack.overlap_p2p(shape),
     )
+    programs = [program for stage in pipeline.stages for program in stage.programs()]
+    return _Plan(stack, stages, pipeline, tuple(distinct(programs)))
+
+
+@lru_cache(maxsize=256)
+def _sheet(case: Case, costs: Costs) -> Sheet:
+    """The launches of a resolved case with their seconds, priced once a process."""
+    return price(_plan(case).segments, costs, collective_costs(case, costs))
+
+
+def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
+    """A resolved case on its timeline.
+
+    Raises:
+        NotPredictable: A schedule's rule is broken, or ``strict`` forbids a number.
+    """
+    plan = _plan(case)
+    shape = plan.stages[0].shape
+    tied = None
+    if shape.tied_embeddings and shape.stages > 1:
+        table = Group(2, 1)
+        tied = table.all_reduce(shape.gradient_bytes * shape.vocab * shape.hidden)
+    node = domain_gpus(costs.gpu, case.cluster.gpus_per_node)
+    collectives = collective_costs(case, costs)
+    links = Links(case, node, plan.stack.message_bytes(shape), tied, collectives)
+    return Run(case, plan.pipeline, _sheet(case, costs), links, costs, strict=strict)
+
+
+def _peak(plan: _Plan) -> Memory:
+    """Memory of the fullest stage."""
+    peaks = (
+        plan.stack.memory(stage, plan.pipeline.in_flight(stage.index)) for stage in plan.stages
+    )
+    return max(peaks, key=lambda peak: peak.reserved_bytes)

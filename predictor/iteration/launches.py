@@ -1,88 +1,117 @@
-"""What a step is made of: launches on the compute stream, grouped into segments that repeat.
+"""What a rank is made to do: launches on streams, waits between them, and the segments they form.
 
-An implementation names the launches of one layer once; a :class:`Segment` repeats them for every
-layer and says what the host spends to queue one repetition. No seconds live here.
+A stack names the launches of one layer once; a :class:`Segment` holds them and what the host spends
+to queue them, and a program repeats segments. No seconds live here.
+
+Streams are those of CUDA: launches of one stream run in order, streams run beside each other. A
+launch on a communication stream begins when its stream is free, the host has queued it, and
+everything queued on the compute stream before it has ended; a :class:`Wait` makes the compute
+stream wait for everything queued on another stream before it. A blocking collective is a launch on
+its stream with a wait right behind it.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
-from predictor.operators import Attention, Gemm, Host, MemoryBound, Operator, Optimizer
+from predictor.operators import (
+    Attention,
+    Collective,
+    Gemm,
+    Host,
+    MemoryBound,
+    Operator,
+    Optimizer,
+)
 
-FAMILIES = (Gemm.name, Attention.name, MemoryBound.name, Optimizer.name)
+COMMUNICATION: Final = "communication"
+FAMILIES: Final = (Gemm.name, Attention.name, MemoryBound.name, Optimizer.name, COMMUNICATION)
+
+BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
+"""What the host spends on one kernel where nothing more is known about a stack."""
+
+Stream = Literal["compute", "tensor", "data", "gather", "expert"]
+STREAMS: Final[tuple[Stream, ...]] = ("compute", "tensor", "data", "gather", "expert")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One operator on the compute stream.
+    """One operator on a stream.
 
     Attributes:
         operator: What runs.
         bytes_since_production: Bytes moved between the writing of its largest input and this
             read; below the size of L2 the input may still be there. Infinity means cold.
         kernels: GPU kernels that the operator launches (a gap before each).
+        stream: Where it runs.
     """
 
     operator: Operator
     bytes_since_production: float = float("inf")
     kernels: int = 1
+    stream: Stream = "compute"
 
     @property
     def family(self) -> str:
         """The operator family it counts under in a breakdown."""
-        return self.operator.name
+        return COMMUNICATION if isinstance(self.operator, Collective) else self.operator.name
+
+    @property
+    def deferrable(self) -> bool:
+        """Whether a zero-bubble schedule may run it later: the weight gradient of a product."""
+        return isinstance(self.operator, Gemm) and self.operator.kind == "wgrad"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The compute stream waits until everything queued on ``stream`` so far has ended."""
+
+    stream: Stream
+
+
+Step = Launch | Wait
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segment:
-    """A run of launches that is repeated back to back.
+    """A run of launches; its identity, not its content, makes it one.
 
     Attributes:
         label: Name in traces and reports (``layer forward``).
         phase: ``forward``, ``backward`` or ``optimizer``.
-        launches: Launches of one repetition, in order.
-        repeats: Repetitions in one micro-batch (or in one step, for the optimizer).
-        host: Host activities spent in queueing one repetition, each with how often.
-        host_launches: Bare launches that the host queues, where no measured activity stands for
-            the segment; they cost the measured seconds of a launch each.
+        steps: Launches and waits of one repetition, in the order in which the host queues them.
+        host: Host activities spent in queueing one repetition, each with how often; None stands
+            for a bare launch of every kernel.
+        parameters: Parameters whose gradients are ready once it has run.
     """
 
     label: str
     phase: str
-    launches: tuple[Launch, ...]
-    repeats: int = 1
-    host: tuple[tuple[Host, int], ...] = ()
-    host_launches: int = 0
+    steps: tuple[Step, ...]
+    host: tuple[tuple[Host, int], ...] | None = None
+    parameters: int = 0
 
-    @classmethod
-    def queued(
-        cls,
-        label: str,
-        phase: str,
-        launches: tuple[Launch, ...],
-        repeats: int = 1,
-        *activities: Host,
-    ) -> "Segment":
-        """Build a segment whose kernels each cost the host a bare launch, beside ``activities``."""
-        return cls(
-            label=label,
-            phase=phase,
-            launches=launches,
-            repeats=repeats,
-            host=tuple((activity, 1) for activity in activities),
-            host_launches=sum(launch.kernels for launch in launches),
-        )
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Its launches alone."""
+        return tuple(step for step in self.steps if isinstance(step, Launch))
+
+
+Program = tuple[tuple[Segment, int], ...]
+"""Segments in order, each with how often it runs back to back."""
 
 
 class Tape:
     """Collects the launches of one repetition and knows how many bytes went by since any of them.
 
     ``run`` appends; ``mark`` remembers a place; ``fresh`` launches read what the previous launch
-    wrote; ``since=mark`` launches read what was written at the mark.
+    wrote; ``since=mark`` launches read what was written at the mark. ``start`` queues a collective
+    beside the compute stream, ``wait`` waits for it, ``collective`` does both.
     """
 
     def __init__(self) -> None:
         """Start empty."""
-        self._launches: list[Launch] = []
+        self._steps: list[Step] = []
         self._bytes = 0.0
 
     def mark(self) -> float:
@@ -92,7 +121,7 @@ class Tape:
     def run(self, operator: Operator, *, since: float | None = None, kernels: int = 1) -> float:
         """Append a launch whose largest input was written at ``since`` and return the new mark."""
         distance = float("inf") if since is None else self._bytes - since
-        self._launches.append(Launch(operator, distance, kernels))
+        self._steps.append(Launch(operator, distance, kernels))
         self._bytes += operator.bytes
         return self._bytes
 
@@ -100,6 +129,30 @@ class Tape:
         """Append a launch that reads what the previous launch wrote."""
         return self.run(operator, since=self._bytes, kernels=kernels)
 
-    def launches(self) -> tuple[Launch, ...]:
+    def start(self, collective: Collective | None, stream: Stream) -> None:
+        """Queue a collective beside the compute stream; None, of a group of one, is nothing."""
+        if collective is not None:
+            self._steps.append(Launch(collective, stream=stream))
+
+    def wait(self, stream: Stream) -> None:
+        """Let the compute stream wait for what was queued on ``stream``."""
+        self._steps.append(Wait(stream))
+
+    def collective(self, collective: Collective | None, stream: Stream = "tensor") -> None:
+        """Run a collective that the compute stream waits for."""
+        if collective is not None:
+            self.start(collective, stream)
+            self.wait(stream)
+
+    def extend(self, steps: Sequence[Step]) -> None:
+        """Append what another tape collected."""
+        self._steps.extend(steps)
+
+    def steps(self) -> tuple[Step, ...]:
         """Everything appended, in order."""
-        return tuple(self._launches)
+        return tuple(self._steps)
+
+
+def distinct(programs: Sequence[Program]) -> Iterator[Segment]:
+    """Every segment of some programs, once, in the order in which they appear."""
+    return iter(dict.fromkeys(segment for program in programs for segment, _ in program))

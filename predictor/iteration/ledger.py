@@ -1,23 +1,23 @@
 """Every launch of a step in columns: seconds, uncertainty and origin, added up any way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from predictor.costs import Origin
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import FAMILIES
-from predictor.iteration.priced import Priced
+from predictor.iteration.launches import COMMUNICATION, FAMILIES, Program
+from predictor.iteration.priced import Sheet
 from predictor.operators import Operator
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Launches of all segments of a step, each with how often it runs.
+    """Launches of a stage, each with how often it runs.
 
     Attributes:
-        operators: Every distinct operator of the step.
+        operators: Every distinct operator of the sheet.
         operator: Place of each launch's operator among them.
         times: How often each runs in a step.
         seconds: Of all its runs together.
@@ -35,18 +35,23 @@ class Ledger:
     family: Ints
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[Priced, int]], operators: tuple[Operator, ...]) -> "Ledger":
-        """Put segments, each run so many times, into one ledger."""
-        runs = [(part, count) for part, count in parts if count and part.segment.launches]
-        times = np.concatenate([np.full(len(p.seconds), float(count)) for p, count in runs])
+    def of(cls, programs: Iterable[tuple[Program, int]], sheet: Sheet) -> "Ledger":
+        """Put programs, each run so many times, into one ledger."""
+        counts = np.zeros(len(sheet.segments))
+        for program, runs in programs:
+            for segment, repeats in program:
+                counts[sheet.segments[segment]] += runs * repeats
+        times = np.repeat(counts, np.diff(sheet.first))
+        ran = times > 0
+        times = times[ran]
         return cls(
-            operators,
-            np.concatenate([part.operator for part, _ in runs]),
+            sheet.operators,
+            sheet.operator[ran],
             times,
-            np.concatenate([part.seconds for part, _ in runs]) * times,
-            np.concatenate([part.half for part, _ in runs]) * times,
-            np.concatenate([part.origin for part, _ in runs]),
-            np.concatenate([part.family for part, _ in runs]),
+            sheet.seconds[ran] * times,
+            sheet.half[ran] * times,
+            sheet.origin[ran],
+            sheet.family[ran],
         )
 
     def by_family(self) -> dict[str, tuple[float, float]]:
@@ -60,8 +65,9 @@ class Ledger:
         }
 
     def by_origin(self) -> dict[str, float]:
-        """Seconds by where they come from."""
-        totals = np.bincount(self.origin, self.seconds, minlength=len(Origin))
+        """Seconds of computation by where they come from."""
+        compute = self.family != FAMILIES.index(COMMUNICATION)
+        totals = np.bincount(self.origin[compute], self.seconds[compute], minlength=len(Origin))
         return {origin.label: float(totals[origin]) for origin in Origin}
 
     def worst_origin(self) -> tuple[Operator, Origin]:

@@ -12,11 +12,11 @@ log-probabilities, their zeroed gradient and its result: 12 bytes a logit), the 
 last layer, and the optimizer step with every gradient alive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.step import StepShape
+from predictor.iteration.step import Stage
 from predictor.units import MIB
 
 CUBLAS_WORKSPACE_BYTES = 2 * 32 * MIB + 2 * MIB
@@ -81,27 +81,29 @@ def compiled_saved_bytes(layer: Layer) -> float:
     return saved + (2 * (q + k) if layer.qk_norm else 0)
 
 
-def _peak(
-    shape: StepShape, saved: float, *, logit_bytes: float, micro_batches: int
-) -> dict[str, float]:
+def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) -> dict[str, float]:
     """The largest of the three moments of a single-GPU step."""
+    shape = stage.shape
     layer, n = shape.layer, shape.tokens
     state = 4 if shape.fp32_states else 2
-    parameters = float(state * shape.parameters)
+    parameters = float(state * stage.parameters)
     moments = 2.0 * parameters
-    gradients = parameters if micro_batches > 1 else 0.0
-    kept = shape.num_layers - shape.recompute_layers
-    saved_bytes = n * (saved * kept + 2.0 * layer.hidden * shape.recompute_layers)
-    replay = n * saved if shape.recompute_layers else 0.0
-    transient = n * (6.0 * layer.ffn + 12.0 * layer.hidden)
-    head = float(state * shape.vocab * layer.hidden)
+    gradients = parameters if shape.micro_batches > 1 else 0.0
+    blocks = [block for chunk in stage.chunks for block in chunk.blocks]
+    kept = sum(
+        block.count * (2.0 * shape.hidden if block.replayed else saved(block.layer))
+        for block in blocks
+    )
+    replay = max((n * saved(block.layer) for block in blocks if block.replayed), default=0.0)
+    transient = n * (6.0 * layer.ffn + 12.0 * shape.hidden)
+    head = float(state * shape.vocab * shape.hidden)
     loss = {
-        "activations": saved_bytes,
-        "logits and loss": n * (logit_bytes * shape.vocab + 8.0 * layer.hidden),
+        "activations": n * kept,
+        "logits and loss": n * (logit_bytes * shape.vocab + 8.0 * shape.hidden),
         "gradients": gradients,
     }
     last_layer = {
-        "activations": saved_bytes + replay + transient,
+        "activations": n * kept + replay + transient,
         "logits and loss": 0.0,
         "gradients": max(gradients, head),
     }
@@ -115,44 +117,51 @@ def _peak(
     }
 
 
-def eager_memory(shape: StepShape, *, micro_batches: int) -> Memory:
+def eager_memory(stage: Stage, in_flight: tuple[int, ...] = (1,)) -> Memory:
     """One GPU, eager: 12 bytes a logit at the loss."""
-    parts = _peak(
-        shape, eager_saved_bytes(shape.layer), logit_bytes=12.0, micro_batches=micro_batches
-    )
-    return _finish(parts, distributed=False)
+    del in_flight
+    return _finish(_peak(stage, eager_saved_bytes, logit_bytes=12.0), distributed=False)
 
 
-def compiled_memory(shape: StepShape, *, micro_batches: int) -> Memory:
+def compiled_memory(stage: Stage, in_flight: tuple[int, ...] = (1,)) -> Memory:
     """One GPU, compiled: three bf16 buffers of logits at the loss."""
-    parts = _peak(
-        shape, compiled_saved_bytes(shape.layer), logit_bytes=6.0, micro_batches=micro_batches
-    )
-    return _finish(parts, distributed=False)
+    del in_flight
+    return _finish(_peak(stage, compiled_saved_bytes, logit_bytes=6.0), distributed=False)
 
 
-def fused_memory(shape: StepShape, *, in_flight: int, distributed: bool) -> Memory:
-    """Megatron-Core with Transformer Engine layers, the first stage of a 1F1B pipeline.
+def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
+    """Megatron-Core with Transformer Engine layers: one stage with micro-batches in flight.
 
     A layer keeps per token: two norm inputs and two norm outputs (8h, split over the sequence
     shard), q, k, v, the attention output and its statistics, the gate and up columns and their
     product (Korthikanti et al., arXiv:2205.05198, eq. 1–5, with flash attention and no dropout).
+
+    Args:
+        stage: What it holds.
+        in_flight: Micro-batches whose activations each of its chunks holds at the peak.
     """
-    layer, n = shape.layer, shape.tokens
-    up = 2 if layer.gated else 1
-    kept = 8 * layer.hidden / shape.sequence_shard + 2 * (2 * layer.q + 2 * layer.kv)
-    kept += 4 * layer.heads + 2 * (up + 1) * layer.ffn
-    replays = shape.recompute_layers
-    per_batch = n * (
-        kept * (shape.num_layers - replays) + 2 * layer.hidden / shape.sequence_shard * replays
-    )
-    activations = per_batch * in_flight + (n * kept if replays else 0.0)
+    shape = stage.shape
+    n = shape.tokens
+    activations = replay = 0.0
+    for chunk, batches in zip(stage.chunks, in_flight, strict=True):
+        for block in chunk.blocks:
+            kept = _fused_saved_bytes(block.layer, shape.sequence_shard)
+            if block.replayed:
+                replay = max(replay, n * kept)
+                kept = 2 * shape.hidden / shape.sequence_shard
+            activations += n * kept * block.count * batches
     parts = {
-        "parameters": 2.0 * shape.parameters,
-        "optimizer states": 12.0 * shape.owned_parameters,
-        "activations": activations,
-        "logits and loss": n * shape.vocab * 10.0,
-        "gradients": 4.0 * shape.parameters,
+        "parameters": 2.0 * stage.parameters,
+        "optimizer states": 12.0 * stage.owned_parameters,
+        "activations": activations + replay,
+        "logits and loss": n * shape.vocab * 10.0 if stage.last else 0.0,
+        "gradients": float(shape.gradient_bytes * stage.parameters),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
-    return _finish(parts, distributed=distributed)
+    return _finish(parts, distributed=shape.world.ranks > 1)
+
+
+def _fused_saved_bytes(layer: Layer, sequence_shard: int) -> float:
+    up = 2 if layer.gated else 1
+    kept = 8 * layer.hidden / sequence_shard + 2 * (2 * layer.q + 2 * layer.kv)
+    return kept + 4 * layer.heads + 2 * (up + 1) * layer.ffn

@@ -1,7 +1,7 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -9,137 +9,131 @@ import numpy as np
 from predictor.costs import Costs, Prediction
 from predictor.costs.power import TENSOR_FAMILIES, Heat
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import FAMILIES, Launch, Segment
-from predictor.iteration.step import Step
-from predictor.operators import Host, Operator
+from predictor.iteration.collectives import CollectiveCosts
+from predictor.iteration.interference import interfered
+from predictor.iteration.launches import BARE_LAUNCH, COMMUNICATION, FAMILIES, Launch, Segment
+from predictor.operators import Collective, Host, Operator
 
-BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
 TENSOR: Final = np.array([family in TENSOR_FAMILIES for family in FAMILIES])
-
-
-@dataclass(frozen=True, slots=True)
-class Priced:
-    """One segment with the seconds of its launches.
-
-    Attributes:
-        segment: What runs.
-        seconds: Seconds of each launch of one repetition.
-        half: Half-width of each launch's 90 % interval, seconds.
-        origin: Where each number comes from.
-        operator: Place of each launch's operator among those of the step.
-        family: Place of each launch's family in ``FAMILIES``.
-        bandwidth: Share of the datasheet's bandwidth that each launch reaches.
-        host_seconds: Host seconds of one repetition.
-    """
-
-    segment: Segment
-    seconds: Floats
-    half: Floats
-    origin: Ints
-    operator: Ints
-    family: Ints
-    bandwidth: Floats
-    host_seconds: float
+REMOTE: Final = FAMILIES.index(COMMUNICATION)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PricedStep:
-    """A step with seconds.
+class Sheet:
+    """Every launch of some segments in columns.
 
     Attributes:
-        micro_batch: Forward and backward of one micro-batch.
-        accumulate: What every micro-batch after the first adds.
-        optimizer: Once a step.
-        operators: Every distinct operator of the step.
+        segments: The segments, in the order of their launches here.
+        first: Place of each segment's first launch, and the number of launches at the end.
+        operators: Every distinct operator.
+        operator: Place of each launch's operator among them.
+        seconds: Seconds of each launch, alone.
+        half: Half-width of its 90 % interval, seconds.
+        origin: Where the number comes from.
+        family: Place of its family in ``FAMILIES``.
+        bandwidth: Share of the datasheet's bandwidth that it reaches.
+        host_seconds: Host seconds of one repetition of each segment.
     """
 
-    micro_batch: tuple[Priced, ...]
-    accumulate: Priced
-    optimizer: Priced
+    segments: Mapping[Segment, int]
+    first: Ints
     operators: tuple[Operator, ...]
+    operator: Ints
+    seconds: Floats
+    half: Floats
+    origin: Ints
+    family: Ints
+    bandwidth: Floats
+    host_seconds: Floats
 
-    @property
-    def parts(self) -> tuple[Priced, ...]:
-        """All segments, each once."""
-        return (*self.micro_batch, self.accumulate, self.optimizer)
+    def rows(self, segment: Segment) -> slice:
+        """Where a segment's launches stand."""
+        place = self.segments[segment]
+        return slice(int(self.first[place]), int(self.first[place + 1]))
 
-
-def price(step: Step, costs: Costs) -> PricedStep:
-    """Price every launch of a step, each distinct operator once."""
-    segments = (*step.micro_batch, step.accumulate, step.optimizer)
-    table = _PriceTable([launch for segment in segments for launch in segment.launches], costs)
-    *micro_batch, accumulate, optimizer = _price(segments, table, costs)
-    return PricedStep(tuple(micro_batch), accumulate, optimizer, tuple(table.index))
-
-
-def _price(segments: Sequence[Segment], table: "_PriceTable", costs: Costs) -> tuple[Priced, ...]:
-    priced = []
-    for segment in segments:
-        index = np.array([table.index[launch.operator] for launch in segment.launches], np.int64)
-        seconds, half = table.blend(segment.launches, index)
-        host = sum(times * costs.host_seconds(activity) for activity, times in segment.host)
-        if segment.host_launches:
-            host += segment.host_launches * costs.host_seconds(BARE_LAUNCH)
-        moved = np.array([launch.operator.bytes for launch in segment.launches], dtype=float)
-        priced.append(
-            Priced(
-                segment=segment,
-                seconds=seconds,
-                half=half,
-                origin=table.cold.origin[index],
-                operator=index,
-                family=np.array([FAMILIES.index(x.family) for x in segment.launches], np.int64),
-                bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
-                host_seconds=host,
-            )
+    def settled(self, heat: Heat, clock_hz: float) -> "Sheet":
+        """The sheet at the clock that the step settles at as a whole."""
+        scale = np.where(
+            TENSOR[self.family],
+            heat.tensor_factor(clock_hz),
+            heat.stream_factor(self.bandwidth, clock_hz),
         )
-    return tuple(priced)
+        scale[self.family == REMOTE] = 1.0
+        return replace(self, seconds=self.seconds * scale, half=self.half * scale)
+
+    def silent(self) -> "Sheet":
+        """The sheet if collectives took no time."""
+        silent = self.family == REMOTE
+        return replace(self, seconds=np.where(silent, 0.0, self.seconds))
+
+
+def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCosts) -> Sheet:
+    """Price every launch of some segments, each distinct operator once."""
+    launches = [launch for segment in segments for launch in segment.launches]
+    table = _PriceTable(launches, costs, collectives)
+    index = np.array([table.index[launch.operator] for launch in launches], dtype=np.int64)
+    seconds, half = table.blend(launches, index)
+    counts = [len(segment.launches) for segment in segments]
+    moved = np.array([launch.operator.bytes for launch in launches], dtype=float)
+    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    sheet = Sheet(
+        segments={segment: place for place, segment in enumerate(segments)},
+        first=first,
+        operators=tuple(table.index),
+        operator=index,
+        seconds=seconds,
+        half=half,
+        origin=table.origin[index],
+        family=np.array([FAMILIES.index(launch.family) for launch in launches], np.int64),
+        bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
+        host_seconds=np.array([_host_seconds(segment, costs) for segment in segments]),
+    )
+    return replace(sheet, seconds=interfered(segments, first, seconds))
+
+
+def _host_seconds(segment: Segment, costs: Costs) -> float:
+    if segment.host is None:
+        kernels = sum(launch.kernels for launch in segment.launches)
+        return kernels * costs.host_seconds(BARE_LAUNCH)
+    return float(sum(times * costs.host_seconds(activity) for activity, times in segment.host))
 
 
 class _PriceTable:
     """Cold and warm predictions of the distinct operators of a step."""
 
-    def __init__(self, launches: Iterable[Launch], costs: Costs) -> None:
+    def __init__(
+        self, launches: Iterable[Launch], costs: Costs, collectives: CollectiveCosts
+    ) -> None:
         operators = list(dict.fromkeys(launch.operator for launch in launches))
-        self.index: Mapping[Operator, int] = {op: i for i, op in enumerate(operators)}
-        self.cold: Prediction = costs.predict(operators)
-        self._warm = np.copy(self.cold.seconds)
-        streams = [i for i, op in enumerate(operators) if op.name == "memory_bound"]
+        self.index = {operator: place for place, operator in enumerate(operators)}
+        local, remote = [], []
+        for place, operator in enumerate(operators):
+            if isinstance(operator, Collective):
+                remote.append((place, operator))
+            else:
+                local.append((place, operator))
+        self.origin = np.zeros(len(operators), dtype=np.int64)
+        self._cold, self._half = np.zeros(len(operators)), np.zeros(len(operators))
+        self._enter([place for place, _ in local], costs.predict([op for _, op in local]))
+        if remote:
+            self._enter([place for place, _ in remote], collectives([op for _, op in remote]))
+        self._warm = np.copy(self._cold)
+        streams = [(place, op) for place, op in local if op.name == "memory_bound"]
         if streams:
-            warm = costs.predict([operators[i] for i in streams], cache="warm")
-            self._warm[streams] = np.minimum(warm.seconds, self.cold.seconds[streams])
+            warm = costs.predict([operator for _, operator in streams], cache="warm")
+            places = [place for place, _ in streams]
+            self._warm[places] = np.minimum(warm.seconds, self._cold[places])
         self._l2_bytes = float(costs.gpu.l2_bytes or 0.0)
+
+    def _enter(self, places: list[int], cold: Prediction) -> None:
+        self._cold[places], self.origin[places] = cold.seconds, cold.origin
+        self._half[places] = (cold.high - cold.low) / 2
 
     def blend(self, launches: Sequence[Launch], index: Ints) -> tuple[Floats, Floats]:
         """Seconds by what is still in L2: all of it at no distance, none beyond its size."""
         distance = np.array([launch.bytes_since_production for launch in launches], dtype=float)
         resident = np.clip(1.0 - distance / max(self._l2_bytes, 1.0), 0.0, 1.0)
-        cold, warm = self.cold.seconds[index], self._warm[index]
+        cold, warm = self._cold[index], self._warm[index]
         seconds = cold + resident * (warm - cold)
-        width = (self.cold.high[index] - self.cold.low[index]) / 2
-        return seconds, width * seconds / cold
-
-
-def settled(step: PricedStep, heat: Heat, clock_hz: float) -> PricedStep:
-    """The step at the clock that it settles at as a whole."""
-    *micro_batch, accumulate, optimizer = (_settled(p, heat, clock_hz) for p in step.parts)
-    return PricedStep(tuple(micro_batch), accumulate, optimizer, step.operators)
-
-
-def _settled(part: Priced, heat: Heat, clock_hz: float) -> Priced:
-    scale = np.where(
-        TENSOR[part.family],
-        heat.tensor_factor(clock_hz),
-        heat.stream_factor(part.bandwidth, clock_hz),
-    )
-    return Priced(
-        segment=part.segment,
-        seconds=part.seconds * scale,
-        half=part.half * scale,
-        origin=part.origin,
-        operator=part.operator,
-        family=part.family,
-        bandwidth=part.bandwidth,
-        host_seconds=part.host_seconds,
-    )
+        return seconds, self._half[index] * seconds / cold

@@ -1,13 +1,15 @@
-"""From a resolved case to the sizes of its fullest stage, and what this version refuses."""
+"""From a resolved case to the sizes of every stage, and what this version refuses."""
 
 import math
+from collections.abc import Sequence
+from itertools import groupby
 
-from predictor.case import HYBRID_RULE, Case, is_hybrid
+from predictor.case import HYBRID_RULE, Case, Model, Plan, is_hybrid, load_gpu
+from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
-from predictor.iteration.dimensions import layer_of, parameters_of
-from predictor.iteration.step import StepShape
-
-CLOSED_FORM_SCHEDULES = frozenset({"gpipe", "1f1b", "interleaved"})
+from predictor.iteration.dimensions import Layer, layers_of
+from predictor.iteration.groups import Group
+from predictor.iteration.step import Block, Chunk, Stage, StepShape
 
 
 def refuse(case: Case, *, parallel: bool) -> None:
@@ -39,10 +41,6 @@ def refuse(case: Case, *, parallel: bool) -> None:
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (plan.context_parallel != 1, "context_parallel above 1 is not supported yet"),
         (
-            plan.pipeline_parallel > 1 and plan.schedule not in CLOSED_FORM_SCHEDULES,
-            f"schedule {plan.schedule!r} is not supported yet",
-        ),
-        (
             not parallel and case.cluster.num_gpus > 1,
             f"implementation {case.implementation!r} runs on one GPU, num_gpus is more",
         ),
@@ -59,32 +57,139 @@ def micro_batches_of(case: Case) -> int:
 
 
 def step_shape(case: Case) -> StepShape:
-    """Sizes of the fullest pipeline stage of one rank."""
-    model, training, plan = case.model, case.training, case.plan
-    tp, pp = plan.tensor_parallel, plan.pipeline_parallel
-    layer = layer_of(model, tensor_parallel=tp)
-    stages = plan.layers_per_stage or (math.ceil(model.num_layers / pp),)
-    layers = min(max(stages) * (plan.virtual_pipeline if plan.layers_per_stage else 1), 10**6)
-    counts = parameters_of(model, seq_length=model.max_position_embeddings or training.seq_length)
-    table = math.ceil(model.vocab_size / tp) * model.hidden_size
-    ends = table * (1 if model.tied_embeddings or pp > 1 else 2)
-    positions = counts.embedding - model.vocab_size * model.hidden_size
-    held = layer.parameters * layers + ends + counts.final_norm + positions
-    shards = plan.data_parallel if plan.sharding != "none" else 1
-    full = training.recompute == "full"
-    replays = min(layers, training.recompute_layers or layers) if full else 0
+    """Sizes of a micro-batch on one rank."""
+    model, training, plan, cluster = case.model, case.training, case.plan, case.cluster
+    tp, cp = plan.tensor_parallel, plan.context_parallel
+    node = domain_gpus(load_gpu(cluster.gpu), cluster.gpus_per_node)
+    split = plan.data_parallel * cp
+    shards = plan.sharding_group or split
     return StepShape(
-        layer=layer,
-        num_layers=layers,
-        recompute_layers=replays,
         batch=training.micro_batch_size,
         seq_length=training.seq_length,
+        hidden=model.hidden_size,
         vocab=math.ceil(model.vocab_size / tp),
+        layer=_kinds(case)[0],
+        tied_embeddings=bool(model.tied_embeddings),
+        layer_norm=model.normalization == "layernorm",
+        fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
+        gradient_bytes=4 if training.gradient_dtype == "fp32" else 2,
+        selective_recompute=training.recompute == "selective",
+        sequence_parallel=bool(plan.sequence_parallel),
+        sharding=str(plan.sharding),
+        overlap_grad_reduce=plan.overlap_grad_reduce,
+        overlap_param_gather=plan.overlap_param_gather,
+        overlap_p2p=plan.overlap_p2p,
+        tp_overlap=plan.tp_overlap,
+        stages=plan.pipeline_parallel,
+        chunks=plan.virtual_pipeline,
+        micro_batches=micro_batches_of(case),
+        tensor=Group.strided(tp, 1, node),
+        context=Group.strided(cp, tp, node),
+        context_kind=str(plan.context_parallel_kind),
+        data=Group.strided(shards, tp, node),
+        replicas=Group.strided(split // shards, tp * shards, node),
+        world=Group.strided(cluster.num_gpus, 1, node),
+    )
+
+
+def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
+    """What every pipeline stage holds and runs; stages of one shape are equal but for the index."""
+    counts = layers_of_chunks(case.model, case.plan)
+    kinds = _kinds(case)
+    replays = _replays(case)
+    start, chunks = 0, []
+    for index, count in enumerate(counts):
+        last = index == len(counts) - 1
+        end = len(kinds) if last else start + count  # prediction modules come with the head
+        blocks = _blocks(kinds[start:end], replays)
+        chunks.append(Chunk(blocks=blocks, embedding=index == 0, head=last))
+        start = end
+    stride = case.plan.pipeline_parallel
+    return tuple(
+        _stage(case, shape, index, tuple(chunks[index::stride])) for index in range(stride)
+    )
+
+
+def layers_of_chunks(model: Model, plan: Plan) -> tuple[int, ...]:
+    """Layers of every virtual stage, in the order in which a micro-batch visits them.
+
+    Even where the layers divide; else with embedding and head counted as a layer each, or the head
+    alone, where that divides (as Megatron-Core, BLOOM and the zero-bubble fork place them); else
+    rounded along the pipeline.
+    """
+    stages, chunks, layers = plan.pipeline_parallel, plan.virtual_pipeline, model.num_layers
+    places = stages * chunks
+    given = plan.layers_per_stage
+    if given is not None and len(given) == places:
+        return tuple(given)
+    if given is not None:
+        split = [_even(count, chunks) for count in given]
+        return tuple(split[stage][chunk] for chunk in range(chunks) for stage in range(stages))
+    if layers % places == 0:
+        return (layers // places,) * places
+    for extra, first in ((2, 1), (1, 0)):
+        each = (layers + extra) // places
+        if (layers + extra) % places == 0 and places > 1:
+            return (each - first, *(each,) * (places - 2), each - 1)
+    return _even(layers, places)
+
+
+def _even(layers: int, places: int) -> tuple[int, ...]:
+    return tuple((i + 1) * layers // places - i * layers // places for i in range(places))
+
+
+def _kinds(case: Case) -> tuple[Layer, ...]:
+    """Every layer of the model, cut for one rank."""
+    plan = case.plan
+    return layers_of(
+        case.model,
+        tensor_parallel=plan.tensor_parallel,
+        expert_parallel=plan.expert_parallel,
+        expert_tensor_parallel=plan.expert_tensor_parallel,
+    )
+
+
+def _replays(case: Case) -> int:
+    """Layers of a chunk that run again in the backward pass, from its first one on."""
+    if case.training.recompute != "full":
+        return 0
+    wanted = case.training.recompute_layers
+    return case.model.num_layers if wanted is None else wanted
+
+
+def _blocks(kinds: Sequence[Layer], replays: int) -> tuple[Block, ...]:
+    marked = [(layer, index < replays) for index, layer in enumerate(kinds)]
+    return tuple(
+        Block(layer=layer, count=len(list(run)), replayed=replayed)
+        for (layer, replayed), run in groupby(marked)
+    )
+
+
+def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) -> Stage:
+    model = case.model
+    blocks = [block for chunk in chunks for block in chunk.blocks]
+    held = sum(block.layer.parameters * block.count for block in blocks)
+    tensors = sum(block.layer.tensors * block.count for block in blocks)
+    table = shape.vocab * shape.hidden
+    first = any(chunk.embedding for chunk in chunks)
+    last = any(chunk.head for chunk in chunks)
+    if first:
+        rows = model.max_position_embeddings or shape.seq_length
+        learned = model.position_embedding == "learned"
+        held += table + (rows * shape.hidden if learned else 0)
+        tensors += 1 + learned
+    if last:
+        held += shape.hidden * (2 if shape.layer_norm else 1)
+        tensors += 1 + shape.layer_norm
+        if not (first and shape.tied_embeddings):
+            held += table
+            tensors += 1
+    shards = shape.data.ranks if shape.sharding != "none" else 1
+    return Stage(
+        index=index,
+        shape=shape,
+        chunks=chunks,
         parameters=held,
         owned_parameters=math.ceil(held / shards),
-        tensors=layer.tensors * layers + 3,
-        tied_embeddings=bool(model.tied_embeddings),
-        fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
-        selective_recompute=training.recompute == "selective",
-        sequence_shard=tp if plan.sequence_parallel else 1,
+        tensors=tensors,
     )

@@ -1,63 +1,109 @@
-"""The step of one rank: its sizes, and the segments an implementation builds from them."""
+"""Sizes that launches follow from: a micro-batch on one rank, and what each stage holds."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.launches import Segment
+from predictor.iteration.groups import Group
 from predictor.operators import Attention
+
+ALONE: Final = Group()
+"""One rank that talks to nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepShape:
-    """Everything an implementation needs to name its launches, for the fullest pipeline stage.
+    """A micro-batch on one rank: the same on every stage.
 
     Attributes:
-        layer: One layer after tensor parallelism.
-        num_layers: Layers of the stage.
-        recompute_layers: Of these, how many replay their forward pass in the backward pass.
         batch: Sequences of a micro-batch.
-        seq_length: Tokens a sequence.
+        seq_length: Tokens of a sequence, over all context-parallel ranks.
+        hidden: Width of the residual stream.
         vocab: Columns of the rank's logits.
-        parameters: Parameters that the rank holds.
-        owned_parameters: Parameters whose optimizer state the rank holds.
-        tensors: Parameter tensors that the rank holds.
+        layer: The (first kind of) layer after tensor parallelism.
         tied_embeddings: The head shares the input table.
+        layer_norm: Norms are LayerNorm with bias instead of RMSNorm.
         fp32_states: Masters, moments and gradients in fp32 instead of bf16.
+        gradient_bytes: Bytes of a stored gradient.
         selective_recompute: Core attention is replayed in the backward pass.
-        sequence_shard: Ranks over which activations outside the products are split.
+        sequence_parallel: Activations outside the products are split over the tensor ranks.
+        sharding: What replicas split: ``none``, ``optimizer``, ``gradients`` or ``parameters``.
+        overlap_grad_reduce: Gradients are reduced beside the backward pass; None: as the stack has
+            it, as for the other overlaps.
+        overlap_param_gather: Parameters are gathered beside the forward pass.
+        overlap_p2p: Pipeline transfers run beside computation.
+        tp_overlap: Tensor-parallel transfers run beside products.
+        stages: Pipeline stages.
+        chunks: Chunks of a stage.
+        micro_batches: Of one replica in a step.
+        tensor: Ranks that share a layer's matrices.
+        context: Ranks that share a sequence.
+        context_kind: How they see each other's keys and values.
+        data: Ranks among which gradients are summed and states are split (data and context ranks
+            together, or one sharding group of them).
+        replicas: Sharding groups that hold the same; a group of one without HSDP.
+        world: All ranks.
     """
 
-    layer: Layer
-    num_layers: int
-    recompute_layers: int
     batch: int
     seq_length: int
+    hidden: int
     vocab: int
-    parameters: int
-    owned_parameters: int
-    tensors: int
-    tied_embeddings: bool
-    fp32_states: bool
+    layer: Layer
+    tied_embeddings: bool = False
+    layer_norm: bool = False
+    fp32_states: bool = True
+    gradient_bytes: int = 4
     selective_recompute: bool = False
-    sequence_shard: int = 1
+    sequence_parallel: bool = False
+    sharding: str = "none"
+    overlap_grad_reduce: bool | None = None
+    overlap_param_gather: bool | None = None
+    overlap_p2p: bool | None = None
+    tp_overlap: bool | None = None
+    stages: int = 1
+    chunks: int = 1
+    micro_batches: int = 1
+    tensor: Group = ALONE
+    context: Group = ALONE
+    context_kind: str = "ring"
+    data: Group = ALONE
+    replicas: Group = ALONE
+    world: Group = ALONE
 
     @property
     def tokens(self) -> int:
         """Tokens of a micro-batch on this rank."""
-        return self.batch * self.seq_length
+        return self.batch * self.seq_length // self.context.ranks
 
-    def attention(self, kind: str, *, bias: bool = False) -> Attention:
-        """The layer's attention call: causal and grouped, or the full square with a bias.
+    @property
+    def sequence_shard(self) -> int:
+        """Ranks over which activations outside the products are split."""
+        return self.tensor.ranks if self.sequence_parallel else 1
+
+    @property
+    def shard_tokens(self) -> int:
+        """Tokens that norms and residual adds of this rank see."""
+        return self.tokens // self.sequence_shard
+
+    @property
+    def activation_bytes(self) -> float:
+        """The residual stream of a micro-batch in two-byte numbers, before sequence parallelism."""
+        return 2.0 * self.tokens * self.hidden
+
+    def attention(self, kind: str, layer: Layer | None = None, *, bias: bool = False) -> Attention:
+        """A layer's attention call: causal and grouped, or the full square with a bias.
 
         A materialised mask comes with keys and values repeated to all query heads
         (Hugging Face's ``repeat_kv``), so the call has no query groups.
         """
+        layer = layer or self.layer
         return Attention(
             batch=self.batch,
-            num_heads=self.layer.heads,
-            num_query_groups=self.layer.heads if bias else self.layer.groups,
+            num_heads=layer.heads,
+            num_query_groups=layer.heads if bias else layer.groups,
             seq_length=self.seq_length,
-            head_dim=self.layer.head_dim,
+            head_dim=layer.head_dim,
             causal=not bias,
             bias=bias,
             kind="forward" if kind == "forward" else "backward",
@@ -65,15 +111,66 @@ class StepShape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """The segments of a step, in order.
+class Block:
+    """Layers of one kind in a row.
 
     Attributes:
-        micro_batch: Forward and backward of one micro-batch.
-        accumulate: What every micro-batch after the first adds.
-        optimizer: Once a step.
+        layer: The kind.
+        count: How many.
+        replayed: They keep their input alone and run again in the backward pass.
     """
 
-    micro_batch: tuple[Segment, ...]
-    accumulate: Segment
-    optimizer: Segment
+    layer: Layer
+    count: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one stage runs of the model in one go.
+
+    Attributes:
+        blocks: Its layers, bottom up.
+        embedding: It begins with the input table.
+        head: It ends with the final norm, the logits and the loss.
+    """
+
+    blocks: tuple[Block, ...]
+    embedding: bool
+    head: bool
+
+    @property
+    def layers(self) -> int:
+        """Layers of all kinds."""
+        return sum(block.count for block in self.blocks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One pipeline stage of one rank.
+
+    Attributes:
+        index: Its place in the pipeline.
+        shape: Sizes of a micro-batch.
+        chunks: What it runs, one for each virtual stage.
+        parameters: Parameters that a rank computes with.
+        owned_parameters: Of these, how many it keeps the optimizer states of.
+        tensors: Parameter tensors.
+    """
+
+    index: int
+    shape: StepShape
+    chunks: tuple[Chunk, ...]
+    parameters: int
+    owned_parameters: int
+    tensors: int
+
+    @property
+    def first(self) -> bool:
+        """It holds the input table."""
+        return any(chunk.embedding for chunk in self.chunks)
+
+    @property
+    def last(self) -> bool:
+        """It holds the head."""
+        return any(chunk.head for chunk in self.chunks)

@@ -1,60 +1,179 @@
-"""Order plus seconds: when every launch of a step runs on the compute stream.
+"""Order plus seconds: when every pass of every stage runs.
 
-The host queues launches one after another; the GPU runs them in order, each no sooner than the host
-has queued it and no sooner than its predecessor has ended:
+Each stage is a max-plus system (:mod:`predictor.iteration.maxplus`): a pass is a matrix on the
+times at which its host and streams are free. Passes are joined by messages between stages. Stages
+advance together, level by level of the schedule's order, so the work grows with micro-batches times
+chunks, never with GPUs; several sets of seconds ("scenarios") run through one sweep.
 
-    start[i] = max(queued[i], end[i-1]) + gap,   end[i] = start[i] + duration[i]
-
-With ``C[i]`` the running sum of ``duration + gap`` this max-plus recurrence has the closed form
-``end[i] = C[i] + max over j ≤ i of (queued[j] - C[j-1])``: one cumulative sum and one running
-maximum, however many launches there are.
+Messages either run beside computation, one at a time on each link, or stop both ends: a stage that
+sends waits until its receiver has come to receive, both resume when the message is through, and the
+host waits with them (Megatron-Core's ``batch_p2p_sync``, ``p2p_communication.py`` v0.19). Schedules
+with several chunks a stage send and receive in one batch, so there a sender is stopped for the
+length of its message alone.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.maxplus import COMPUTE, HOST, NEVER, SIZE
+from predictor.iteration.schedules.order import Order
 
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Start and end of every launch.
+@dataclass(frozen=True, slots=True, eq=False)
+class Passes:
+    """Seconds of a pipeline's passes.
 
     Attributes:
-        start_seconds: When each launch begins on the GPU.
-        end_seconds: When each launch ends.
-        host_seconds: When the host has queued the last launch.
+        order: Which pass follows which.
+        matrix: Matrices that passes use, by scenario and number.
+        which: Number of each pass's matrix.
+        send_seconds: Seconds of a message by scenario, direction (0: to the next stage, 1: to the
+            one before, round the ring) and sending stage.
+        overlapped: Messages run beside computation.
     """
 
-    start_seconds: Floats
-    end_seconds: Floats
-    host_seconds: float
-
-    @property
-    def total_seconds(self) -> float:
-        """From the first call on the host to the end of the last launch."""
-        end = float(self.end_seconds[-1]) if self.end_seconds.size else 0.0
-        return max(end, self.host_seconds)
-
-    @property
-    def busy_seconds(self) -> float:
-        """Seconds in which the GPU runs a launch."""
-        return float(np.sum(self.end_seconds - self.start_seconds))
+    order: Order
+    matrix: Floats
+    which: Ints
+    send_seconds: Floats
+    overlapped: bool
 
 
-def run_queue(durations: Floats, host: Floats, *, gap_seconds: float | Floats) -> Timeline:
-    """Run launches through one queue.
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """When passes run.
 
-    Args:
-        durations: Seconds of each launch on the GPU.
-        host: Seconds that the host spends to queue each launch.
-        gap_seconds: Idle seconds of the GPU before each launch, queued long ago or just now.
+    Attributes:
+        state: Times at which each stage's host and streams are free at last, by scenario.
+        start: When the compute stream takes up each pass; seconds, by scenario and number.
+        end: When it has done it; one more, at the end, is never.
+        host_start: When the host begins to queue each pass.
     """
-    queued = np.cumsum(host)
-    spans = durations + gap_seconds
-    done = np.cumsum(spans)
-    lateness = np.maximum.accumulate(queued - (done - spans))
-    end = done + lateness
-    return Timeline(end - durations, end, float(queued[-1]) if queued.size else 0.0)
+
+    state: Floats
+    start: Floats
+    end: Floats
+    host_start: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Level:
+    """Passes of different stages that may run at once; -1 stands for none.
+
+    Attributes:
+        numbers: Their numbers.
+        stages: Their stages.
+        source: The pass of another stage whose message each needs.
+        arriving: Link of that message: direction and sending stage.
+        meeting: Pass after which the receiver of the stage's last message can receive it.
+        leaving: Link of the stage's last message.
+        stopped: Which of them a message stops (blocking messages alone).
+        senders: Places of the passes that send.
+        link: Their links.
+    """
+
+    numbers: Ints
+    stages: Ints
+    source: Ints
+    arriving: tuple[Ints, Ints]
+    meeting: Ints
+    leaving: tuple[Ints, Ints]
+    stopped: NDArray[np.bool_]
+    senders: Ints
+    link: tuple[Ints, Ints]
+
+
+@lru_cache(maxsize=32)
+def _levels(order: Order, *, overlapped: bool) -> tuple[_Level, ...]:
+    stage = np.arange(order.kind.size) // order.passes
+    target = order.target
+    down = target // order.passes == (stage + 1) % order.stages
+    direction = np.where(target < 0, -1, np.where(down, 0, 1))
+    source = np.where(order.remote, order.source, -1)
+    previous = np.arange(order.kind.size) - 1
+    previous[:: order.passes] = -1
+    result = []
+    meet = not overlapped and order.chunks == 1
+    for numbers in order.levels(meet=meet):
+        last = previous[numbers]
+        came, stages = source[numbers], stage[numbers]
+        leaving = np.where(last < 0, -1, direction[last])
+        arriving = np.where(came < 0, -1, direction[came])
+        senders = np.flatnonzero(direction[numbers] >= 0)
+        result.append(
+            _Level(
+                numbers=numbers,
+                stages=stages,
+                source=came,
+                arriving=(arriving, stage[came]),
+                meeting=np.where((last < 0) | (not meet), -1, order.meeting[last]),
+                leaving=(leaving, stages),
+                stopped=(arriving >= 0) | (leaving >= 0),
+                senders=senders,
+                link=(direction[numbers[senders]], stages[senders]),
+            )
+        )
+    return tuple(result)
+
+
+def run(passes: Passes) -> Timeline:
+    """Run every pass of every stage once, exactly."""
+    order = passes.order
+    scenarios, count = passes.matrix.shape[0], order.kind.size
+    timeline = Timeline(
+        state=np.zeros((scenarios, order.stages, SIZE)),
+        start=np.zeros((scenarios, count)),
+        end=np.full((scenarios, count + 1), NEVER),
+        host_start=np.zeros((scenarios, count)),
+    )
+    (_sweep_overlapped if passes.overlapped else _sweep_blocking)(passes, timeline)
+    return timeline
+
+
+def _advance(passes: Passes, level: _Level, now: Floats, timeline: Timeline) -> Floats:
+    """Run one level from the state that its messages left; returns when each pass has ended."""
+    timeline.host_start[:, level.numbers] = now[:, :, HOST]
+    timeline.start[:, level.numbers] = now[:, :, COMPUTE]
+    now = (passes.matrix[:, passes.which[level.numbers]] + now[:, :, None, :]).max(axis=3)
+    timeline.state[:, level.stages] = now
+    ended = now[:, :, COMPUTE]
+    timeline.end[:, level.numbers] = ended
+    return ended
+
+
+def _sweep_overlapped(passes: Passes, timeline: Timeline) -> None:
+    """Messages leave when a pass has ended and its link is free; only their receiver waits."""
+    send = passes.send_seconds
+    arrival = np.full_like(timeline.end, NEVER)
+    free = np.zeros_like(send)
+    for level in _levels(passes.order, overlapped=True):
+        now = timeline.state[:, level.stages]
+        np.maximum(now[:, :, COMPUTE], arrival[:, level.source], out=now[:, :, COMPUTE])
+        ended = _advance(passes, level, now, timeline)
+        direction, stages = level.link
+        left = np.maximum(ended[:, level.senders], free[:, direction, stages])
+        left += send[:, direction, stages]
+        free[:, direction, stages] = left
+        arrival[:, level.numbers[level.senders]] = left
+
+
+def _sweep_blocking(passes: Passes, timeline: Timeline) -> None:
+    """Messages start when both ends have come to them and stop both until they are through."""
+    never = np.full_like(passes.send_seconds[:, :1], NEVER)
+    send = np.concatenate([passes.send_seconds, never], axis=1)  # direction -1: no message
+    for level in _levels(passes.order, overlapped=False):
+        now = timeline.state[:, level.stages]
+        free = now[:, :, COMPUTE]
+        come = np.maximum(free, timeline.end[:, level.source])
+        come += send[:, level.arriving[0], level.arriving[1]]
+        gone = np.maximum(free, timeline.end[:, level.meeting])
+        gone += send[:, level.leaving[0], level.leaving[1]]
+        free = np.maximum(free, np.maximum(come, gone))
+        now[:, :, COMPUTE] = free
+        host = np.maximum(now[:, :, HOST], np.where(level.stopped, free, 0.0))
+        now[:, :, HOST] = host
+        _advance(passes, level, now, timeline)

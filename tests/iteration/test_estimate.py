@@ -97,7 +97,7 @@ def test_multi_gpu_communication_is_marked_extrapolated():
     )
     assert answer.exposed_communication_seconds > 0
     assert answer.origin["extrapolated"] > 0
-    assert any("not measured" in note for note in answer.notes)
+    assert any("extrapolated" in note for note in answer.notes)
 
 
 def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():

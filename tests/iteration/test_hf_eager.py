@@ -27,6 +27,10 @@ def shape_of(model, **training):
     return step_shape(resolve(case).case)
 
 
+def layer(module, shape):
+    return module.layer_part(shape, shape.layer)
+
+
 def kernels(launches):
     return sum(launch.kernels for launch in launches)
 
@@ -41,31 +45,31 @@ def memory_bytes(launches):
 
 @pytest.mark.parametrize(("model", "launches"), [("llama3.2-1b", 38), ("qwen3-0.6b", 54)])
 def test_forward_launches_of_a_layer(model, launches):
-    assert kernels(hf_eager.layer_forward(shape_of(model))) == launches
+    assert kernels(layer(hf_eager, shape_of(model)).forward) == launches
 
 
 def test_forward_launches_of_a_gpt2_layer():
     shape = shape_of("gpt2", seq_length=1024)
-    assert kernels(hf_eager.layer_forward(shape)) == 17
+    assert kernels(layer(hf_eager, shape).forward) == 17
 
 
 def test_backward_launches_of_a_grouped_llama_layer():
-    assert kernels(hf_eager.layer_backward(shape_of("llama3.2-1b"))) == pytest.approx(79, abs=2)
+    assert kernels(layer(hf_eager, shape_of("llama3.2-1b")).backward) == pytest.approx(79, abs=2)
 
 
 def test_backward_launches_of_a_gpt2_layer():
     shape = shape_of("gpt2", seq_length=1024)
-    assert kernels(hf_eager.layer_backward(shape)) == pytest.approx(33, abs=2)
+    assert kernels(layer(hf_eager, shape).backward) == pytest.approx(33, abs=2)
 
 
 def test_forward_traffic_of_a_llama_layer():
     expected = 84 * N * H + 20 * N * (Q + K) + 10 * N * F
-    assert memory_bytes(hf_eager.layer_forward(shape_of("llama3.2-1b"))) == expected
+    assert memory_bytes(layer(hf_eager, shape_of("llama3.2-1b")).forward) == expected
 
 
 def test_backward_traffic_of_a_llama_layer():
     expected = 214 * N * H + 34 * N * (Q + K) + 18 * N * F
-    assert memory_bytes(hf_eager.layer_backward(shape_of("llama3.2-1b"))) == expected
+    assert memory_bytes(layer(hf_eager, shape_of("llama3.2-1b")).backward) == expected
 
 
 def test_gelu_written_out_moves_36_bytes_forward_and_56_backward():
@@ -82,13 +86,13 @@ def test_gelu_written_out_moves_36_bytes_forward_and_56_backward():
             and launch.operator.cols == f
         )
 
-    assert moved(hf_eager.layer_forward(shape)) == 36 * n * f
-    assert moved(hf_eager.layer_backward(shape)) == 56 * n * f
+    assert moved(layer(hf_eager, shape).forward) == 36 * n * f
+    assert moved(layer(hf_eager, shape).backward) == 56 * n * f
 
 
 def test_every_weight_has_one_forward_one_wgrad_and_one_dgrad():
     shape = shape_of("llama3.2-1b")
-    launches = hf_eager.layer_forward(shape) + hf_eager.layer_backward(shape)
+    launches = layer(hf_eager, shape).forward + layer(hf_eager, shape).backward
     kinds = [launch.operator.kind for launch in launches if isinstance(launch.operator, Gemm)]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "forward": 7,
@@ -103,21 +107,19 @@ def test_layer_gemm_flops_are_two_four_times_parameters_and_tokens():
     def flops(launches):
         return sum(x.operator.flops for x in launches if isinstance(x.operator, Gemm))
 
-    assert flops(hf_eager.layer_forward(shape)) == 2 * N * shape.layer.matrix_parameters
-    assert flops(hf_eager.layer_backward(shape)) == 4 * N * shape.layer.matrix_parameters
+    assert flops(layer(hf_eager, shape).forward) == 2 * N * shape.layer.matrix_parameters
+    assert flops(layer(hf_eager, shape).backward) == 4 * N * shape.layer.matrix_parameters
 
 
 def test_replay_skips_the_last_product_and_the_last_add():
     shape = shape_of("llama3.2-1b", recompute="full")
-    step = hf_eager.build(shape)
-    (replayed,) = [s for s in step.micro_batch if s.label == "layer replay and backward"]
-    gemms = [x for x in replayed.launches if isinstance(x.operator, Gemm)]
+    part = layer(hf_eager, shape)
+    gemms = [x for x in part.replay + part.backward if isinstance(x.operator, Gemm)]
     assert len(gemms) == 14 + 6
-    assert replayed.repeats == 16
 
 
 def test_compiled_attention_runs_the_full_square_with_repeated_heads():
-    launches = hf_compile.layer_forward(shape_of("llama3.2-1b"))
+    launches = layer(hf_compile, shape_of("llama3.2-1b")).forward
     (attention,) = [x.operator for x in launches if x.operator.name == "attention"]
     assert (attention.causal, attention.bias) == (False, True)
     assert attention.num_query_groups == attention.num_heads == 32
@@ -125,6 +127,6 @@ def test_compiled_attention_runs_the_full_square_with_repeated_heads():
 
 def test_compiled_layer_launches_a_quarter_of_the_eager_one():
     shape = shape_of("llama3.2-1b")
-    eager = kernels(hf_eager.layer_forward(shape) + hf_eager.layer_backward(shape))
-    compiled = kernels(hf_compile.layer_forward(shape) + hf_compile.layer_backward(shape))
+    eager = kernels(layer(hf_eager, shape).forward + layer(hf_eager, shape).backward)
+    compiled = kernels(layer(hf_compile, shape).forward + layer(hf_compile, shape).backward)
     assert compiled < eager / 2

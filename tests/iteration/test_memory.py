@@ -8,7 +8,7 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration.memory import compiled_memory, eager_memory
-from predictor.iteration.shape import step_shape
+from predictor.iteration.shape import stages_of, step_shape
 
 LLAMA_1B = {"preset": "llama3.2-1b"}
 LLAMA_8B_8_LAYERS = {
@@ -39,7 +39,7 @@ GPT2 = {
 }
 
 
-def shape(model, seq_length, batch, recompute="none"):
+def stage(model, seq_length, batch, recompute="none"):
     case = Case.from_dict(
         {
             "model": model,
@@ -53,7 +53,9 @@ def shape(model, seq_length, batch, recompute="none"):
             "implementation": "hf-eager",
         }
     )
-    return step_shape(resolve(case).case)
+    case = resolve(case).case
+    (only,) = stages_of(case, step_shape(case))
+    return only
 
 
 @pytest.mark.parametrize(
@@ -66,21 +68,21 @@ def shape(model, seq_length, batch, recompute="none"):
     ],
 )
 def test_eager_peaks_within_half_a_percent(model, seq_length, batch, recompute, peak_bytes):
-    memory = eager_memory(shape(model, seq_length, batch, recompute), micro_batches=1)
+    memory = eager_memory(stage(model, seq_length, batch, recompute))
     assert memory.allocated_bytes == pytest.approx(peak_bytes, rel=0.005)
 
 
 def test_compiled_peak_within_three_percent():
-    memory = compiled_memory(shape(LLAMA_1B, 4096, 4), micro_batches=1)
+    memory = compiled_memory(stage(LLAMA_1B, 4096, 4))
     assert memory.allocated_bytes == pytest.approx(41_872_171_520, rel=0.03)
 
 
 def test_recompute_never_raises_the_peak():
-    plain = eager_memory(shape(LLAMA_1B, 4096, 4), micro_batches=1)
-    replayed = eager_memory(shape(LLAMA_1B, 4096, 4, "full"), micro_batches=1)
+    plain = eager_memory(stage(LLAMA_1B, 4096, 4))
+    replayed = eager_memory(stage(LLAMA_1B, 4096, 4, "full"))
     assert replayed.allocated_bytes < plain.allocated_bytes
 
 
 def test_reserved_memory_exceeds_the_allocators_peak():
-    memory = eager_memory(shape(GPT2, 1024, 4), micro_batches=1)
+    memory = eager_memory(stage(GPT2, 1024, 4))
     assert memory.reserved_bytes > memory.allocated_bytes == sum(memory.parts.values())

@@ -1,46 +1,165 @@
-"""The queue's closed form against a loop, and the laws of a timeline."""
+"""The sweep over levels against an event loop that knows nothing of levels."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.iteration.timeline import run_queue
+from predictor.iteration.maxplus import COMPUTE, HOST, identity
+from predictor.iteration.schedules import ORDERS, order_of
+from predictor.iteration.schedules.order import B, F
+from predictor.iteration.timeline import Passes, run
 
-TIMES = st.lists(st.floats(0, 10, allow_nan=False), min_size=1, max_size=40)
-
-
-def loop(durations, host, gap):
-    queued = end = 0.0
-    for duration, cost in zip(durations, host, strict=True):
-        queued += cost
-        end = max(queued, end) + gap + duration
-    return end
+KINDS = 3
 
 
-def test_gpu_bound_steps_take_their_kernels_and_gaps():
-    line = run_queue(np.full(10, 5.0), np.full(10, 0.1), gap_seconds=1.0)
-    assert line.total_seconds == pytest.approx(0.1 + 50.0 + 10.0)
+def matrix_of(seconds, host=0.0):
+    matrix = identity()
+    matrix[COMPUTE, COMPUTE] = seconds
+    matrix[COMPUTE, HOST] = seconds + host
+    matrix[HOST, HOST] = host
+    return matrix
 
 
-def test_host_bound_steps_take_the_hosts_time_and_the_last_kernel():
-    line = run_queue(np.full(10, 1.0), np.full(10, 5.0), gap_seconds=0.0)
-    assert line.total_seconds == pytest.approx(50.0 + 1.0)
+def passes_of(order, seconds, messages=None, *, overlapped=True, host=0.0):
+    """Passes whose seconds are given by kind and stage."""
+    stage = np.arange(order.kind.size) // order.passes
+    which = order.kind.ravel() * order.stages + stage
+    matrix = np.array([[matrix_of(s, host) for s in np.ravel(seconds)]])
+    if messages is None:
+        messages = np.zeros((2, order.stages))
+    return Passes(order, matrix, which, np.asarray(messages)[None], overlapped)
 
 
-@given(TIMES, st.floats(0, 1), st.data())
-def test_closed_form_equals_the_event_loop(durations, gap, data):
-    size = len(durations)
-    host = data.draw(st.lists(st.floats(0, 10, allow_nan=False), min_size=size, max_size=size))
-    line = run_queue(np.array(durations), np.array(host), gap_seconds=gap)
-    expected = loop(durations, host, gap)
-    assert line.end_seconds[-1] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+class Loop:
+    """Tries every stage in turn until nothing is left to run."""
+
+    def __init__(self, order, seconds, messages, *, overlapped):
+        self.order, self.seconds, self.messages = order, seconds, messages
+        self.overlapped = overlapped
+        self.meet = not overlapped and order.chunks == 1
+        self.source, self.target = {}, {}
+        self.end, self.arrival, self.link = {}, {}, {}
+        self.free = [0.0] * order.stages
+        self.connect()
+
+    def connect(self):
+        p, n, order = self.order.stages, self.order.passes, self.order
+        tables = (order.kind, order.micro_batch, order.chunk)
+        name = {
+            s * n + k: (int(tables[0][s, k]), int(tables[1][s, k]), s, int(tables[2][s, k]))
+            for s in range(p)
+            for k in range(n)
+        }
+        number = {key: me for me, key in name.items()}
+        for me, (kind, micro, s, c) in name.items():
+            route = order.routes[order.route_of[micro]]
+            place = route.index((s, c))
+            if kind == F:
+                key = (F, micro, *route[place - 1]) if place else None
+            elif kind == B and place + 1 < len(route):
+                key = (B, micro, *route[place + 1])
+            else:
+                key = (kind - 1, micro, s, c)
+            if key is not None:
+                self.source[me] = number[key]
+                if key[2] != s:
+                    self.target[number[key]] = me
+
+    def message(self, sender):
+        n = self.order.passes
+        down = self.target[sender] // n == (sender // n + 1) % self.order.stages
+        return (0 if down else 1), sender // n
+
+    def begin(self, me):
+        """When a pass can start, or None if what it needs has not run."""
+        n = self.order.passes
+        free, needed = self.free[me // n], self.source.get(me)
+        if needed is not None and needed not in self.end:
+            return None
+        remote = needed is not None and needed // n != me // n
+        if self.overlapped:
+            return max(free, self.arrival[needed]) if remote else free
+        start = free
+        if remote:
+            start = max(free, self.end[needed]) + self.messages[self.message(needed)]
+        last = me - 1 if me % n else None
+        if last in self.target:
+            before = self.target[last] - 1 if self.target[last] % n and self.meet else None
+            if before is not None and before not in self.end:
+                return None
+            gone = max(free, self.end[before]) if before is not None else free
+            start = max(start, gone + self.messages[self.message(last)])
+        return start
+
+    def run(self):
+        p, n = self.order.stages, self.order.passes
+        at = [0] * p
+        while min(at) < n:
+            waiting = [s for s in range(p) if at[s] < n]
+            begun = [(s, self.begin(s * n + at[s])) for s in waiting]
+            stage, start = next((s, t) for s, t in begun if t is not None)
+            me = stage * n + at[stage]
+            end = start + self.seconds[self.order.kind[stage, at[stage]]][stage]
+            self.end[me] = self.free[stage] = end
+            if me in self.target:
+                link = self.message(me)
+                self.link[link] = max(end, self.link.get(link, 0.0)) + self.messages[link]
+                self.arrival[me] = self.link[link]
+            at[stage] += 1
+        return [self.end[me] for me in range(p * n)]
 
 
-@given(TIMES, TIMES)
-def test_total_is_no_shorter_than_the_busiest_stream(durations, host):
-    size = min(len(durations), len(host))
-    line = run_queue(np.array(durations[:size]), np.array(host[:size]), gap_seconds=0.0)
-    assert line.total_seconds >= line.busy_seconds - 1e-9
-    assert line.total_seconds >= sum(host[:size]) - 1e-9
-    assert np.all(np.diff(line.start_seconds) >= -1e-9)
+SHAPES = st.one_of(
+    st.tuples(st.sampled_from(["gpipe", "1f1b"]), st.integers(2, 5), st.integers(1, 9), st.just(1)),
+    st.tuples(st.integers(2, 4), st.integers(1, 3), st.integers(2, 3)).map(
+        lambda shape: ("interleaved", shape[0], shape[0] * shape[1], shape[2])
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SHAPES, st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_sweep_equals_the_event_loop(shape, overlapped, seed):
+    order = order_of(*shape)
+    rng = np.random.default_rng(seed)
+    seconds = rng.random((KINDS, order.stages)) + 0.1
+    messages = rng.random((2, order.stages))
+    line = run(passes_of(order, seconds, messages, overlapped=overlapped))
+    loop = Loop(order, seconds, messages, overlapped=overlapped)
+    assert line.end[0, :-1] == pytest.approx(loop.run())
+
+
+@pytest.mark.parametrize("overlapped", [True, False])
+@pytest.mark.parametrize(
+    ("schedule", "stages", "micro_batches", "chunks"),
+    [("gpipe", 4, 8, 1), ("1f1b", 4, 8, 1), ("1f1b", 5, 3, 1), ("interleaved", 4, 8, 3)],
+)
+def test_bubbles_are_those_of_the_papers(schedule, stages, micro_batches, chunks, overlapped):
+    order = order_of(schedule, stages, micro_batches, chunks)
+    seconds = np.array([[1.0] * stages, [2.0] * stages, [0.0] * stages])
+    line = run(passes_of(order, seconds, overlapped=overlapped))
+    work = 3.0 * micro_batches * chunks
+    bubble = line.state[0, :, COMPUTE].max() - work
+    assert bubble == pytest.approx((stages - 1) * 3.0)
+    assert bubble / work == pytest.approx((stages - 1) / (micro_batches * chunks))
+
+
+def test_one_f_one_b_holds_as_many_micro_batches_as_stages_are_left():
+    assert order_of("1f1b", 4, 8, 1).in_flight().ravel().tolist() == [4, 3, 2, 1]
+    assert order_of("1f1b", 4, 2, 1).in_flight().ravel().tolist() == [2, 2, 2, 1]
+    assert order_of("gpipe", 4, 8, 1).in_flight().ravel().tolist() == [8] * 4
+
+
+def test_interleaving_holds_a_little_more_than_the_plain_schedule():
+    held = order_of("interleaved", 4, 16, 2).in_flight().sum(axis=1)
+    # Stage 0 runs 2(p - 1) + (v - 1)p forward passes ahead of its first backward pass, and one.
+    assert held[0] == 2 * 3 + 4 + 1
+
+
+@pytest.mark.parametrize("schedule", sorted(ORDERS))
+def test_a_stalled_host_delays_every_pass(schedule):
+    chunks = 2 if schedule == "interleaved" else 1
+    order = order_of(schedule, 4, 8, chunks)
+    line = run(passes_of(order, np.ones((KINDS, 4)), host=10.0))
+    assert line.state[0, :, COMPUTE].min() >= 10.0 * order.passes

@@ -1,14 +1,14 @@
 """Training stacks: which kernels a layer really launches, and what they cost the host.
 
-One file a stack. In goes a :class:`~predictor.iteration.step.StepShape`, out comes a
-:class:`~predictor.iteration.step.Step`. Adding a stack is one file and one line in ``STACKS``.
+One file a stack, each with one :class:`~predictor.iteration.stack.Stack` named ``STACK``. Adding a
+stack is one file and one line in ``STACKS``.
 """
 
 import importlib
-from types import ModuleType
 from typing import Final
 
 from predictor.errors import NotPredictable, UnknownName, nearest
+from predictor.iteration.stack import Stack
 
 STACKS: Final[dict[str, str]] = {
     "hf-eager": "hf_eager",
@@ -39,7 +39,7 @@ PLANNED: Final[frozenset[str]] = frozenset(
 )
 
 
-def load(name: str) -> ModuleType:
+def load(name: str) -> Stack:
     """Import one stack by name.
 
     Raises:
@@ -47,7 +47,9 @@ def load(name: str) -> ModuleType:
         UnknownName: No such stack.
     """
     if name in STACKS:
-        return importlib.import_module(f"predictor.iteration.implementations.{STACKS[name]}")
+        module = importlib.import_module(f"predictor.iteration.implementations.{STACKS[name]}")
+        stack: Stack = module.STACK
+        return stack
     have = ", ".join(STACKS)
     if name in PLANNED:
         msg = f"implementation {name!r} is not supported yet; supported: {have}"
@@ -59,4 +61,4 @@ def load(name: str) -> ModuleType:
 
 def descriptions() -> dict[str, str]:
     """Name and one line about each supported stack."""
-    return {name: str(load(name).DESCRIPTION) for name in STACKS}
+    return {name: load(name).description for name in STACKS}

@@ -6,16 +6,14 @@ fused into Triton kernels (about 14 a Llama layer). The optimizer is not compile
 Read from transformers 5.17.0 and torch 2.11.0 and from profiled kernel lists.
 """
 
+from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
-from predictor.iteration.launches import Launch, Segment, Tape
-from predictor.iteration.step import Step, StepShape
+from predictor.iteration.launches import BARE_LAUNCH, Step, Tape
+from predictor.iteration.memory import compiled_memory
+from predictor.iteration.stack import Part, Stack
+from predictor.iteration.step import StepShape
 from predictor.operators import Host, MemoryBound
-
-NAME = "hf-compile"
-DESCRIPTION = "Hugging Face transformers 5.17 under torch.compile (torch 2.11), one GPU"
-PARALLEL = False
-COMPARED = True
 
 
 def triton(name: str, rows: int, cols: int) -> MemoryBound:
@@ -23,25 +21,32 @@ def triton(name: str, rows: int, cols: int) -> MemoryBound:
     return MemoryBound(kernel=name, rows=rows, cols=cols, impl="inductor")
 
 
-def build(shape: StepShape) -> Step:
-    """Every launch of one step; after the preamble the host queues each as a bare launch."""
-    blocks, replays = shape.num_layers, shape.recompute_layers
-    forward, backward = layer_forward(shape), layer_backward(shape)
-    preamble = Host(stack=hf_eager.NAME, block=shape.layer.block, phase="forward", quantity="fixed")
-    segments = (
-        Segment.queued("embedding forward", "forward", embedding_forward(shape), 1, preamble),
-        Segment.queued("layer forward", "forward", forward, blocks),
-        Segment.queued("head and loss", "forward", head_forward(shape)),
-        Segment.queued("loss and head backward", "backward", head_backward(shape)),
-        Segment.queued("layer backward", "backward", backward, blocks - replays),
-        Segment.queued("layer replay and backward", "backward", forward[:-1] + backward, replays),
-        Segment.queued("embedding backward", "backward", embedding_backward(shape)),
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """One layer; checkpointing replays it up to its last product."""
+    forward = layer_forward(shape, layer)
+    return Part(
+        forward=forward,
+        backward=layer_backward(shape, layer),
+        replay=forward[:-1],
+        parameters=layer.parameters,
     )
-    return Step(
-        micro_batch=tuple(s for s in segments if s.repeats),
-        accumulate=hf_eager.accumulation(shape),
-        optimizer=hf_eager.optimizer(shape),
+
+
+def embedding_part(shape: StepShape) -> Part:
+    """The input table; the host's work before the layers is that of the eager model."""
+    forward = embedding_forward(shape)
+    block = shape.layer.block
+    preamble = Host(stack=hf_eager.NAME, block=block, phase="forward", quantity="fixed")
+    return Part(
+        forward=forward,
+        backward=embedding_backward(shape),
+        forward_host=((preamble, 1), (BARE_LAUNCH, len(forward))),
     )
+
+
+def head_part(shape: StepShape) -> Part:
+    """Final norm, logits and loss."""
+    return Part(forward=head_forward(shape), backward=head_backward(shape))
 
 
 def _norm(shape: StepShape) -> str:
@@ -55,9 +60,9 @@ def _norm_backward(tape: Tape, shape: StepShape) -> None:
     tape.fresh(triton(name, shape.tokens, shape.layer.hidden), kernels=kernels)
 
 
-def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
+def layer_forward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     """One layer: library products and attention, fused kernels between them."""
-    layer, n = shape.layer, shape.tokens
+    n = shape.tokens
     biased = layer.biases
     tape = Tape()
     tape.fresh(triton(_norm(shape), n, layer.hidden))
@@ -72,19 +77,19 @@ def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
         tape.run(triton("rotary", n * layer.heads, layer.head_dim))
         if layer.groups != layer.heads:
             tape.run(triton("repeat_heads", n * layer.heads, layer.head_dim))
-    tape.run(shape.attention("forward", bias=True))
+    tape.run(shape.attention("forward", layer, bias=True))
     eager.linear_forward(tape, n, layer.hidden, layer.q, bias=biased)
     tape.fresh(triton(_norm(shape), n, layer.hidden))
     for _ in range(2 if layer.gated else 1):
         eager.linear_forward(tape, n, layer.ffn, layer.hidden, bias=biased)
     tape.fresh(triton("silu_mul" if layer.gated else "gelu", n, layer.ffn))
     eager.linear_forward(tape, n, layer.hidden, layer.ffn, bias=biased)
-    return tape.launches()
+    return tape.steps()
 
 
-def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
+def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     """One layer's gradient."""
-    layer, n = shape.layer, shape.tokens
+    n = shape.tokens
     biased = layer.biases
     tape = Tape()
     eager.linear_backward(tape, n, layer.hidden, layer.ffn, bias=biased)
@@ -93,7 +98,7 @@ def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
         eager.linear_backward(tape, n, layer.ffn, layer.hidden, bias=biased)
     _norm_backward(tape, shape)
     eager.linear_backward(tape, n, layer.hidden, layer.q, bias=biased)
-    tape.run(shape.attention("backward", bias=True), kernels=3)
+    tape.run(shape.attention("backward", layer, bias=True), kernels=3)
     if layer.rope:
         if layer.groups != layer.heads:
             tape.run(triton("sum_heads", n * layer.heads, layer.head_dim))
@@ -112,19 +117,19 @@ def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
         for heads in (layer.groups, layer.groups, layer.heads):
             eager.linear_backward(tape, n, heads * layer.head_dim, layer.hidden)
     _norm_backward(tape, shape)
-    return tape.launches()
+    return tape.steps()
 
 
-def embedding_forward(shape: StepShape) -> tuple[Launch, ...]:
+def embedding_forward(shape: StepShape) -> tuple[Step, ...]:
     """Lookup fused into the first norm, and the mask made once."""
     tape = Tape()
     tape.run(eager.kernel("embedding", shape.tokens, shape.layer.hidden))
     eager.tiny(tape, shape.tokens, 4)
     tape.run(eager.kernel("fill", shape.batch * shape.seq_length, shape.seq_length))
-    return tape.launches()
+    return tape.steps()
 
 
-def embedding_backward(shape: StepShape) -> tuple[Launch, ...]:
+def embedding_backward(shape: StepShape) -> tuple[Step, ...]:
     """Atomics into a zeroed fp32 table, then a cast; a tied table is copied as well."""
     tape = Tape()
     tape.run(eager.kernel("fill_fp32", shape.vocab, shape.layer.hidden))
@@ -132,10 +137,10 @@ def embedding_backward(shape: StepShape) -> tuple[Launch, ...]:
     tape.run(eager.kernel("cast_down", shape.vocab, shape.layer.hidden))
     if shape.tied_embeddings:
         tape.run(eager.kernel("copy_fp32", shape.vocab, shape.layer.hidden // 2))
-    return tape.launches()
+    return tape.steps()
 
 
-def head_forward(shape: StepShape) -> tuple[Launch, ...]:
+def head_forward(shape: StepShape) -> tuple[Step, ...]:
     """Final norm, bf16 logits, online softmax."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -143,10 +148,10 @@ def head_forward(shape: StepShape) -> tuple[Launch, ...]:
     eager.linear_forward(tape, n, shape.vocab, layer.hidden)
     tape.run(triton("cross_entropy", n, shape.vocab))
     eager.tiny(tape, n, 2)
-    return tape.launches()
+    return tape.steps()
 
 
-def head_backward(shape: StepShape) -> tuple[Launch, ...]:
+def head_backward(shape: StepShape) -> tuple[Step, ...]:
     """A zeroed gradient, one kernel for the loss's, the head's two products, the final norm."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -154,4 +159,18 @@ def head_backward(shape: StepShape) -> tuple[Launch, ...]:
     tape.run(triton("cross_entropy_backward", n, shape.vocab))
     eager.linear_backward(tape, n, shape.vocab, layer.hidden)
     _norm_backward(tape, shape)
-    return tape.launches()
+    return tape.steps()
+
+
+STACK = Stack(
+    name="hf-compile",
+    description="Hugging Face transformers 5.17 under torch.compile (torch 2.11), one GPU",
+    parallel=False,
+    compared=True,
+    layer=layer_part,
+    embedding=embedding_part,
+    head=head_part,
+    accumulate=hf_eager.accumulation,
+    optimizer=hf_eager.optimizer,
+    memory=compiled_memory,
+)

@@ -4,94 +4,71 @@ Read from transformers 5.17.0 and torch 2.11.0: bf16 parameters, gradients and A
 AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whole layers.
 """
 
-from collections.abc import Callable
-
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.launches import Launch, Segment, Tape
-from predictor.iteration.step import Step, StepShape
+from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.memory import eager_memory
+from predictor.iteration.stack import HostWork, Part, Stack
+from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, Optimizer
 
 NAME = "hf-eager"
-DESCRIPTION = "Hugging Face transformers 5.17 on eager torch 2.11, one GPU"
-PARALLEL = False
-COMPARED = True
 OPTIMIZER_ELEMENTS_PER_LAUNCH = 320 * 65_536
 
 
-def build(shape: StepShape) -> Step:
-    """Every launch of one step."""
-    layer, blocks = shape.layer, shape.num_layers
-    host = _host(layer)
-    forward = Segment(
-        label="layer forward",
-        phase="forward",
-        launches=layer_forward(shape),
-        repeats=blocks,
-        host=((host("forward", "layer"), 1),),
-    )
-    backward_launches = layer_backward(shape)
-    backward_host: tuple[tuple[Host, int], ...] = ((host("backward", "layer"), 1),)
-    if shape.recompute_layers:
-        backward_launches = _replay(shape) + backward_launches
-        backward_host = ((host("forward", "layer"), 1), *backward_host)
-    plain = Segment(
-        label="layer backward",
-        phase="backward",
-        launches=layer_backward(shape),
-        repeats=blocks - shape.recompute_layers,
-        host=((host("backward", "layer"), 1),),
-    )
-    replayed = Segment(
-        label="layer replay and backward",
-        phase="backward",
-        launches=backward_launches,
-        repeats=shape.recompute_layers,
-        host=backward_host,
-    )
-    return Step(
-        micro_batch=(
-            Segment(
-                label="embedding forward",
-                phase="forward",
-                launches=embedding_forward(shape),
-                host=((host("forward", "fixed"), 1),),
-            ),
-            forward,
-            Segment(label="head and loss", phase="forward", launches=head_forward(shape)),
-            Segment(
-                label="loss and head backward",
-                phase="backward",
-                launches=head_backward(shape),
-                host=((host("backward", "fixed"), 1),),
-            ),
-            *(s for s in (plain, replayed) if s.repeats),
-            Segment(
-                label="embedding backward", phase="backward", launches=embedding_backward(shape)
-            ),
-        ),
-        accumulate=accumulation(shape),
-        optimizer=optimizer(shape),
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """One layer; checkpointing replays it up to the last tensor that is needed."""
+    forward = layer_forward(shape, layer)
+    forward_host = _host(layer, "forward", "layer")
+    return Part(
+        forward=forward,
+        backward=layer_backward(shape, layer),
+        replay=forward[:-2],  # no last product, no last add
+        forward_host=forward_host,
+        backward_host=_host(layer, "backward", "layer"),
+        replay_host=forward_host,
+        parameters=layer.parameters,
     )
 
 
-def _host(layer: Layer) -> Callable[[str, str], Host]:
-    """A constructor of this stack's host activities from a phase and a quantity."""
+def embedding_part(shape: StepShape) -> Part:
+    """The input table."""
+    return Part(
+        forward=embedding_forward(shape),
+        backward=embedding_backward(shape),
+        forward_host=_host(shape.layer, "forward", "fixed"),
+        backward_host=(),
+        parameters=shape.vocab * shape.hidden,
+    )
 
-    def of(phase: str, quantity: str) -> Host:
-        return Host(stack=NAME, block=layer.block, phase=phase, quantity=quantity)
 
-    return of
+def head_part(shape: StepShape) -> Part:
+    """Final norm, logits and loss."""
+    return Part(
+        forward=head_forward(shape),
+        backward=head_backward(shape),
+        forward_host=(),
+        backward_host=_host(shape.layer, "backward", "fixed"),
+        parameters=0 if shape.tied_embeddings else shape.vocab * shape.hidden,
+    )
 
 
-def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
+def _host(layer: Layer, phase: str, quantity: str) -> HostWork:
+    return ((_activity(layer, phase, quantity), 1),)
+
+
+def _activity(layer: Layer, phase: str, quantity: str) -> Host:
+    return Host(stack=NAME, block=layer.block, phase=phase, quantity=quantity)
+
+
+def layer_forward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     """One layer: 38 launches for Llama, 54 for Qwen3, 17 for GPT-2."""
-    layer, n = shape.layer, shape.tokens
+    n = shape.tokens
     tape = Tape()
     if layer.block == "gpt2":
         tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
         eager.linear_forward(tape, n, layer.q + 2 * layer.kv, layer.hidden, bias=True)
-        tape.run(shape.attention("forward"))
+        tape.run(shape.attention("forward", layer))
         eager.linear_forward(tape, n, layer.hidden, layer.q, bias=True)
         tape.fresh(eager.kernel("add", n, layer.hidden))
         tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
@@ -99,9 +76,9 @@ def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
         eager.gelu_forward(tape, n, layer.ffn)
         eager.linear_forward(tape, n, layer.hidden, layer.ffn, bias=True)
         tape.fresh(eager.kernel("add", n, layer.hidden))
-        return tape.launches()
+        return tape.steps()
     eager.rms_norm_forward(tape, n, layer.hidden)
-    _attention_forward(tape, shape)
+    _attention_forward(tape, shape, layer)
     eager.linear_forward(tape, n, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.rms_norm_forward(tape, n, layer.hidden)
@@ -111,27 +88,27 @@ def layer_forward(shape: StepShape) -> tuple[Launch, ...]:
     tape.fresh(eager.kernel("mul", n, layer.ffn))
     eager.linear_forward(tape, n, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("add", n, layer.hidden))
-    return tape.launches()
+    return tape.steps()
 
 
-def _attention_forward(tape: Tape, shape: StepShape) -> None:
-    layer, n = shape.layer, shape.tokens
+def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n = shape.tokens
     for heads in (layer.heads, layer.groups, layer.groups):
         eager.linear_forward(tape, n, heads * layer.head_dim, layer.hidden)
     for heads in (layer.heads, layer.groups):
         if layer.qk_norm:
             eager.rms_norm_forward(tape, n * heads, layer.head_dim)
         eager.rope_forward(tape, n * heads, layer.head_dim)
-    tape.run(shape.attention("forward"))
+    tape.run(shape.attention("forward", layer))
 
 
-def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
+def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     """One layer's gradient, in the order of the autograd engine."""
-    layer, n = shape.layer, shape.tokens
+    n = shape.tokens
     tape = Tape()
     if layer.block == "gpt2":
-        _gpt2_backward(tape, shape)
-        return tape.launches()
+        _gpt2_backward(tape, shape, layer)
+        return tape.steps()
     eager.linear_backward(tape, n, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("mul", n, layer.ffn))
     tape.run(eager.kernel("mul", n, layer.ffn))
@@ -142,7 +119,7 @@ def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
     eager.rms_norm_backward(tape, n, layer.hidden)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.linear_backward(tape, n, layer.hidden, layer.q)
-    tape.run(shape.attention("backward"), kernels=eager.attention_kernels(layer))
+    tape.run(shape.attention("backward", layer), kernels=eager.attention_kernels(layer))
     eager.linear_backward(tape, n, layer.kv, layer.hidden)
     for heads in (layer.groups, layer.heads):
         eager.rope_backward(tape, n * heads, layer.head_dim)
@@ -152,30 +129,25 @@ def layer_backward(shape: StepShape) -> tuple[Launch, ...]:
         tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.rms_norm_backward(tape, n, layer.hidden)
     tape.fresh(eager.kernel("add", n, layer.hidden))
-    return tape.launches()
+    return tape.steps()
 
 
-def _gpt2_backward(tape: Tape, shape: StepShape) -> None:
-    layer, n = shape.layer, shape.tokens
+def _gpt2_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n = shape.tokens
     eager.linear_backward(tape, n, layer.hidden, layer.ffn, bias=True)
     eager.gelu_backward(tape, n, layer.ffn)
     eager.linear_backward(tape, n, layer.ffn, layer.hidden, bias=True)
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.linear_backward(tape, n, layer.hidden, layer.q, bias=True)
-    tape.run(shape.attention("backward"), kernels=eager.attention_kernels(layer))
+    tape.run(shape.attention("backward", layer), kernels=eager.attention_kernels(layer))
     tape.fresh(eager.kernel("cat", n, layer.q + 2 * layer.kv))
     eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden, bias=True)
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
 
 
-def _replay(shape: StepShape) -> tuple[Launch, ...]:
-    """The checkpointed forward ends at the last tensor needed: no last product, no last add."""
-    return layer_forward(shape)[:-2]
-
-
-def embedding_forward(shape: StepShape) -> tuple[Launch, ...]:
+def embedding_forward(shape: StepShape) -> tuple[Step, ...]:
     """Token lookup, and positions added or rotary tables made."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -183,10 +155,10 @@ def embedding_forward(shape: StepShape) -> tuple[Launch, ...]:
     if not layer.rope:
         tape.run(eager.kernel("add", n, layer.hidden))
     eager.tiny(tape, n, 12)
-    return tape.launches()
+    return tape.steps()
 
 
-def embedding_backward(shape: StepShape) -> tuple[Launch, ...]:
+def embedding_backward(shape: StepShape) -> tuple[Step, ...]:
     """Sorted scatter into a zeroed table; a tied table adds the head's gradient to it."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -196,10 +168,10 @@ def embedding_backward(shape: StepShape) -> tuple[Launch, ...]:
         tape.run(eager.kernel("add", shape.vocab, layer.hidden))
     if not layer.rope:
         tape.run(eager.kernel("sum_rows", n, layer.hidden))
-    return tape.launches()
+    return tape.steps()
 
 
-def head_forward(shape: StepShape) -> tuple[Launch, ...]:
+def head_forward(shape: StepShape) -> tuple[Step, ...]:
     """Final norm, logits over the whole sequence, cast to fp32, log-softmax, loss."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -211,10 +183,10 @@ def head_forward(shape: StepShape) -> tuple[Launch, ...]:
     tape.run(eager.kernel("cast_up", n, shape.vocab))
     tape.run(eager.kernel("log_softmax_fp32", n, shape.vocab))
     eager.tiny(tape, n, 6)
-    return tape.launches()
+    return tape.steps()
 
 
-def head_backward(shape: StepShape) -> tuple[Launch, ...]:
+def head_backward(shape: StepShape) -> tuple[Step, ...]:
     """Zeroed fp32 gradient, log-softmax backward, cast, the head's two products, final norm."""
     layer, n = shape.layer, shape.tokens
     tape = Tape()
@@ -227,32 +199,46 @@ def head_backward(shape: StepShape) -> tuple[Launch, ...]:
         tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     else:
         eager.rms_norm_backward(tape, n, layer.hidden)
-    return tape.launches()
+    return tape.steps()
 
 
-def accumulation(shape: StepShape) -> Segment:
+def accumulation(stage: Stage) -> Program:
     """From the second micro-batch on, every parameter's gradient is added in bf16."""
     tape = Tape()
-    tape.run(eager.kernel("add", shape.parameters, 1), kernels=shape.tensors)
-    return Segment(label="gradient accumulation", phase="backward", launches=tape.launches())
+    tape.run(eager.kernel("add", stage.parameters, 1), kernels=stage.tensors)
+    label = "gradient accumulation"
+    return ((Segment(label=label, phase="backward", steps=tape.steps(), host=()), 1),)
 
 
-def optimizer(shape: StepShape) -> Segment:
+def optimizer(stage: Stage) -> Program:
     """The fused multi-tensor AdamW kernel, chunk by chunk."""
     tape = Tape()
     tape.run(
         Optimizer(
-            elements=shape.parameters,
-            tensors=shape.tensors,
-            dtype="fp32" if shape.fp32_states else "bf16",
+            elements=stage.parameters,
+            tensors=stage.tensors,
+            dtype="fp32" if stage.shape.fp32_states else "bf16",
             impl="torch",
         ),
-        kernels=1 + shape.parameters // OPTIMIZER_ELEMENTS_PER_LAUNCH,
+        kernels=1 + stage.parameters // OPTIMIZER_ELEMENTS_PER_LAUNCH,
     )
-    host = _host(shape.layer)
-    return Segment(
-        label="optimizer",
-        phase="optimizer",
-        launches=tape.launches(),
-        host=((host("optimizer", "fixed"), 1), (host("optimizer", "tensor"), shape.tensors)),
+    layer = stage.shape.layer
+    host = (
+        (_activity(layer, "optimizer", "fixed"), 1),
+        (_activity(layer, "optimizer", "tensor"), stage.tensors),
     )
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps(), host=host), 1),)
+
+
+STACK = Stack(
+    name=NAME,
+    description="Hugging Face transformers 5.17 on eager torch 2.11, one GPU",
+    parallel=False,
+    compared=True,
+    layer=layer_part,
+    embedding=embedding_part,
+    head=head_part,
+    accumulate=accumulation,
+    optimizer=optimizer,
+    memory=eager_memory,
+)

@@ -1,0 +1,68 @@
+"""Groups of ranks that talk to each other, and what they say.
+
+A group knows how many of its ranks share a node, so an implementation names only what is sent:
+``shape.tensor.all_gather(bytes)``. A collective of one rank is nothing at all. Ranks are laid out
+as Megatron lays them out: tensor ranks next to each other, then context, data and pipeline ranks.
+"""
+
+from dataclasses import dataclass
+
+from predictor.operators import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendRecv
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Ranks that share a collective.
+
+    Attributes:
+        ranks: How many.
+        ranks_per_node: How many of them share a node.
+    """
+
+    ranks: int = 1
+    ranks_per_node: int = 1
+
+    @classmethod
+    def strided(cls, ranks: int, stride: int, gpus_per_node: int) -> "Group":
+        """Ranks ``stride`` apart, as many in a node as fit."""
+        return cls(ranks, max(1, min(ranks, gpus_per_node // stride)))
+
+    def all_reduce(self, buffer_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Sum a buffer."""
+        return self._made(AllReduce, buffer_bytes, dtype)
+
+    def all_gather(self, output_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Gather a buffer of which each rank holds a share."""
+        return self._made(AllGather, output_bytes, dtype)
+
+    def reduce_scatter(self, input_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Sum a buffer and leave each rank its share."""
+        return self._made(ReduceScatter, input_bytes, dtype)
+
+    def all_to_all(self, buffer_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Send every rank its share of a buffer."""
+        return self._made(AllToAll, buffer_bytes, dtype)
+
+    def ring_step(self, message_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Send a message to the next rank while another comes from the one before."""
+        if self.ranks <= 1:
+            return None
+        return SendRecv(
+            bytes=int(message_bytes),
+            ranks=self.ranks,
+            ranks_per_node=self.ranks_per_node,
+            dtype=dtype,
+            pattern="ring",
+        )
+
+    def _made(self, kind: type[Collective], size: float, dtype: str) -> Collective | None:
+        if self.ranks <= 1:
+            return None
+        return kind(
+            bytes=int(size), ranks=self.ranks, ranks_per_node=self.ranks_per_node, dtype=dtype
+        )
+
+
+def message(message_bytes: float, *, same_node: bool) -> SendRecv:
+    """A message from one pipeline stage to a neighbour."""
+    return SendRecv(bytes=int(message_bytes), ranks=2, ranks_per_node=2 if same_node else 1)

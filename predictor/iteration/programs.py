@@ -1,0 +1,279 @@
+"""From a stack and a stage to the programs that its micro-batches run.
+
+Every chunk of a stage has a forward and a backward program; a schedule that defers weight gradients
+has the backward split in two. The first forward pass of a step may gather parameters, the last
+backward pass may reduce gradients; both are programs of their own.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.launches import Launch, Program, Segment, Step, Wait
+from predictor.iteration.stack import Part, Replicas, Stack
+from predictor.iteration.step import Block, Chunk, Stage, StepShape
+
+FP32_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPrograms:
+    """What a chunk runs.
+
+    Attributes:
+        first_forward: Of the first micro-batch of a step.
+        forward: Of the others.
+        backward: Of a micro-batch that is neither the first nor the last.
+        first_backward: Of the first, which accumulates onto nothing.
+        last_backward: Of the last, after which gradients are whole; of the only one, if there is
+            one.
+        weight: Deferred weight gradients; empty where the backward pass makes them.
+        last_weight: Of the last micro-batch.
+    """
+
+    first_forward: Program
+    forward: Program
+    first_backward: Program
+    backward: Program
+    last_backward: Program
+    weight: Program = ()
+    last_weight: Program = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePrograms:
+    """What a stage runs.
+
+    Attributes:
+        chunks: Its chunks.
+        reduce: Once the last backward pass has ended: waits for gradients, and what follows.
+        step: Once all stages have come so far: the optimizer, and gathers of parameters.
+    """
+
+    chunks: tuple[ChunkPrograms, ...]
+    reduce: Program
+    step: Program
+
+    def programs(self) -> Iterator[Program]:
+        """All of them."""
+        for chunk in self.chunks:
+            yield from (
+                chunk.first_forward,
+                chunk.forward,
+                chunk.first_backward,
+                chunk.backward,
+                chunk.last_backward,
+                chunk.weight,
+                chunk.last_weight,
+            )
+        yield self.reduce
+        yield self.step
+
+
+class Builder:
+    """Builds the programs of a step's stages; equal parts share their segments."""
+
+    def __init__(self, stack: Stack, shape: StepShape, *, split_backward: bool) -> None:
+        """Name the stack, the sizes, and whether weight gradients are deferred."""
+        self._stack, self._shape, self._split = stack, shape, split_backward
+        self._parts = cache(self._segments_of_part)
+        self._layer: Callable[[Layer], Part] = cache(lambda layer: stack.layer(shape, layer))
+
+    def stages(self, stages: Sequence[Stage]) -> tuple[StagePrograms, ...]:
+        """Programs of all stages; those that hold the same share theirs."""
+        known: dict[Stage, StagePrograms] = {}
+        for stage in stages:
+            plain = replace(stage, index=min(stage.index, 1))
+            if plain not in known:
+                known[plain] = self._stage(stage)
+        return tuple(known[replace(stage, index=min(stage.index, 1))] for stage in stages)
+
+    def _stage(self, stage: Stage) -> StagePrograms:
+        replicas = self._stack.replicas(stage)
+        accumulate = self._stack.accumulate(stage)
+        chunks = tuple(self._chunk(chunk, replicas, accumulate) for chunk in stage.chunks)
+        return StagePrograms(
+            chunks=chunks,
+            reduce=(*self._reduce(stage, replicas), *self._stack.reduced(stage)),
+            step=(*self._stack.optimizer(stage), *self._gather(stage, replicas)),
+        )
+
+    def _chunk(self, chunk: Chunk, replicas: Replicas, accumulate: Program) -> ChunkPrograms:
+        pieces = [self._block(block) for block in chunk.blocks]
+        if chunk.embedding:
+            pieces.insert(0, (self._parts("embedding", None, replayed=False), 1))
+        if chunk.head:
+            pieces.append((self._parts("head and loss", None, replayed=False), 1))
+        forward = tuple((piece.forward, times) for piece, times in pieces if times)
+        backward = tuple((piece.backward, times) for piece, times in reversed(pieces) if times)
+        weight: Program = ()
+        if self._split:
+            weight = tuple((piece.weight, times) for piece, times in reversed(pieces) if times)
+        first = forward
+        if replicas.overlap_gather and replicas.gather_bytes:
+            first = _gathered(forward, replicas, self._shape)
+        if self._shape.micro_batches == 1:
+            accumulate = ()
+        last_backward, last_weight = (*backward, *accumulate), weight
+        if replicas.overlap_reduce and replicas.reduce:
+            if weight:
+                last_weight = _bucketed(weight, replicas, self._shape)
+            else:
+                last_backward = (*_bucketed(backward, replicas, self._shape), *accumulate)
+        return ChunkPrograms(
+            first_forward=first,
+            forward=forward,
+            first_backward=backward,
+            backward=(*backward, *accumulate),
+            last_backward=last_backward,
+            weight=weight,
+            last_weight=last_weight,
+        )
+
+    def _block(self, block: Block) -> "tuple[_Piece, int]":
+        return self._parts("layer", block.layer, replayed=block.replayed), block.count
+
+    def _segments_of_part(self, label: str, layer: Layer | None, *, replayed: bool) -> "_Piece":
+        part = self._part(label, layer)
+        steps, host = part.backward, part.backward_host
+        name = f"{label} backward"
+        if replayed:
+            steps = (*part.replay, *steps)
+            name = f"{label} replay and backward"
+            if host is not None:
+                host = (*(part.replay_host or ()), *host)
+        forward = Segment(
+            label=f"{label} forward" if label == "layer" else label,
+            phase="forward",
+            steps=part.forward,
+            host=part.forward_host,
+            parameters=part.parameters,
+        )
+        backward = Segment(
+            label=name, phase="backward", steps=steps, host=host, parameters=part.parameters
+        )
+        if not self._split:
+            return _Piece(forward, backward, backward)
+        deferred = tuple(s for s in steps if isinstance(s, Launch) and s.deferrable)
+        kept = tuple(s for s in steps if not (isinstance(s, Launch) and s.deferrable))
+        weight = replace(backward, label=f"{label} weight", steps=deferred, host=None)
+        return _Piece(forward, replace(backward, steps=kept), weight)
+
+    def _part(self, label: str, layer: Layer | None) -> Part:
+        if layer is not None:
+            return self._layer(layer)
+        stack = self._stack
+        return (stack.embedding if label == "embedding" else stack.head)(self._shape)
+
+    def _reduce(self, stage: Stage, replicas: Replicas) -> Program:
+        """Wait for reductions under way, or run them now."""
+        steps: list[Step] = []
+        if replicas.reduce and not replicas.overlap_reduce:
+            for parameters in _buckets(stage.parameters, replicas.bucket_parameters):
+                steps += _reductions(parameters, replicas, self._shape)
+        steps.append(Wait("data"))
+        return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
+
+    def _gather(self, stage: Stage, replicas: Replicas) -> Program:
+        """Gather updated parameters before anything else begins."""
+        if replicas.overlap_gather or not replicas.gather_bytes:
+            return ()
+        whole = self._shape.data.all_gather(replicas.gather_bytes * stage.parameters)
+        if whole is None:
+            return ()
+        steps = (Launch(whole, stream="gather"), Wait("gather"))
+        return ((_communication("parameter gather", "optimizer", steps), 1),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """The segments of one part."""
+
+    forward: Segment
+    backward: Segment
+    weight: Segment
+
+
+def _communication(label: str, phase: str, steps: tuple[Step, ...]) -> Segment:
+    return Segment(label=label, phase=phase, steps=steps)
+
+
+def _buckets(parameters: int, bucket: int | None) -> list[int]:
+    """Sizes of the buckets that so many parameters fill."""
+    if bucket is None or bucket >= parameters:
+        return [parameters]
+    whole, rest = divmod(parameters, bucket)
+    return [bucket] * whole + ([rest] if rest else [])
+
+
+def _reductions(parameters: int, replicas: Replicas, shape: StepShape) -> list[Step]:
+    """Reduction of one bucket: over the sharding group, then over its replicas."""
+    size = replicas.gradient_bytes * parameters
+    dtype = "fp32" if replicas.gradient_bytes == FP32_BYTES else "bf16"
+    if replicas.reduce == "reduce_scatter":
+        found = [
+            shape.data.reduce_scatter(size, dtype),
+            shape.replicas.all_reduce(size / shape.data.ranks, dtype),
+        ]
+    else:
+        found = [shape.data.all_reduce(size, dtype), shape.replicas.all_reduce(size, dtype)]
+    return [Launch(each, stream="data") for each in found if each is not None]
+
+
+def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Program:
+    """A backward program whose gradients leave in buckets as soon as these are full."""
+    limit = replicas.bucket_parameters
+    result: list[tuple[Segment, int]] = []
+    filled = 0
+    for segment, times in backward:
+        for _ in range(times):
+            if result and result[-1][0] is segment:
+                result[-1] = (segment, result[-1][1] + 1)
+            else:
+                result.append((segment, 1))
+            filled += segment.parameters
+            if limit is not None and filled >= limit:
+                result.append((_leaving(filled, replicas, shape), 1))
+                filled = 0
+    if filled:
+        result.append((_leaving(filled, replicas, shape), 1))
+    return tuple(result)
+
+
+def _leaving(parameters: int, replicas: Replicas, shape: StepShape) -> Segment:
+    steps = tuple(_reductions(parameters, replicas, shape))
+    return _communication("gradient bucket", "backward", steps)
+
+
+def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program:
+    """A forward program whose parameters arrive in buckets, one bucket ahead of their use."""
+    limit = replicas.bucket_parameters
+    groups: list[tuple[list[tuple[Segment, int]], int]] = [([], 0)]
+    for segment, times in forward:
+        for _ in range(times):
+            held, parameters = groups[-1]
+            if limit is not None and parameters >= limit:
+                groups.append(([], 0))
+                held, parameters = groups[-1]
+            if held and held[-1][0] is segment:
+                held[-1] = (segment, held[-1][1] + 1)
+            else:
+                held.append((segment, 1))
+            groups[-1] = (held, parameters + segment.parameters)
+    gathers = [
+        shape.data.all_gather(replicas.gather_bytes * parameters) for _, parameters in groups
+    ]
+    result: list[tuple[Segment, int]] = []
+    for index, (held, _) in enumerate(groups):
+        steps: list[Step] = []
+        if index == 0 and gathers[0] is not None:
+            steps.append(Launch(gathers[0], stream="gather"))
+        steps.append(Wait("gather"))
+        following = gathers[index + 1] if index + 1 < len(gathers) else None
+        if following is not None:
+            steps.append(Launch(following, stream="gather"))
+        result.append((_communication("parameter gather", "forward", tuple(steps)), 1))
+        result += held
+    return tuple(result)

@@ -1,0 +1,122 @@
+"""What a training stack tells about itself: the launches of its parts, and what it overlaps.
+
+One file a stack under ``implementations`` makes one :class:`Stack`. Its functions name launches for
+one layer, the embedding and the head; chunks, stages, schedules, gradient buckets, pricing and the
+timeline are the same for all stacks and live elsewhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.launches import Program, Step
+from predictor.iteration.memory import Memory
+from predictor.iteration.step import Stage, StepShape
+from predictor.operators import Host
+
+HostWork = tuple[tuple[Host, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One piece of the model: a layer, the embedding or the head with the loss.
+
+    Attributes:
+        forward: What its forward pass launches.
+        backward: What its backward pass launches.
+        replay: What full recomputation launches before the backward pass.
+        forward_host: Host work of the forward pass; None: a bare launch for every kernel.
+        backward_host: Host work of the backward pass.
+        replay_host: Host work of the replay.
+        parameters: Parameters whose gradients the backward pass makes.
+    """
+
+    forward: tuple[Step, ...]
+    backward: tuple[Step, ...]
+    replay: tuple[Step, ...] = ()
+    forward_host: HostWork | None = None
+    backward_host: HostWork | None = None
+    replay_host: HostWork | None = None
+    parameters: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """How a stage's replicas agree on gradients and share parameters.
+
+    A stack that names gathers and reductions layer by layer (FSDP) leaves this at its defaults.
+
+    Attributes:
+        reduce: Collective of the gradients; None: the replicas send nothing here.
+        gradient_bytes: Bytes a parameter that the reduction sends.
+        bucket_parameters: A reduction leaves as soon as so many gradients are ready; None: one
+            reduction when the last backward pass of the chunk has ended.
+        overlap_reduce: Reductions run beside the backward pass of the last micro-batch, else
+            after all of it.
+        gather_bytes: Bytes a parameter that ranks gather after the step; 0: nothing.
+        overlap_gather: Gathers run beside the first forward pass, one bucket ahead.
+    """
+
+    reduce: Literal["all_reduce", "reduce_scatter"] | None = None
+    gradient_bytes: float = 4.0
+    bucket_parameters: int | None = None
+    overlap_reduce: bool = False
+    gather_bytes: float = 0.0
+    overlap_gather: bool = False
+
+
+def no_replicas(stage: Stage) -> Replicas:
+    """Nothing to agree on."""
+    del stage
+    return Replicas()
+
+
+def no_program(stage: Stage) -> Program:
+    """Nothing to run."""
+    del stage
+    return ()
+
+
+def residual_bytes(shape: StepShape) -> float:
+    """The message between stages: the residual stream, or a tensor rank's share of it."""
+    return shape.activation_bytes / shape.sequence_shard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A training stack.
+
+    Attributes:
+        name: What a case says in ``implementation``.
+        description: One line, with the versions that were read.
+        parallel: Whether it runs on more than one GPU.
+        compared: Measured steps of it stand behind the model.
+        layer: The launches of one layer.
+        embedding: Those of the input table.
+        head: Those of the final norm, the logits and the loss.
+        accumulate: What every micro-batch after the first adds to the backward pass.
+        replicas: How replicas agree.
+        reduced: What runs once gradients are summed and before the ranks agree on their norm.
+        optimizer: The step.
+        message_bytes: What a stage sends to the next for one micro-batch.
+        overlap_p2p: Whether transfers between stages run beside computation; else both ends stop
+            for them, and the host waits for their end.
+        memory: Peak memory of a rank of a stage that keeps so many micro-batches in flight, one
+            number for each of its chunks.
+    """
+
+    name: str
+    description: str
+    parallel: bool
+    compared: bool
+    layer: Callable[[StepShape, Layer], Part]
+    embedding: Callable[[StepShape], Part]
+    head: Callable[[StepShape], Part]
+    accumulate: Callable[[Stage], Program] = no_program
+    replicas: Callable[[Stage], Replicas] = no_replicas
+    reduced: Callable[[Stage], Program] = no_program
+    optimizer: Callable[[Stage], Program]
+    message_bytes: Callable[[StepShape], float] = residual_bytes
+    overlap_p2p: Callable[[StepShape], bool] = lambda shape: bool(shape.overlap_p2p)
+    memory: Callable[[Stage, tuple[int, ...]], Memory]
