@@ -43,7 +43,12 @@ if(CUBLAS_INCLUDE)
     csrc/libraries/cublas.cpp
     csrc/operators/gemm.cpp
     csrc/operators/gemm/libraries.cpp
-    csrc/operators/gemm/shape.cpp)
+    csrc/operators/gemm/lt_product.cpp
+    csrc/operators/gemm/reference.cpp
+    csrc/operators/gemm/shape.cpp
+    csrc/operators/grouped_gemm.cpp
+    csrc/operators/grouped_gemm/cublas.cpp
+    csrc/operators/grouped_gemm/shape.cpp)
   # After the toolkit's own headers, which wheels hold in other versions too.
   target_compile_options(predictor_backend PRIVATE
     "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${CUBLAS_INCLUDE}>")
@@ -62,16 +67,19 @@ if(NOT PREDICTOR_ATTENTION STREQUAL "OFF" AND attention_headers)
   target_sources(predictor_backend PRIVATE
     csrc/operators/attention.cpp
     csrc/operators/attention/reference.cpp
-    $<TARGET_OBJECTS:predictor_attention_plan>)
-  # An object of its own at -O1: cudnn-frontend is nearly the whole build otherwise.
-  add_library(predictor_attention_plan OBJECT csrc/operators/attention/plan.cpp)
-  target_compile_definitions(predictor_attention_plan PRIVATE
+    csrc/operators/grouped_gemm/cudnn.cpp
+    $<TARGET_OBJECTS:predictor_cudnn_plans>)
+  # Objects of their own at -O1: cudnn-frontend is nearly the whole build otherwise.
+  add_library(predictor_cudnn_plans OBJECT
+    csrc/operators/attention/plan.cpp
+    csrc/operators/grouped_gemm/cudnn_plan.cpp)
+  target_compile_definitions(predictor_cudnn_plans PRIVATE
     NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
     CUDNN_FRONTEND_SKIP_JSON_LIB)
-  target_include_directories(predictor_attention_plan PRIVATE csrc)
-  target_include_directories(predictor_attention_plan SYSTEM PRIVATE
+  target_include_directories(predictor_cudnn_plans PRIVATE csrc)
+  target_include_directories(predictor_cudnn_plans SYSTEM PRIVATE
     ${CUDAToolkit_INCLUDE_DIRS} ${CUDNN_FRONTEND_INCLUDE} ${CUDNN_INCLUDE})
-  target_compile_options(predictor_attention_plan PRIVATE
+  target_compile_options(predictor_cudnn_plans PRIVATE
     -O1 -Wall -Wextra -Werror "SHELL:-idirafter ${NVRTC_INCLUDE}")
 endif()
 

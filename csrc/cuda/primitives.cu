@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 namespace predictor {
 namespace {
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(block_threads)
     const float v = unit_interval(static_cast<std::uint32_t>(bits >> 32));
     T values[2];
     if (how.kind == Fill::Kind::normal) {
-      const float radius = sqrtf(-2.0f * logf(u));
+      const float radius = static_cast<float>(how.high) * sqrtf(-2.0f * logf(u));
       float sine = 0.0f;
       float cosine = 0.0f;
       sincospif(2.0f * v, &sine, &cosine);
@@ -79,6 +80,14 @@ __global__ void __launch_bounds__(block_threads)
 template <typename T>
 __device__ double to_double(T value) {
   return static_cast<double>(value);
+}
+template <>
+__device__ double to_double(__nv_fp8_e4m3 value) {
+  return static_cast<double>(static_cast<float>(value));
+}
+template <>
+__device__ double to_double(__nv_fp8_e5m2 value) {
+  return static_cast<double>(static_cast<float>(value));
 }
 template <>
 __device__ double to_double(__nv_bfloat16 value) {
@@ -139,6 +148,10 @@ void with_type(DataType type, Use use) {
     return use(static_cast<__half*>(nullptr));
   case DataType::fp32:
     return use(static_cast<float*>(nullptr));
+  case DataType::e4m3:
+    return use(static_cast<__nv_fp8_e4m3*>(nullptr));
+  case DataType::e5m2:
+    return use(static_cast<__nv_fp8_e5m2*>(nullptr));
   case DataType::int64:
     return use(static_cast<std::int64_t*>(nullptr));
   case DataType::byte:

@@ -7,7 +7,7 @@
 
 namespace predictor {
 
-enum class DataType { bf16, fp16, fp32, int64, byte };
+enum class DataType { bf16, fp16, fp32, e4m3, e5m2, int64, byte };
 
 [[nodiscard]] constexpr std::size_t size_of(DataType type) {
   switch (type) {
@@ -18,6 +18,8 @@ enum class DataType { bf16, fp16, fp32, int64, byte };
     return 4;
   case DataType::int64:
     return 8;
+  case DataType::e4m3:
+  case DataType::e5m2:
   case DataType::byte:
     return 1;
   }
@@ -29,9 +31,11 @@ struct Fill {
   enum class Kind { none, normal, uniform, constant, index };
   Kind kind = Kind::none;
   double low = 0.0; // of uniform; the value of constant
-  double high = 1.0;
+  double high = 1.0; // of uniform and index; the standard deviation of normal
 
-  [[nodiscard]] static Fill normal() { return {Kind::normal, 0.0, 1.0}; }
+  [[nodiscard]] static Fill normal(double deviation = 1.0) {
+    return {Kind::normal, 0.0, deviation};
+  }
   [[nodiscard]] static Fill uniform(double low, double high) { return {Kind::uniform, low, high}; }
   [[nodiscard]] static Fill constant(double value) { return {Kind::constant, value, value}; }
   [[nodiscard]] static Fill index(std::int64_t count) {

@@ -124,6 +124,7 @@ void CudaWorkload::acquire() {
   input_base_ = device_.inputs().place(input_bytes_);
   output_base_ = device_.outputs().place(output_bytes_);
   generation_ = device_.memory_generation();
+  placed();
 }
 
 Buffers CudaWorkload::buffers(std::size_t set) const {

@@ -92,6 +92,8 @@ protected:
   void place(std::vector<Operand> operands, const Request& request);
 
   virtual void launch(const Buffers& buffers) = 0;
+  // Called by place(), and whenever the operands moved.
+  virtual void placed() {}
   // Called before the launch that is checked, so it sees the state that will be updated.
   [[nodiscard]] virtual std::vector<Expected> reference(const Inspector& inspector) = 0;
 

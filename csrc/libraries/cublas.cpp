@@ -11,7 +11,10 @@ namespace {
 #define PREDICTOR_EXPANDED_TEXT(symbol) PREDICTOR_TEXT(symbol)
 
 // The libraries follow the major version of the headers that the calls were compiled against.
-const std::string major = PREDICTOR_EXPANDED_TEXT(CUBLAS_VER_MAJOR);
+Library open(const char* name, const char* variable, const std::string& stem) {
+  return Library(
+      {name, variable, "nvidia/*/lib", stem + ".so." PREDICTOR_EXPANDED_TEXT(CUBLAS_VER_MAJOR)});
+}
 
 const char* status_name(cublasStatus_t status) {
   switch (status) {
@@ -54,8 +57,7 @@ void raise_cublas_error(cublasStatus_t status, const char* call, std::source_loc
   }
 }
 
-CublasLt::CublasLt()
-    : library({"cublaslt", "PREDICTOR_CUBLASLT", "nvidia/*/lib", "libcublasLt.so." + major}) {
+CublasLt::CublasLt() : library(open("cublaslt", "PREDICTOR_CUBLASLT", "libcublasLt")) {
   library.bind(create, "cublasLtCreate");
   library.bind(destroy, "cublasLtDestroy");
   library.bind(get_version, "cublasLtGetVersion");
@@ -76,14 +78,16 @@ std::string CublasLt::version() const {
   return text(number / 10000, '.', number / 100 % 100, '.', number % 100);
 }
 
-Cublas::Cublas()
-    : library({"cublas", "PREDICTOR_CUBLAS", "nvidia/*/lib", "libcublas.so." + major}) {
+Cublas::Cublas() : library(open("cublas", "PREDICTOR_CUBLAS", "libcublas")) {
   library.bind(create, "cublasCreate_v2");
   library.bind(destroy, "cublasDestroy_v2");
   library.bind(get_version, "cublasGetVersion_v2");
   library.bind(set_stream, "cublasSetStream_v2");
   library.bind(set_workspace, "cublasSetWorkspace_v2");
   library.bind(gemm_ex, "cublasGemmEx");
+  if (library.has("cublasGemmGroupedBatchedEx")) {
+    library.bind(gemm_grouped_batched_ex, "cublasGemmGroupedBatchedEx");
+  }
 }
 
 } // namespace predictor

@@ -51,6 +51,13 @@ struct Cublas {
                                 const void*, const void*, cudaDataType, int, const void*,
                                 cudaDataType, int, const void*, void*, cudaDataType, int,
                                 cublasComputeType_t, cublasGemmAlgo_t);
+  using GemmGroupedBatchedEx = cublasStatus_t(cublasHandle_t, const cublasOperation_t*,
+                                              const cublasOperation_t*, const int*, const int*,
+                                              const int*, const void*, const void* const*,
+                                              cudaDataType_t, const int*, const void* const*,
+                                              cudaDataType_t, const int*, const void*, void* const*,
+                                              cudaDataType_t, const int*, int, const int*,
+                                              cublasComputeType_t);
 
   Cublas();
 
@@ -61,6 +68,7 @@ struct Cublas {
   decltype(&::cublasSetStream_v2) set_stream = nullptr;
   decltype(&::cublasSetWorkspace_v2) set_workspace = nullptr;
   GemmEx* gemm_ex = nullptr;
+  GemmGroupedBatchedEx* gemm_grouped_batched_ex = nullptr; // null before cuBLAS 12.5
 };
 
 } // namespace predictor

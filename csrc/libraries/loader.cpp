@@ -69,6 +69,10 @@ Library::Library(const LibraryName& name) : name_(name.name) {
                             "set ", name.variable, " to its path. Tried:", tried));
 }
 
+bool Library::has(const char* name) const {
+  return dlsym(handle_, name) != nullptr;
+}
+
 void* Library::symbol(const char* name) const {
   void* address = dlsym(handle_, name);
   if (address == nullptr) {

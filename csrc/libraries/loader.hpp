@@ -25,6 +25,9 @@ public:
   [[nodiscard]] const std::string& path() const { return path_; } // real path, links resolved
   [[nodiscard]] void* handle() const { return handle_; }
 
+  // For functions that only newer versions have.
+  [[nodiscard]] bool has(const char* name) const;
+
   // Raises LibraryMissing naming library and symbol.
   [[nodiscard]] void* symbol(const char* name) const;
 

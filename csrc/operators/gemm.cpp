@@ -3,11 +3,15 @@
 #include "errors.hpp"
 #include "format_text.hpp"
 #include "operators/gemm/libraries.hpp"
+#include "operators/gemm/lt_product.hpp"
+#include "operators/gemm/reference.hpp"
 #include "operators/gemm/shape.hpp"
 #include "operators/registry.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+#include <numbers>
 
 namespace predictor {
 namespace {
@@ -15,123 +19,96 @@ namespace {
 constexpr int max_candidates = 8;
 constexpr std::size_t launches_a_turn = 8; // to time a candidate
 constexpr double timeout_seconds = 20.0;
+constexpr std::int64_t checked_across = 24;
 
-template <typename T>
-using Handle = std::unique_ptr<std::remove_pointer_t<T>, cublasStatus_t (*)(T)>;
+enum Operands : std::size_t { o_a, o_b, o_d, o_scale_a, o_scale_b, o_bias, o_gelu_argument };
 
-enum Operands : std::size_t { o_a, o_b, o_d, o_bias };
-
-cudaDataType_t cuda_type(DataType type) {
-  switch (type) {
-  case DataType::fp16:
-    return CUDA_R_16F;
-  case DataType::fp32:
-    return CUDA_R_32F;
-  default:
-    return CUDA_R_16BF;
-  }
+double gelu(double x) { // the tanh form, which the libraries' epilogues compute
+  const double inner = std::sqrt(2.0 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+  return 0.5 * x * (1.0 + std::tanh(inner));
 }
 
 class GemmWorkload : public CudaWorkload {
 protected:
   GemmWorkload(CudaDevice& device, const Request& request, const GemmFields& fields)
-      : CudaWorkload(device, request), fields_(fields), product_(product_of(fields)),
+      : CudaWorkload(device, request), fields_(fields),
+        product_(product_of(fields.kind, fields.format, fields.m, fields.n, fields.k)),
+        types_(gemm_types(fields.format, fields.kind, fields.accumulate)),
         libraries_(gemm_libraries_of(device)) {
-    const std::int64_t reduced = product_.reduced;
-    std::vector<Operand> operands{input("a", product_.rows * reduced),
-                                  input("b", product_.cols * reduced),
-                                  {.name = "d",
-                                   .type = output_type(),
-                                   .elements = product_.rows * product_.cols,
-                                   .role = fields.accumulate ? Role::state : Role::output}};
-    if (fields.bias) {
-      operands.push_back(input("bias", fields.n));
-    }
-    place(std::move(operands), request);
+    const std::int64_t out = product_.rows * product_.cols;
+    const Role written = fields.accumulate ? Role::state : Role::output;
+    Operand bias = gemm_input("bias", types_.d, fields.bias ? fields.n : 0);
+    place({gemm_input("a", types_.a, product_.rows * product_.reduced, fields.fill),
+           gemm_input("b", types_.b, product_.cols * product_.reduced, fields.fill),
+           {.name = "d", .type = types_.d, .elements = out, .role = written},
+           gemm_scale_operand("scale_a", types_.a),
+           gemm_scale_operand("scale_b", types_.b),
+           std::move(bias),
+           {.name = "gelu_argument",
+            .type = types_.d,
+            .elements = fields.gelu ? out : 0,
+            .role = Role::output}},
+          request);
   }
-
-  [[nodiscard]] DataType output_type() const {
-    return fields_.accumulate ? DataType::fp32 : fields_.type;
-  }
-  [[nodiscard]] const float* beta() const { return fields_.accumulate ? &one : &zero; }
 
   std::vector<Expected> reference(const Inspector& inspector) override;
 
-  static constexpr float one = 1.0f;
-  static constexpr float zero = 0.0f;
-
   GemmFields fields_;
   GemmProduct product_;
+  GemmTypes types_;
   GemmLibraries& libraries_;
-
-private:
-  // The input arena holds bf16; other types are converted into buffers of their own.
-  [[nodiscard]] Operand input(const char* name, std::int64_t elements) const {
-    return {.name = name,
-            .type = fields_.type,
-            .elements = elements,
-            .role = fields_.type == DataType::bf16 ? Role::input : Role::prepared};
-  }
 };
 
-std::vector<std::int64_t> spread(std::int64_t extent, std::int64_t count) {
-  std::vector<std::int64_t> chosen;
-  for (std::int64_t i = 0; i < std::min(extent, count); ++i) {
-    const std::int64_t last = std::max<std::int64_t>(std::min(extent, count) - 1, 1);
-    chosen.push_back(i * (extent - 1) / last);
-  }
-  return chosen;
-}
-
-// Rows and columns spread over the product, first and last included.
 std::vector<Expected> GemmWorkload::reference(const Inspector& inspector) {
-  const GemmProduct& p = product_;
-  const bool a_by_rows = p.transpose_a == CUBLAS_OP_T; // a row of op(A) is contiguous
-  const bool b_by_cols = p.transpose_b == CUBLAS_OP_N;
-  std::vector<std::pair<std::int64_t, std::vector<double>>> columns;
-  for (const std::int64_t col : spread(p.cols, 24)) {
-    columns.emplace_back(col, b_by_cols ? inspector.read(o_b, col * p.ldb, p.reduced)
-                                        : inspector.read(o_b, col, p.reduced, p.ldb));
+  const auto elements = sampled_product(inspector, product_, {.a = o_a, .b = o_b}, checked_across);
+  std::vector<std::int64_t> rows, indices;
+  for (const ProductElement& element : elements) {
+    rows.push_back(element.row);
+    indices.push_back(element.index);
   }
-  Expected expected(o_d);
-  for (const std::int64_t row : spread(p.rows, 24)) {
-    const auto a = a_by_rows ? inspector.read(o_a, row * p.lda, p.reduced)
-                             : inspector.read(o_a, row, p.reduced, p.lda);
-    const double bias = fields_.bias ? inspector.read(o_bias, row, 1)[0] : 0.0;
-    for (const auto& [col, b] : columns) {
-      const std::int64_t index = col * p.ldd + row;
-      double sum = bias + (fields_.accumulate ? inspector.read(o_d, index, 1)[0] : 0.0);
-      for (std::size_t i = 0; i < a.size(); ++i) {
-        sum += a[i] * b[i];
-      }
-      expected.add(index, sum);
-    }
+  const std::vector<double> none(elements.size(), 0.0);
+  const auto bias = fields_.bias ? inspector.read(o_bias, rows) : none;
+  const auto before = fields_.accumulate ? inspector.read(o_d, indices) : none;
+  const double scale = gemm_scale(types_.a) * gemm_scale(types_.b);
+  Expected d(o_d), argument(o_gelu_argument);
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    const double sum = scale * elements[i].value + bias[i] + before[i];
+    d.add(indices[i], fields_.gelu ? gelu(sum) : sum);
+    argument.add(indices[i], sum);
   }
-  return {expected};
+  std::vector<Expected> expected{std::move(d)};
+  if (fields_.gelu) {
+    expected.push_back(std::move(argument));
+  }
+  return expected;
 }
 
 class CublasWorkload final : public GemmWorkload {
 public:
   CublasWorkload(CudaDevice& device, const Request& request, const GemmFields& fields)
       : GemmWorkload(device, request, fields), blas_(libraries_.open_blas()) {
-    if (fields.bias) {
-      throw Unsupported("gemm: cuBLAS has no bias epilogue; use api 'cublaslt'");
+    if (fields.bias || fields.gelu) {
+      throw Unsupported("gemm: cuBLAS has no epilogues; use api 'cublaslt'");
     }
     if (fields.best) {
       throw Unsupported("gemm: cuBLAS has no choice of algorithm; use api 'cublaslt'");
+    }
+    if (fields.format == GemmFormat::fp8) {
+      throw Unsupported("gemm: cuBLAS takes no scales; use api 'cublaslt' for fp8");
     }
   }
 
 private:
   void launch(const Buffers& buffers) override {
     const GemmProduct& p = product_;
-    const cudaDataType_t type = cuda_type(fields_.type);
+    const float one = 1.0f;
+    const float beta = fields_.accumulate ? 1.0f : 0.0f;
     CUBLAS_CHECK(blas_.gemm_ex(
         libraries_.blas_handle, p.transpose_a, p.transpose_b, static_cast<int>(p.rows),
-        static_cast<int>(p.cols), static_cast<int>(p.reduced), &one, buffers.get(o_a), type,
-        static_cast<int>(p.lda), buffers.get(o_b), type, static_cast<int>(p.ldb), beta(),
-        buffers.get(o_d), cuda_type(output_type()), static_cast<int>(p.ldd), CUBLAS_COMPUTE_32F,
-        CUBLAS_GEMM_DEFAULT));
+        static_cast<int>(p.cols), static_cast<int>(p.reduced), &one, buffers.get(o_a),
+        cuda_type(types_.a), static_cast<int>(p.lda), buffers.get(o_b), cuda_type(types_.b),
+        static_cast<int>(p.ldb), &beta, buffers.get(o_d), cuda_type(types_.d),
+        static_cast<int>(p.ldd), types_.compute, CUBLAS_GEMM_DEFAULT));
   }
 
   const Cublas& blas_;
@@ -141,102 +118,49 @@ class CublasLtWorkload final : public GemmWorkload {
 public:
   CublasLtWorkload(CudaDevice& device, const Request& request, const GemmFields& fields)
       : GemmWorkload(device, request, fields), lt_(libraries_.open_lt()),
-        operation_(nullptr, lt_.desc_destroy), a_(nullptr, lt_.layout_destroy),
-        b_(nullptr, lt_.layout_destroy), d_(nullptr, lt_.layout_destroy) {
-    describe_operation();
-    const GemmProduct& p = product_;
-    const bool a_transposed = p.transpose_a == CUBLAS_OP_T;
-    const bool b_transposed = p.transpose_b == CUBLAS_OP_T;
-    a_.reset(layout(fields_.type, a_transposed ? p.reduced : p.rows,
-                    a_transposed ? p.rows : p.reduced, p.lda));
-    b_.reset(layout(fields_.type, b_transposed ? p.cols : p.reduced,
-                    b_transposed ? p.reduced : p.cols, p.ldb));
-    d_.reset(layout(output_type(), p.rows, p.cols, p.ldd));
-    choose_algorithm();
+        product_through_lt_(lt_, libraries_.lt_handle, product_, types_,
+                            {.kind = fields.kind, .accumulate = fields.accumulate},
+                            addresses(buffers(0))) {
+    const auto found =
+        product_through_lt_.algorithms(fields.best ? max_candidates : 1, gemm_workspace_bytes);
+    algorithm_ = found.size() > 1 ? fastest(found) : found.front();
   }
 
 private:
   void launch(const Buffers& buffers) override { launch_with(algorithm_, buffers); }
 
   void launch_with(const cublasLtMatmulAlgo_t& algorithm, const Buffers& buffers) const {
-    if (fields_.bias) {
-      const void* bias = buffers.get(o_bias);
-      set_operation(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-    }
-    void* d = buffers.get(o_d);
-    CUBLAS_CHECK(lt_.matmul(libraries_.lt_handle, operation_.get(), &one, buffers.get(o_a),
-                            a_.get(), buffers.get(o_b), b_.get(), beta(), d, d_.get(), d, d_.get(),
-                            &algorithm, libraries_.workspace.get(), gemm_workspace_bytes,
-                            device().stream()));
+    product_through_lt_.enqueue(addresses(buffers), algorithm,
+                                {libraries_.workspace.get(), gemm_workspace_bytes},
+                                device().stream());
   }
 
-  template <typename T>
-  void set_operation(cublasLtMatmulDescAttributes_t attribute, const T& value) const {
-    CUBLAS_CHECK(lt_.desc_set(operation_.get(), attribute, &value, sizeof(value)));
-  }
-
-  void describe_operation() {
-    cublasLtMatmulDesc_t operation = nullptr;
-    CUBLAS_CHECK(lt_.desc_create(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F));
-    operation_.reset(operation);
-    set_operation(CUBLASLT_MATMUL_DESC_TRANSA, product_.transpose_a);
-    set_operation(CUBLASLT_MATMUL_DESC_TRANSB, product_.transpose_b);
-    if (fields_.bias) {
-      set_operation(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      const void* bias = buffers(0).get(o_bias);
-      set_operation(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-      set_operation(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(fields_.type));
-    }
-  }
-
-  [[nodiscard]] cublasLtMatrixLayout_t layout(DataType type, std::int64_t rows, std::int64_t cols,
-                                              std::int64_t stride) const {
-    cublasLtMatrixLayout_t made = nullptr;
-    CUBLAS_CHECK(lt_.layout_create(&made, cuda_type(type), static_cast<std::uint64_t>(rows),
-                                   static_cast<std::uint64_t>(cols), stride));
-    return made;
-  }
-
-  void choose_algorithm() {
-    cublasLtMatmulPreference_t made = nullptr;
-    CUBLAS_CHECK(lt_.preference_create(&made));
-    const Handle<cublasLtMatmulPreference_t> preference(made, lt_.preference_destroy);
-    const std::size_t limit = gemm_workspace_bytes;
-    CUBLAS_CHECK(
-        lt_.preference_set(made, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &limit, sizeof(limit)));
-    std::vector<cublasLtMatmulHeuristicResult_t> found(
-        static_cast<std::size_t>(fields_.best ? max_candidates : 1));
-    int count = 0;
-    CUBLAS_CHECK(lt_.heuristic(libraries_.lt_handle, operation_.get(), a_.get(), b_.get(), d_.get(),
-                               d_.get(), made, static_cast<int>(found.size()), found.data(),
-                               &count));
-    found.resize(static_cast<std::size_t>(count));
-    std::erase_if(found, [](const auto& each) { return each.state != CUBLAS_STATUS_SUCCESS; });
-    if (found.empty()) {
-      throw Unsupported(text("gemm: cuBLASLt has no algorithm for ", description));
-    }
-    algorithm_ = found.front().algo;
-    if (found.size() > 1) {
-      algorithm_ = fastest(found);
-    }
+  [[nodiscard]] LtAddresses addresses(const Buffers& buffers) const {
+    const bool scaled = fields_.format == GemmFormat::fp8;
+    return {.a = buffers.get(o_a),
+            .b = buffers.get(o_b),
+            .d = buffers.get(o_d),
+            .bias = fields_.bias ? buffers.get(o_bias) : nullptr,
+            .gelu_argument = fields_.gelu ? buffers.get(o_gelu_argument) : nullptr,
+            .scale_a = scaled ? buffers.get(o_scale_a) : nullptr,
+            .scale_b = scaled ? buffers.get(o_scale_b) : nullptr};
   }
 
   // The best of two short turns each, interleaved so that a drifting clock favours none.
-  [[nodiscard]] cublasLtMatmulAlgo_t
-  fastest(const std::vector<cublasLtMatmulHeuristicResult_t>& candidates) {
+  [[nodiscard]] cublasLtMatmulAlgo_t fastest(const std::vector<cublasLtMatmulAlgo_t>& candidates) {
     begin_round();
     for (const auto& candidate : candidates) { // loads the kernels: none may load behind a gate
-      launch_with(candidate.algo, buffers(0));
+      launch_with(candidate, buffers(0));
     }
     device().wait(timeout_seconds);
     std::vector<double> best(candidates.size(), std::numeric_limits<double>::infinity());
     for (int turn = 0; turn < 2; ++turn) {
       for (std::size_t i = 0; i < candidates.size(); ++i) {
-        best[i] = std::min(best[i], seconds_of(candidates[i].algo));
+        best[i] = std::min(best[i], seconds_of(candidates[i]));
       }
     }
     const auto winner = std::min_element(best.begin(), best.end()) - best.begin();
-    return candidates[static_cast<std::size_t>(winner)].algo;
+    return candidates[static_cast<std::size_t>(winner)];
   }
 
   [[nodiscard]] double seconds_of(const cublasLtMatmulAlgo_t& algorithm) {
@@ -253,10 +177,7 @@ private:
   }
 
   const CublasLt& lt_;
-  Handle<cublasLtMatmulDesc_t> operation_;
-  Handle<cublasLtMatrixLayout_t> a_;
-  Handle<cublasLtMatrixLayout_t> b_;
-  Handle<cublasLtMatrixLayout_t> d_;
+  LtProduct product_through_lt_;
   cublasLtMatmulAlgo_t algorithm_{};
 };
 

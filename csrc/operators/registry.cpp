@@ -10,14 +10,15 @@ std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& re
   using Prepare = std::unique_ptr<Workload> (*)(CudaDevice&, const Request&);
   static const std::map<std::string, Prepare, std::less<>> operators{
       {"gemm", &prepare_gemm},
+      {"grouped_gemm", &prepare_grouped_gemm},
       {"attention", &prepare_attention},
       {"memory_bound", &prepare_memory_bound},
       {"optimizer", &prepare_optimizer},
   };
   const auto found = operators.find(request.op);
   if (found == operators.end()) {
-    throw Unsupported(
-        text("operator '", request.op, "' is none of gemm, attention, memory_bound, optimizer"));
+    throw Unsupported(text("operator '", request.op,
+                           "' is none of gemm, grouped_gemm, attention, memory_bound, optimizer"));
   }
   return found->second(device, request);
 }
@@ -33,6 +34,10 @@ std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
 std::unique_ptr<Workload> prepare_gemm(CudaDevice&, const Request&) {
   throw Unsupported("gemm: this build found no cuBLAS headers; install the nvidia-cublas wheel and "
                     "build again");
+}
+
+std::unique_ptr<Workload> prepare_grouped_gemm(CudaDevice& device, const Request& request) {
+  return prepare_gemm(device, request);
 }
 
 void add_gemm_libraries(CudaDevice&, std::map<std::string, LibraryInfo>&) {}

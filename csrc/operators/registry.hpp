@@ -19,6 +19,8 @@ class CudaDevice;
 [[nodiscard]] std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device);
 
 [[nodiscard]] std::unique_ptr<Workload> prepare_gemm(CudaDevice& device, const Request& request);
+[[nodiscard]] std::unique_ptr<Workload> prepare_grouped_gemm(CudaDevice& device,
+                                                             const Request& request);
 [[nodiscard]] std::unique_ptr<Workload> prepare_attention(CudaDevice& device,
                                                           const Request& request);
 [[nodiscard]] std::unique_ptr<Workload> prepare_memory_bound(CudaDevice& device,

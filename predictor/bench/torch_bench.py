@@ -15,11 +15,17 @@ from typing import Any, Final
 
 import torch
 
-from predictor.bench import torch_attention, torch_inductor, torch_kernels, torch_optimizer
+from predictor.bench import (
+    torch_attention,
+    torch_grouped_gemm,
+    torch_inductor,
+    torch_kernels,
+    torch_optimizer,
+)
 from predictor.bench.points import Point
 from predictor.bench.torch_fill import Fill, Recipe
 from predictor.bench.torch_host import HostCosts
-from predictor.operators import Attention, Host, MemoryBound, Optimizer
+from predictor.operators import Attention, GroupedGemm, Host, MemoryBound, Optimizer
 
 _REPLAY_SECONDS: Final = 1e-3
 _MAX_LAUNCHES: Final = 1024
@@ -129,6 +135,8 @@ def recipe_of(fill: Fill, point: Point) -> Recipe:
     operator = point.operator
     if isinstance(operator, Attention):
         return torch_attention.recipe(fill, operator)
+    if isinstance(operator, GroupedGemm):
+        return torch_grouped_gemm.recipe(fill, operator)
     if isinstance(operator, Optimizer):
         return torch_optimizer.recipe(fill, operator)
     if isinstance(operator, MemoryBound):

@@ -1,13 +1,14 @@
 """Every way of measuring works on a real GPU: one small point of each kind."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from predictor.bench.main import Options, Outcome, run
 from predictor.bench.points import Point
 from predictor.bench.sweep import default_points
-from predictor.operators import KERNELS, Attention, Gemm, Host, MemoryBound, Optimizer
+from predictor.operators import KERNELS, Attention, Gemm, GroupedGemm, Host, MemoryBound, Optimizer
 from predictor.tables import read_folder
 
 pytestmark = pytest.mark.gpu
@@ -34,6 +35,10 @@ def test_native_operators(tmp_path: Path) -> None:
         Gemm(m=512, n=1024, k=512, api="cublaslt", algorithm="best"),
         Gemm(m=512, n=1024, k=512, api="cublaslt", bias=True),
         Gemm(m=512, n=1024, k=512, kind="wgrad", accumulate=True),
+        Gemm(m=512, n=1024, k=512, dtype="fp16"),
+        Gemm(m=512, n=1024, k=512, dtype="tf32"),
+        Gemm(m=512, n=1024, k=512, api="cublaslt", bias=True, gelu=True),
+        Gemm(m=512, n=1024, k=512, fill="zeros"),
     ]
     optimizers = [
         Optimizer(elements=1 << 20, kernel=kernel, dtype=dtype, impl="native")
@@ -67,6 +72,22 @@ def test_attention(tmp_path: Path, impl: str) -> None:
         )
         for causal, bias in masks
         for kind in ("forward", "backward")
+    ]
+    measured(tmp_path, points)
+
+
+@pytest.mark.parametrize("impl", ["looped", "multi_stream", "cublas_grouped", "torch"])
+def test_grouped_gemm(tmp_path: Path, impl: Any) -> None:
+    if impl == "torch":
+        pytest.importorskip("torch")
+    points = [
+        Point(
+            operator=GroupedGemm(
+                tokens=2048, experts=8, n=768, k=512, kind=kind, skew=skew, impl=impl
+            )
+        )
+        for kind in ("forward", "dgrad", "wgrad")
+        for skew in (0.0, 1.0)
     ]
     measured(tmp_path, points)
 

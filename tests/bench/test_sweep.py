@@ -1,12 +1,16 @@
 """The sweep: what is measured, in which order, and that it fits."""
 
+from collections import Counter
+from typing import get_args
+
 import pytest
 
 from predictor.bench.points import Point
 from predictor.bench.sweep import default_points, plan, points_for, summary
-from predictor.bench.sweep.tiers import ANCHOR, NAMES
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, NAMES, WIDE
 from predictor.errors import UnknownName
-from predictor.operators import KERNELS, OPERATORS, Gemm, MemoryBound
+from predictor.operators import KERNELS, OPERATORS, Gemm, GroupedGemm, MemoryBound
+from predictor.operators.grouped_gemm import GroupedImpl
 
 POINTS = default_points()
 
@@ -38,6 +42,50 @@ def test_important_tiers_come_first_and_no_point_twice() -> None:
     assert [p.tier for p in POINTS] == sorted(p.tier for p in POINTS)
     assert len({p.identity for p in POINTS}) == len(POINTS)
     assert {p.tier for p in POINTS} == set(NAMES)
+
+
+def test_the_sweep_shows_what_the_data_do_to_three_products() -> None:
+    by_fill = {
+        fill: {
+            (g.m, g.n, g.k)
+            for g in (p.operator for p in POINTS)
+            if isinstance(g, Gemm) and (g.fill, g.dtype, g.kind) == (fill, "bf16", "forward")
+        }
+        for fill in ("normal", "uniform", "zeros")
+    }
+    assert by_fill["uniform"] == by_fill["zeros"] <= by_fill["normal"]
+    assert len(by_fill["zeros"]) == 3
+
+
+def test_every_format_and_epilogue_is_swept() -> None:
+    gemms = [p.operator for p in POINTS if isinstance(p.operator, Gemm)]
+    count = Counter(gemm.dtype for gemm in gemms)
+    assert count["fp8"] > 100
+    assert count["fp16"] >= 24
+    assert count["tf32"] >= 15
+    assert {gemm.kind for gemm in gemms if gemm.dtype == "fp8"} == {"forward", "dgrad", "wgrad"}
+    assert sum(gemm.gelu for gemm in gemms) == 20
+
+
+def test_the_products_between_are_new_pairs_of_sizes() -> None:
+    between = {p.operator for p in POINTS if p.tier == BETWEEN}
+    before = {p.operator for p in POINTS if p.tier < BETWEEN}
+    assert not between & before
+    assert len(between) > 190
+    assert sum(g.m < 512 for g in between if isinstance(g, Gemm)) > 40
+
+
+def test_grouped_products_take_ninety_seconds_before_the_wide_tier() -> None:
+    mine = [p for p in POINTS if isinstance(p.operator, GroupedGemm)]
+    assert sum(p.cost_seconds for p in mine if p.tier < WIDE) < 90
+    impls = {p.operator.impl for p in mine if isinstance(p.operator, GroupedGemm)}
+    assert impls == set(get_args(GroupedImpl))
+
+
+def test_the_native_benchmark_is_given_the_rows_of_each_expert() -> None:
+    point = Point(operator=GroupedGemm(tokens=11, experts=3, n=8, k=8, skew=1.0))
+    assert sorted(point.arguments["counts"]) == [2, 3, 6]
+    assert "counts" not in point.fields
 
 
 def test_every_kernel_is_measured_in_three_sizes_or_more() -> None:

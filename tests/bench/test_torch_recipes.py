@@ -6,9 +6,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from predictor.bench import torch_attention, torch_inductor, torch_kernels, torch_optimizer  # noqa: E402
+from predictor.bench import (  # noqa: E402
+    torch_attention,
+    torch_grouped_gemm,
+    torch_inductor,
+    torch_kernels,
+    torch_optimizer,
+)
 from predictor.bench.torch_fill import Fill  # noqa: E402
-from predictor.operators import KERNELS, Attention, MemoryBound, Optimizer  # noqa: E402
+from predictor.operators import KERNELS, Attention, GroupedGemm, MemoryBound, Optimizer  # noqa: E402
 
 FILL = Fill(device="cpu")
 ROWS, COLS = 64, 48
@@ -106,3 +112,31 @@ def test_the_fused_optimizer_steps_every_tensor(dtype: str) -> None:
     recipe.call(*inputs)
     assert [len(each) for each in inputs] == [4] * 5
     assert all(not torch.equal(a, b) for a, b in zip(before, inputs[2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("forward", (48, 32)), ("dgrad", (48, 16)), ("wgrad", (4, 32, 16))]
+)
+def test_a_grouped_product_is_called_on_its_operands(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, shape: tuple[int, ...]
+) -> None:
+    operator = GroupedGemm(tokens=48, experts=4, n=32, k=16, kind=kind, skew=1.0, impl="torch")
+
+    def by_expert(a: Any, b: Any, *, offs: Any) -> Any:
+        ends = offs.tolist()
+        assert ends[-1] == operator.tokens
+        starts = [0, *ends[:-1]]
+        if b.dim() == 3:
+            parts = [a[i:j] @ b[e] for e, (i, j) in enumerate(zip(starts, ends, strict=True))]
+            return torch.cat(parts)
+        return torch.stack([a[:, i:j] @ b[i:j] for i, j in zip(starts, ends, strict=True)])
+
+    monkeypatch.setattr(torch_grouped_gemm, "_grouped_mm", lambda: by_expert)
+    (found,) = outputs(torch_grouped_gemm.recipe(FILL, operator))
+    assert tuple(found.shape) == shape
+
+
+def test_a_grouped_product_that_pytorch_lacks_is_refused() -> None:
+    operator = GroupedGemm(tokens=48, experts=4, n=32, k=16, dtype="fp8", impl="torch")
+    with pytest.raises(NotImplementedError, match="bf16"):
+        torch_grouped_gemm.recipe(FILL, operator)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from predictor.bench.points import Point
+from predictor.operators import GroupedGemm
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
@@ -14,7 +17,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.native, pytest.mark.gpu]
 
 BF16_ERROR = 5e-3  # an output rounded to 8 bits is off by 2^-9 at most
+FP8_ERROR = 1e-2  # operands as they are stored; Hopper sums the forward product in 14 bits
+TF32_ERROR = 2e-3  # operands rounded to 11 bits
 FP32_ERROR = 1e-4  # sums of bf16 products in fp32, in another order
+FIRST_WITH_FP8 = 8.9  # compute capability
 TORCH_LAUNCHES = 4  # of one call of a callable workload
 
 MEMORY_BOUND = [
@@ -56,7 +62,8 @@ ATTENTION = {
 
 def gemm_fields(m: int, n: int, k: int, **fields: object) -> dict[str, object]:
     """Return the fields of a GEMM, by default cuBLASLt's bf16 forward product."""
-    return {"m": m, "n": n, "k": k, "dtype": "bf16", "bias": False} | GEMM | fields
+    shape = {"m": m, "n": n, "k": k, "dtype": "bf16"}
+    return shape | {"bias": False, "gelu": False, "fill": "normal"} | GEMM | fields
 
 
 @pytest.fixture(scope="session")
@@ -137,13 +144,106 @@ def test_accumulating_gemm_adds_to_what_was_there(
 
 
 @pytest.mark.parametrize(
-    "fields", [{"bias": True}, {"algorithm": "best"}, {"dtype": "fp16"}], ids=str
+    "fields",
+    [
+        {"bias": True},
+        {"gelu": True},
+        {"bias": True, "gelu": True},
+        {"algorithm": "best"},
+        {"fill": "uniform"},
+        {"fill": "zeros"},
+    ],
+    ids=str,
 )
 def test_gemm_variant_is_right(
     gpu: Any, prepare: Callable[..., Any], fields: dict[str, object]
 ) -> None:
     workload = prepare("gemm", gemm_fields(512, 1024, 2048, **fields))
     assert gpu.check(workload, seed=2) < BF16_ERROR
+
+
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("fp16", "cublas", BF16_ERROR),
+        ("fp16", "cublaslt", BF16_ERROR),
+        ("tf32", "cublas", TF32_ERROR),
+        ("tf32", "cublaslt", TF32_ERROR),
+        ("fp8", "cublaslt", FP8_ERROR),
+    ],
+    ids=str,
+)
+def test_gemm_of_other_formats_is_right(
+    native: ModuleType,
+    gpu: Any,
+    prepare: Callable[..., Any],
+    kind: str,
+    case: tuple[str, str, float],
+) -> None:
+    dtype, api, tolerance = case
+    try:
+        workload = prepare("gemm", gemm_fields(512, 1024, 2048, dtype=dtype, api=api, kind=kind))
+    except native.Unsupported as reason:
+        if dtype == "fp8" and float(gpu.properties["compute_capability"]) < FIRST_WITH_FP8:
+            pytest.skip(f"this GPU has no fp8: {reason}")
+        raise
+    assert gpu.check(workload, seed=3) < tolerance
+
+
+def test_fp8_weight_gradients_add_to_fp32(gpu: Any, prepare: Callable[..., Any]) -> None:
+    if float(gpu.properties["compute_capability"]) < FIRST_WITH_FP8:
+        pytest.skip("this GPU has no fp8")
+    fields = gemm_fields(1024, 512, 768, dtype="fp8", kind="wgrad", accumulate=True)
+    assert gpu.check(prepare("gemm", fields), seed=4) < FP8_ERROR
+
+
+@pytest.mark.parametrize("kind", ["forward", "dgrad", "wgrad"])
+@pytest.mark.parametrize("skew", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("looped", {}, BF16_ERROR),
+        ("multi_stream", {}, BF16_ERROR),
+        ("multi_stream", {"dtype": "fp8"}, FP8_ERROR),
+        ("multi_stream", {"accumulate": True}, FP32_ERROR),
+        ("cublas_grouped", {}, BF16_ERROR),
+        ("cudnn_moe", {}, BF16_ERROR),
+    ],
+    ids=str,
+)
+def test_grouped_gemm_is_right(
+    native: ModuleType,
+    gpu: Any,
+    prepare: Callable[..., Any],
+    case: tuple[Any, dict[str, Any], float],
+    kind: Any,
+    skew: float,
+) -> None:
+    impl, fields, tolerance = case
+    if fields.get("accumulate") and kind != "wgrad":
+        pytest.skip("only weight gradients accumulate")
+    if fields.get("dtype") == "fp8" and skew:
+        pytest.skip("fp8 needs whole sixteens of rows")
+    operator = GroupedGemm(
+        tokens=1024, experts=8, n=768, k=512, kind=kind, skew=skew, impl=impl, **fields
+    )
+    try:
+        workload = prepare("grouped_gemm", Point(operator=operator).arguments)
+    except native.Unsupported as reason:
+        old = float(gpu.properties["compute_capability"]) < FIRST_WITH_FP8
+        if impl == "cudnn_moe" or (old and "dtype" in fields):
+            pytest.skip(f"this machine does not: {reason}")
+        raise
+    assert gpu.check(workload, seed=5) < tolerance
+
+
+def test_grouped_matmul_of_cublaslt_is_there_or_refused_with_a_reason(
+    native: ModuleType, prepare: Callable[..., Any]
+) -> None:
+    operator = GroupedGemm(tokens=64, experts=4, n=64, k=64, impl="cublaslt_grouped")
+    with pytest.raises(native.Unsupported, match=r"cuBLASLt \d+\.\d+"):
+        prepare("grouped_gemm", Point(operator=operator).arguments)
 
 
 @pytest.mark.parametrize("kind", ["forward", "backward"])
@@ -184,7 +284,7 @@ def test_attention_is_right(
 @pytest.mark.parametrize(
     ("operator", "fields", "reason"),
     [
-        ("gemm", gemm_fields(8, 8, 8, dtype="fp8"), "fp8"),
+        ("gemm", gemm_fields(8, 8, 8, dtype="int8"), "int8"),
         ("gemm", gemm_fields(8, 8, 8, api="magma"), "magma"),
         ("attention", ATTENTION | {"impl": "flash"}, "flash|headers"),
         ("sort", {}, "sort"),

@@ -89,6 +89,10 @@ LibraryInfo describe(const AttentionLibrary& library) {
           .error = ""};
 }
 
+cudnnContext* cudnn_handle_of(const AttentionLibrary& library) {
+  return library.handle;
+}
+
 // The graph as PyTorch builds it, and the plan that heuristics mode A chooses for it.
 class AttentionPlan::Graph {
 public:

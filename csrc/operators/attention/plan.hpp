@@ -8,11 +8,15 @@
 #include <memory>
 #include <string>
 
+struct cudnnContext;
+
 namespace predictor {
 
 // cuDNN opened, with a handle on the device's stream. Raises LibraryMissing.
 [[nodiscard]] AttentionLibrary& attention_library_of(CudaDevice& device);
 [[nodiscard]] LibraryInfo describe(const AttentionLibrary& library);
+// The handle, for what else runs through cuDNN.
+[[nodiscard]] cudnnContext* cudnn_handle_of(const AttentionLibrary& library);
 
 class AttentionPlan {
 public:

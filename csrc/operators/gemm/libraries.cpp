@@ -5,6 +5,39 @@
 #include "operators/registry.hpp"
 
 namespace predictor {
+namespace {
+
+EventHandle make_event() { // for order alone
+  cudaEvent_t event = nullptr;
+  CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  return EventHandle(event);
+}
+
+} // namespace
+
+SideStreams::SideStreams() : forked_(make_event()) {
+  for (std::size_t i = 0; i < count; ++i) {
+    cudaStream_t stream = nullptr;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    streams[i].reset(stream);
+    workspaces[i] = allocate_device_memory(gemm_workspace_bytes);
+    joined_[i] = make_event();
+  }
+}
+
+void SideStreams::fork(cudaStream_t stream) {
+  CUDA_CHECK(cudaEventRecord(forked_.get(), stream));
+  for (const StreamHandle& side : streams) {
+    CUDA_CHECK(cudaStreamWaitEvent(side.get(), forked_.get(), 0));
+  }
+}
+
+void SideStreams::join(cudaStream_t stream) {
+  for (std::size_t i = 0; i < count; ++i) {
+    CUDA_CHECK(cudaEventRecord(joined_[i].get(), streams[i].get()));
+    CUDA_CHECK(cudaStreamWaitEvent(stream, joined_[i].get(), 0));
+  }
+}
 
 GemmLibraries::GemmLibraries(CudaDevice& device)
     : stream(device.stream()), workspace(allocate_device_memory(gemm_workspace_bytes)) {}
@@ -41,6 +74,13 @@ const Cublas& GemmLibraries::open_blas() {
     CUBLAS_CHECK(blas->set_workspace(blas_handle, workspace.get(), gemm_workspace_bytes));
   }
   return *blas;
+}
+
+SideStreams& GemmLibraries::open_side_streams() {
+  if (!side_streams) {
+    side_streams.emplace();
+  }
+  return *side_streams;
 }
 
 GemmLibraries& gemm_libraries_of(CudaDevice& device) {

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.tiers import ANCHOR, CORE, SUSTAINED, WIDE
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, CORE, SUSTAINED, WIDE
 from predictor.operators import Gemm
 from predictor.operators.gemm import GemmKind
 
@@ -39,7 +39,10 @@ def points(seed: int) -> list[Point]:
     sharded = _sample(generator, _sharded(), 240, tier=WIDE)
     filling = _sample(generator, _space_filling(generator), 240, tier=WIDE)
     wide = [point for pair in zip(sharded, filling, strict=True) for point in pair]
-    return [*anchors, *layers, *_with_bias(), *wide, *_variants(), *_sustained()]
+    return [
+        *(*anchors, *layers, *_with_bias(), *wide, *_variants(), *_sustained()),
+        *(*_fills(), *_fp8(), *_halves(), *_epilogues(), *_between(seed)),
+    ]
 
 
 def _point(m: int, n: int, k: int, kind: GemmKind, *, tier: int, **fields: object) -> Point:
@@ -171,3 +174,92 @@ def _sustained() -> list[Point]:
         Point(operator=Gemm(m=m, n=n, k=k, kind=kind), sustained_seconds=3.0, tier=SUSTAINED)  # type: ignore[arg-type]
         for m, n, k, kind in shapes
     ]
+
+
+def _fills() -> list[Point]:
+    """What uniform numbers and zeros do to the power, and so to the clock."""
+    shapes = ((4096, 4096, 4096), (8192, 8192, 8192), (8192, 14336, 4096))
+    normal = [_point(m, n, k, "forward", tier=CORE) for m, n, k in shapes]
+    others = [
+        _point(m, n, k, "forward", tier=CORE, fill=fill)
+        for (m, n, k), fill in product(shapes, ("uniform", "zeros"))
+    ]
+    return [*normal, *others]
+
+
+def _fp8() -> list[Point]:
+    """Layers of models that train in fp8: gradients in bf16, and weights' also added into fp32."""
+    layers = (
+        *((4096, 4096), (6144, 4096), (28672, 4096), (4096, 14336)),
+        *((8192, 8192), (10240, 8192), (57344, 8192), (8192, 28672)),
+        *((2048, 2048), (16384, 2048), (7168, 2048), (4096, 7168)),
+    )
+    rows = ((1024, 8192), (2048, 16384), (4096, 32768), (512, 4096))
+    main = [
+        _point(m, n, k, kind, tier=CORE, api="cublaslt", dtype="fp8", accumulate=kind == "wgrad")
+        for (i, (n, k)), kind in product(enumerate(layers), KINDS)
+        for m in (*rows[i % len(rows)], 8192)
+        if _affordable(m, n, k)
+    ]
+    odd = ((4096, 2304, 768), (8192, 1536, 7168), (16, 4096, 4096), (64, 8192, 8192))
+    more = [
+        _point(m, n, k, kind, tier=CORE, api="cublaslt", dtype="fp8")
+        for (m, n, k), kind in product(odd, KINDS)
+    ]
+    return [*main, *more]
+
+
+def _halves() -> list[Point]:
+    """fp16 as models of its day trained (GPT-3 175B and 22B under Megatron), and tf32."""
+    fp16 = ((2048, 6144, 6144), (2048, 24576, 6144), (2048, 12288, 12288), (2048, 6144, 12288))
+    more = ((4096, 4096, 4096), (8192, 8192, 8192), (4096, 3072, 768), (8192, 2560, 10240))
+    tf32 = ((4096, 4096, 4096), (8192, 8192, 8192), (4096, 3072, 768), (8192, 1024, 4096))
+    return [
+        _point(m, n, k, kind, tier=WIDE, dtype=dtype)
+        for dtype, shapes in (("fp16", (*fp16, *more)), ("tf32", (*tf32, (2048, 8192, 2048))))
+        for (m, n, k), kind in product(shapes, KINDS)
+    ]
+
+
+def _epilogues() -> list[Point]:
+    """GELU, with and without a bias, on the first layer of the feed-forward block."""
+    layers = ((3072, 768), (4096, 1024), (6400, 1600), (8192, 2048), (16384, 4096))
+    return [
+        _point(m, n, k, "forward", tier=WIDE, api="cublaslt", bias=bias, gelu=True)
+        for (n, k), m, bias in product(layers, (4096, 16384), (True, False))
+    ]
+
+
+# Hidden sizes, feed-forward sizes and vocabularies of public models that the tiers before leave
+# out, from 2.5 billion parameters to 400.
+_HIDDEN: Final = (2560, 3072, 3584, 5120, 6144, 6656, 7168, 8192, 10240, 12288, 14336, 16384, 18432)
+_FEEDFORWARD: Final = (6912, 9728, 11008, 13824, 14336, 17920, 18944, 20480, 22016, 24576, 27648)
+_WIDE_FEEDFORWARD: Final = (28672, 49152, 53248)
+_VOCABULARIES: Final = (32000, 50304, 100352, 128256, 151936, 152064, 256000)
+_FEW_ROWS: Final = (16, 24, 48, 80, 96, 160, 192, 320, 384, 640, 768, 896, 1280, 1536, 2560, 3072)
+_MANY_ROWS: Final = (1024, 2048, 3584, 4096, 5120, 6144, 8192, 10240, 12288, 16384, 24576)
+
+
+def _between(seed: int) -> list[Point]:
+    """Sizes that interleave those measured so far, whole and cut by tensor parallelism."""
+    generator = random.Random(seed + 1)  # noqa: S311 - its own stream: the others stay as they were
+    pairs = []
+    for hidden, ways in product(_HIDDEN, (1, 2, 4, 8)):
+        other = generator.choice((*_FEEDFORWARD, *_WIDE_FEEDFORWARD))
+        vocabulary = generator.choice(_VOCABULARIES)
+        pairs += [
+            (other // ways, hidden),
+            (hidden, other // ways),
+            ((hidden + 2 * 1024) // ways, hidden),
+            (hidden, hidden // ways),
+            (vocabulary // ways, hidden),
+        ]
+    shapes = [
+        (m, n, k, kind)
+        for n, k in dict.fromkeys(pairs)
+        for rows in (_FEW_ROWS, _MANY_ROWS)
+        for m in generator.sample(rows, 2)
+        for kind in KINDS
+        if _affordable(m, n, k)
+    ]
+    return _sample(generator, shapes, 200, tier=BETWEEN)

@@ -16,6 +16,8 @@ COMPILED_HOST: Final = 5
 """Host cost of compiled models: half a minute of compilation each."""
 WIDE: Final = 6
 """The rest of the box that the cost functions cover."""
+BETWEEN: Final = 7
+"""Products of sizes between those of the tiers before: shards, vocabularies, few rows."""
 
 NAMES: Final = {
     ANCHOR: "anchors",
@@ -25,4 +27,5 @@ NAMES: Final = {
     SUSTAINED: "sustained",
     COMPILED_HOST: "compiled host",
     WIDE: "wide",
+    BETWEEN: "between",
 }
