@@ -16,6 +16,9 @@ from typing import Any
 from predictor.case.presets import closest
 from predictor.errors import TableError, UnknownName
 
+REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell"})
+"""Architectures whose NVLink switches can reduce (NVLS); NCCL lets them unless told not to."""
+
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
 GPU_FILE = "gpu.toml"
 _PACKAGE = Path(__file__).parents[1]
@@ -66,6 +69,11 @@ class Gpu:
     price_source: str = ""
     price_date: str = ""
     sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def switches_reduce(self) -> bool:
+        """The NVLink switches of its usual machine can reduce."""
+        return self.architecture in REDUCING_SWITCHES
 
 
 def bench_results_folder() -> Path:

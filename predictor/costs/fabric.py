@@ -29,7 +29,6 @@ from predictor.operators import Collective
 NODE_GPUS = 8
 """A scale-up domain of more GPUs than this spans nodes: its size is the datasheet's."""
 
-NVLS_ARCHITECTURES = frozenset({"Hopper", "Blackwell"})
 NVLS_LEAST_RANKS = 5
 """NCCL 2.27 reduces in the switch from five GPUs on (stas00/ml-engineering, network/README.md)."""
 
@@ -73,7 +72,7 @@ class Fabric:
             network_latency_seconds=(
                 usual.inter_node_latency_seconds if latency is None else latency
             ),
-            nvls=gpu.architecture in NVLS_ARCHITECTURES,
+            nvls=gpu.switches_reduce,
             network=named,
             levels=load_levels(),
         )
