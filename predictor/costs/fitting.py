@@ -10,20 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import load_gpu
-from predictor.costs.model import DESIGNS, FIT_FILE, FIT_FORMAT, chip_of, operator_key
+from predictor.costs.design import Chip
+from predictor.costs.families import FAMILIES
+from predictor.costs.model import FIT_FILE, FIT_FORMAT, chip_of, operator_key
+from predictor.costs.physics import check_physics
 from predictor.costs.regression import Sample, fit_surface
 from predictor.costs.settling import fit_heat
 from predictor.errors import FitError
 from predictor.operators import Host, Operator
 from predictor.tables import Folder, Row, read_folder, write_atomically
 
-GROUPED = frozenset({"memory_bound", "optimizer"})
-CLUSTER_FIELDS = {
-    "gemm": ("n", "k"),
-    "attention": ("num_heads", "num_query_groups", "head_dim"),
-    "memory_bound": ("kernel", "impl", "rows", "cols"),
-    "optimizer": ("kernel", "impl", "dtype", "elements"),
-}
 DRIFT = 1e-4
 
 Merged = dict[Operator, list[Row]]
@@ -63,25 +59,19 @@ def fit_folder(folder: Path) -> dict[str, Any]:
         FitError: There is nothing to fit, or a sweep is too thin.
     """
     measured = read_folder(folder)
-    chip = chip_of(load_gpu(folder.name))
+    sku, chip = folder.name, chip_of(load_gpu(folder.name))
+    check_physics(measured, chip)
     fits: dict[str, Any] = {}
     exact: dict[str, Any] = {}
-    for family, design in DESIGNS.items():
-        if family not in measured.tables:
+    for name in FAMILIES:
+        if name not in measured.tables:
             continue
         for cache in ("cold", "warm"):
-            merged = merge(measured.tables[family].rows, regime="burst", cache=cache)
+            merged = merge(measured.tables[name].rows, regime="burst", cache=cache)
             if not merged:
                 continue
-            operators = list(merged)
-            sample = Sample(
-                design=design(operators, chip, cache),
-                seconds=np.array([_middle(rows, "seconds") for rows in merged.values()]),
-                clusters=_clusters(operators, CLUSTER_FIELDS[family]),
-                grouped=family in GROUPED,
-            )
-            key = f"{family}/{cache}"
-            surface, report = fit_surface(sample, f"{folder.name}/{key}")
+            key = f"{name}/{cache}"
+            surface, report = fit_surface(sample_of(merged, name, chip, cache), f"{sku}/{key}")
             fits[key] = {"surface": surface.to_dict(), **report}
             exact[key] = [_exact_row(operator, rows) for operator, rows in merged.items()]
     if not fits:
@@ -97,6 +87,18 @@ def fit_folder(folder: Path) -> dict[str, Any]:
         "host": _host_rows(measured),
         "heat": fit_heat(measured, load_gpu(folder.name)).to_dict(),
     }
+
+
+def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
+    """Measured seconds of one family in one cache state, with its design."""
+    operators, family = list(merged), FAMILIES[name]
+    return Sample(
+        operators=operators,
+        design=family.design(operators, chip, cache),
+        seconds=np.array([_middle(rows, "seconds") for rows in merged.values()]),
+        clusters=_clusters(operators, family.shape),
+        prior=family.prior,
+    )
 
 
 def _exact_row(operator: Operator, rows: Sequence[Row]) -> list[Any]:

@@ -8,7 +8,7 @@ coefficients of a measured one over its own datasheet's bounds; everything is th
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -18,31 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Gpu, bench_results_folder, load_gpu
-from predictor.costs.bounds import (
-    Chip,
-    Design,
-    attention_design,
-    gemm_design,
-    optimizer_design,
-    stream_design,
-)
+from predictor.costs.design import Chip, Design
+from predictor.costs.families import FAMILIES
+from predictor.costs.ladder import Ladder, option_names
 from predictor.costs.power import Heat
-from predictor.costs.prediction import Origin, Prediction, PredictionRow
+from predictor.costs.prediction import Floats, Ints, Origin, Prediction, PredictionRow
+from predictor.costs.products import product_design
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
 from predictor.operators import OPERATORS, Host, Operator, field_names
 
 FIT_FILE: Final = "fit.json"
-FIT_FORMAT: Final = 1
-DESIGNS: Final = {
-    "gemm": gemm_design,
-    "attention": attention_design,
-    "memory_bound": stream_design,
-    "optimizer": optimizer_design,
-}
+FIT_FORMAT: Final = 2
 REFERENCE_SKU: Final = "h100-sxm5-80gb"
 EXTRAPOLATED_WIDENING: Final = 2.0
-DATASHEET_WIDENING: Final = 3.0
+DATASHEET_WIDENING: Final = 2.0
+"""On top of the former: a GPU without tables keeps its architecture's shares of the datasheet only
+roughly."""
+
+COLUMN_CHUNK: Final = 16384
+TINY_SECONDS: Final = 1e-9
 REPEAT_HALF_WIDTH: Final = 0.015
 """A measured shape on another day or device of the SKU: published repeats differ by 1–2 %."""
 
@@ -58,6 +53,9 @@ def chip_of(gpu: Gpu) -> Chip:
         bytes_per_second=gpu.memory_bytes_per_second,
         l2_bytes=float(gpu.l2_bytes or 50e6),
         sm_count=gpu.sm_count or 132,
+        clock_hz=gpu.boost_clock_hz or 1.8e9,
+        link_bytes_per_second=gpu.scaleup_bytes_per_second,
+        host_bytes_per_second=gpu.pcie_bytes_per_second,
     )
 
 
@@ -91,11 +89,13 @@ class Costs:
     borrowed: bool = False
     _chip: Chip = field(init=False)
     _known: Mapping[str, dict[Operator, PredictionRow]] = field(init=False)
+    _ladders: dict[str, Ladder] = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the bounds' rates once; start with nothing predicted."""
         object.__setattr__(self, "_chip", chip_of(self.gpu))
         object.__setattr__(self, "_known", {"cold": {}, "warm": {}})
+        object.__setattr__(self, "_ladders", {})
 
     def predict(self, operators: Sequence[Operator], *, cache: str = "cold") -> Prediction:
         """Seconds of each operator on an idle, cool device.
@@ -119,29 +119,102 @@ class Costs:
             known.update(zip(chosen, self._family(family, chosen, cache).rows(), strict=True))
         return Prediction.from_rows([known[operator] for operator in operators])
 
-    def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
-        key = f"{family}/{cache}"
+    def predict_products(self, **columns: Any) -> Prediction:  # noqa: ANN401 - one or many
+        """Seconds of many matrix products at once, without an object each.
+
+        Args:
+            columns: Fields of :class:`~predictor.operators.Gemm`; ``m``, ``n`` and ``k`` (and
+                ``dtype`` and ``kind``) may be arrays of one length, any other field is one value
+                for all or absent.
+
+        Raises:
+            FitError: The SKU has no cost function for products.
+        """
+        surface = self._surface("gemm/cold")
+        lengths = [np.size(value) for value in columns.values()]
+        parts = []
+        for begin in range(0, max(lengths), COLUMN_CHUNK):
+            part = {
+                name: value if np.ndim(value) == 0 else value[begin : begin + COLUMN_CHUNK]
+                for name, value in columns.items()
+            }
+            parts.append(self._products(surface, part))
+        joined = zip(*((p.seconds, p.low, p.high, p.origin) for p in parts), strict=True)
+        seconds, low, high, origin = (np.concatenate(each) for each in joined)
+        return Prediction(seconds, low, high, origin)
+
+    def _products(self, surface: Surface, columns: Mapping[str, Any]) -> Prediction:
+        design = product_design(columns, self._chip)
+        log_seconds, half = self._evaluate(surface, design)
+        log_seconds = self._clip_columns(columns, log_seconds)
+        return self._interval(surface, design, log_seconds, half)
+
+    def _clip_columns(self, columns: Mapping[str, Any], log_seconds: Floats) -> Floats:
+        """Bracket products between measured ones, number format and pass by themselves."""
+        if self.borrowed:
+            return log_seconds
+        sizes = np.stack(
+            [np.broadcast_to(columns[name], log_seconds.shape) for name in ("m", "n", "k")], axis=1
+        ).astype(float)
+        defaults = {each.name: each.default for each in fields(OPERATORS["gemm"])}
+        values = {name: columns.get(name, defaults[name]) for name in option_names("gemm")}
+        arrays = {name: value for name, value in values.items() if np.ndim(value)}
+        ladder = self._ladder("gemm/cold")
+        if not arrays:
+            return ladder.clip(tuple(values.values()), sizes, log_seconds)
+        result = log_seconds.copy()
+        for combination in set(zip(*(array.tolist() for array in arrays.values()), strict=True)):
+            chosen = np.ones(len(sizes), dtype=bool)
+            for array, value in zip(arrays.values(), combination, strict=True):
+                chosen &= array == value
+            options = values | dict(zip(arrays, combination, strict=True))
+            result[chosen] = ladder.clip(
+                tuple(options.values()), sizes[chosen], log_seconds[chosen]
+            )
+        return result
+
+    def _ladder(self, key: str) -> Ladder:
+        if key not in self._ladders:
+            family = key.partition("/")[0]
+            points = self.measured.get(key, {})
+            seconds = np.array([point[0] for point in points.values()])
+            operators = [_operator(OPERATORS[family], values) for values in points]
+            self._ladders[key] = Ladder(family, operators, seconds)
+        return self._ladders[key]
+
+    def _surface(self, key: str) -> Surface:
         if key not in self.surfaces:
-            key = f"{family}/cold"
-        if key not in self.surfaces:
-            msg = (
+            family = key.partition("/")[0]
+            raise FitError(
                 f"{self.gpu.sku} has no cost function for {family!r}; "
                 f"measure it with `bench-run --operators {family}`, then `predictor fit`"
             )
-            raise FitError(msg)
-        surface = self.surfaces[key]
-        design = DESIGNS[family](operators, self._chip, key.partition("/")[2])
+        return self.surfaces[key]
+
+    def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
+        key = f"{family}/{cache}" if f"{family}/{cache}" in self.surfaces else f"{family}/cold"
+        surface = self._surface(key)
+        design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         if cache == "warm" and not surface.knows(design).all():
             return self._partly_warm(operators, surface.knows(design))
-        seconds, half = self._evaluate(surface, design)
-        origin = np.where(surface.inside(design), Origin.FITTED, Origin.EXTRAPOLATED)
-        half = np.where(origin == Origin.EXTRAPOLATED, half * EXTRAPOLATED_WIDENING, half)
-        low, high = seconds * np.exp(-half), seconds * np.exp(half)
+        log_seconds, half = self._evaluate(surface, design)
+        if not self.borrowed:
+            log_seconds = self._ladder(key).clip_operators(operators, log_seconds)
+        result = self._interval(surface, design, log_seconds, half)
+        return result if self.borrowed else self._exact(self.measured[key], operators, result)
+
+    def _interval(
+        self, surface: Surface, design: Design, log_seconds: Floats, half: Floats
+    ) -> Prediction:
+        """Seconds with the interval and the origin that the distance from the tables allows."""
+        outside = ~surface.inside(design)
+        half = np.where(outside, half * EXTRAPOLATED_WIDENING, half)
+        origin: Ints = np.where(outside, Origin.EXTRAPOLATED.value, Origin.FITTED.value)
         if self.borrowed:
-            low, high = low * np.exp(-DATASHEET_WIDENING * half), high * np.exp(2 * half)
-            return Prediction(seconds, low, high, np.full(len(seconds), Origin.DATASHEET.value))
-        result = Prediction(seconds, low, high, origin.astype(np.int64))
-        return self._exact(self.measured.get(key, {}), operators, result)
+            half = half * DATASHEET_WIDENING
+            origin = np.full(len(half), Origin.DATASHEET.value)
+        seconds = np.exp(log_seconds)
+        return Prediction(seconds, seconds * np.exp(-half), seconds * np.exp(half), origin)
 
     def _partly_warm(self, operators: Sequence[Operator], known: NDArray[np.bool_]) -> Prediction:
         """Kernels that were only measured cold are as slow when warm."""
@@ -151,19 +224,21 @@ class Costs:
             rows.update(zip(chosen, self.predict(chosen, cache=state).rows(), strict=True))
         return Prediction.from_rows([rows[operator] for operator in operators])
 
-    def _evaluate(self, surface: Surface, design: Design) -> tuple[Any, Any]:
+    def _evaluate(self, surface: Surface, design: Design) -> tuple[Floats, Floats]:
+        """Logarithm of seconds, not below the memory that holds the data, and half-width."""
         ratio, half = surface.log_ratio(design)
-        return design.bound * np.exp(np.clip(ratio, -4.0, 6.0)), half
+        least = np.log(np.maximum(design.floor, TINY_SECONDS))
+        return np.maximum(np.log(design.bound) + np.clip(ratio, -4.0, 6.0), least), half
 
     def _exact(
         self, measured: Measured, operators: Sequence[Operator], result: Prediction
     ) -> Prediction:
-        """Replace predictions of exactly measured shapes by the measurement."""
+        """Mark exactly measured shapes; their interval holds the measurement and its rounds."""
         for index, operator in enumerate(operators):
             point = measured.get(operator_key(operator))
             if point is not None:
-                seconds, low, high = point
-                result.seconds[index] = seconds
+                _, low, high = point
+                seconds = result.seconds[index]
                 result.low[index] = min(low, seconds * (1.0 - REPEAT_HALF_WIDTH))
                 result.high[index] = max(high, seconds * (1.0 + REPEAT_HALF_WIDTH))
                 result.origin[index] = Origin.MEASURED
@@ -185,6 +260,11 @@ class Costs:
 def _operator(family: type[Operator], values: Sequence[Any]) -> Operator:
     """An operator from its fields in order; those that are newer than the fit take the default."""
     return family(**dict(zip(field_names(family.name), values, strict=False)))
+
+
+def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:
+    """Defaults of the fields beyond the first ``held``, which are newer than the fit."""
+    return tuple(each.default for each in fields(family)[held:])
 
 
 def load_costs(sku: str) -> Costs:
@@ -218,10 +298,8 @@ def _load(folder: Path, sku: str) -> Costs:
 def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
     measured: dict[str, Measured] = {}
     for key, rows in raw["measured"].items():
-        family = OPERATORS[key.partition("/")[0]]
-        measured[key] = {
-            operator_key(_operator(family, row[:-3])): (row[-3], row[-2], row[-1]) for row in rows
-        }
+        tail = _newer_defaults(OPERATORS[key.partition("/")[0]], len(rows[0]) - 3)
+        measured[key] = {(*row[:-3], *tail): (row[-3], row[-2], row[-1]) for row in rows}
     heat = Heat.from_dict(raw["heat"])
     host = {
         Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])

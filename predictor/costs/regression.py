@@ -1,33 +1,46 @@
-"""Regressions and their held-out errors: the only user of statsmodels.
+"""Regressions and their held-out errors.
 
-``fit_surface`` takes a design (bound, regressors, coordinates) and measured seconds, and returns a
+``fit_surface`` takes a sample (a design and measured seconds) and returns a
 :class:`~predictor.costs.surface.Surface` with a report of how well it predicts shapes it never saw.
 Whole shapes are held out, never repetitions of one (folds are made of ``clusters``).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import statsmodels.api as sm
 from numpy.typing import NDArray
 
-from predictor.costs.bounds import PRIOR_NOISE, STREAM_PRIOR, Design
-from predictor.costs.prediction import Floats
+from predictor.costs.design import Design, LinearDesign
+from predictor.costs.ladder import Ladder
+from predictor.costs.newton import fit_tiles
+from predictor.costs.prediction import Floats, Ints
 from predictor.costs.surface import Surface, correlation, half_width
+from predictor.costs.tiles import TileDesign
 from predictor.errors import FitError
+from predictor.operators import Operator
 
-FOLDS = 5
-SCALES = (0.7, 1.2, 2.0, 3.5, 6.0)
-NUGGETS = (0.02, 0.1, 0.4)
-COVERAGE = 0.90
-MINIMUM_POINTS = 6
-ROUND_HALF_WIDTH = 0.004
-ROBUST_RATIO = 3
-OUTLIER = 0.3
-ESSENTIAL = 2
-TINY = 1e-9
-LEAST_OWN_SHARE = 0.02
+FOLDS: Final = 5
+SCALES: Final = (0.7, 1.2, 2.0, 3.5, 6.0)
+NUGGETS: Final = (0.02, 0.1, 0.4)
+COVERAGE: Final = 0.90
+MINIMUM_POINTS: Final = 6
+ROUND_HALF_WIDTH: Final = 0.004
+PRIOR_NOISE: Final = 0.05
+"""Standard deviation of one measured ratio, which weighs points against a prior."""
+
+ROBUST_RATIO: Final = 3
+OUTLIER: Final = 0.3
+ESSENTIAL: Final = 2
+TINY: Final = 1e-9
+LEAST_OWN_SHARE: Final = 0.02
+STRATUM_POINTS: Final = 20
+"""A stratum with fewer has the interval of all of them."""
+
+Prior = Mapping[str, tuple[float, float]]
+"""Expected coefficient and its standard deviation, by regressor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +48,18 @@ class Sample:
     """What a surface is fitted to.
 
     Attributes:
-        design: Bounds, regressors and coordinates of the measured operators.
+        operators: What was measured.
+        design: Bounds, regressors and coordinates of them.
         seconds: Measured seconds.
         clusters: Shapes that are held out together share a number.
-        grouped: Each design group has its own coefficients.
+        prior: If given, each design group has its own coefficients, drawn to it.
     """
 
+    operators: Sequence[Operator]
     design: Design
     seconds: Floats
-    clusters: NDArray[np.int64]
-    grouped: bool
+    clusters: Ints
+    prior: Prior | None = None
 
     @property
     def log_ratio(self) -> Floats:
@@ -53,30 +68,28 @@ class Sample:
 
     def take(self, chosen: NDArray[np.bool_]) -> "Sample":
         """The sample's rows where ``chosen``."""
-        d = self.design
-        part = Design(
-            d.bound[chosen],
-            d.names,
-            d.matrix[chosen],
-            d.coordinates[chosen],
-            d.group[chosen],
-            d.groups,
-            d.linear,
-        )
-        return Sample(
-            design=part,
+        return replace(
+            self,
+            operators=[self.operators[index] for index in np.flatnonzero(chosen).tolist()],
+            design=self.design.take(chosen),
             seconds=self.seconds[chosen],
             clusters=self.clusters[chosen],
-            grouped=self.grouped,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """Coefficients and standard errors; zero where the sweep cannot tell a regressor apart."""
+    """Coefficients and standard errors; zero where the sweep cannot tell a regressor apart.
+
+    Attributes:
+        coefficients: As :attr:`Surface.coefficients`.
+        errors: Their standard errors.
+        groups: As :attr:`Surface.groups`.
+    """
 
     coefficients: Floats
     errors: Floats
+    groups: Ints
 
 
 def _robust(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
@@ -88,19 +101,20 @@ def _robust(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
     return np.asarray(result.params), np.asarray(result.bse)
 
 
-def _with_prior(matrix: Floats, target: Floats, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+def _with_prior(design: LinearDesign, target: Floats, prior: Prior) -> tuple[Floats, Floats]:
     """Least squares with one more row a coefficient: what is expected of it, in units of noise."""
-    prior = np.array([STREAM_PRIOR[name] for name in names])
+    matrix = design.matrix
+    expected = np.array([prior[name] for name in design.names])
     silent = np.ptp(matrix, axis=0) + np.abs(matrix).max(axis=0) < TINY
-    weight = PRIOR_NOISE / prior[:, 1]
+    weight = PRIOR_NOISE / expected[:, 1]
     result = sm.OLS(
-        np.concatenate([target, weight * prior[:, 0]]), np.vstack([matrix, np.diag(weight)])
+        np.concatenate([target, weight * expected[:, 0]]), np.vstack([matrix, np.diag(weight)])
     ).fit()
     params = np.where(silent, 0.0, np.asarray(result.params))
     return params, np.where(silent, 0.0, np.asarray(result.bse))
 
 
-def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.int64]:
+def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> Ints:
     """Columns that the sweep can tell apart from those before them; the rest stay at zero.
 
     Raises:
@@ -111,11 +125,10 @@ def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> NDArray[np.in
         if _own_share(matrix[:, usable], matrix[:, index]) > LEAST_OWN_SHARE:
             usable.append(index)
         elif index < ESSENTIAL:
-            msg = (
+            raise FitError(
                 f"{where}: the sweep varies too little to tell {names[index]!r} from "
                 f"{', '.join(names[:index])}; measure shapes that differ in more than one size"
             )
-            raise FitError(msg)
     return np.array(usable, dtype=np.int64)
 
 
@@ -129,37 +142,62 @@ def _own_share(others: Floats, column: Floats) -> float:
 
 
 def fit_trend(sample: Sample, where: str) -> Trend:
-    """Fit the linear part, once or once a group.
+    """Fit the trend, once or once a group.
 
     Raises:
-        FitError: Too few points, or regressors that the sweep cannot tell apart.
+        FitError: Too few points, or sizes that vary too little to tell regressors apart.
     """
     design = sample.design
-    target = np.exp(sample.log_ratio) if design.linear else sample.log_ratio
-    if len(target) < MINIMUM_POINTS:
-        msg = f"{where}: {len(target)} measured points; a fit needs at least {MINIMUM_POINTS}"
-        raise FitError(msg)
-    groups = design.groups if sample.grouped else 1
-    coefficients = np.zeros((groups, len(design.names)))
-    errors = np.zeros_like(coefficients)
-    if not sample.grouped:
-        usable = _usable(design.matrix, design.names, where)
-        result = _robust(design.matrix[:, usable], target)
-        coefficients[0, usable], errors[0, usable] = result
-        return Trend(coefficients=coefficients, errors=errors)
-    for index in set(design.group.tolist()):
-        chosen = design.group == index
-        coefficients[index], errors[index] = _with_prior(
-            design.matrix[chosen], target[chosen], design.names
+    if len(sample.seconds) < MINIMUM_POINTS:
+        raise FitError(
+            f"{where}: {len(sample.seconds)} measured points; a fit needs at least {MINIMUM_POINTS}"
         )
-    empty = ~np.isin(np.arange(groups), design.group)
-    coefficients[empty] = np.median(coefficients[~empty], axis=0)
-    return Trend(coefficients=coefficients, errors=errors)
+    if isinstance(design, TileDesign):
+        _check_spread(design, where)
+        coefficients, errors = fit_tiles(design, sample.log_ratio)
+        return Trend(coefficients=coefficients[None], errors=errors[None], groups=_none())
+    if not isinstance(design, LinearDesign):
+        raise TypeError(f"no regression is known for {type(design).__name__}")
+    target = np.exp(sample.log_ratio)
+    if sample.prior is not None:
+        return _fit_groups(design, target, sample.prior)
+    coefficients, errors = np.zeros((2, 1, len(design.names)))
+    usable = _usable(design.matrix, design.names, where)
+    coefficients[0, usable], errors[0, usable] = _robust(design.matrix[:, usable], target)
+    return Trend(coefficients=coefficients, errors=errors, groups=_none())
 
 
-def _residual(sample: Sample, trend: Trend) -> Floats:
-    rows = sample.design.group if sample.grouped else np.zeros_like(sample.design.group)
-    return np.asarray(sample.log_ratio - sample.design.log_trend(trend.coefficients[rows]))
+def _none() -> Ints:
+    return np.zeros(0, dtype=np.int64)
+
+
+def _check_spread(design: TileDesign, where: str) -> None:
+    """Refuse a sweep in which launch, tensor cores and memory always take the same shares.
+
+    Raises:
+        FitError: It does.
+    """
+    products, bound = design.products, design.bound
+    shares = {
+        "launch": 1.0 / bound,
+        "tensor": products.compute_seconds / bound,
+        "memory": products.memory_seconds / bound,
+    }
+    matrix = np.stack(list(shares.values()), axis=1)
+    _usable(matrix / np.linalg.norm(matrix, axis=0), tuple(shares), where)
+
+
+def _fit_groups(design: LinearDesign, target: Floats, prior: Prior) -> Trend:
+    """Coefficients of each group; any other group has their medians."""
+    groups = np.unique(design.group)
+    coefficients = np.zeros((len(groups) + 1, len(design.names)))
+    errors = np.zeros_like(coefficients)
+    for index, group in enumerate(groups):
+        chosen = design.group == group
+        result = _with_prior(design.take(chosen), target[chosen], prior)
+        coefficients[index], errors[index] = result
+    coefficients[-1] = np.median(coefficients[:-1], axis=0)
+    return Trend(coefficients=coefficients, errors=errors, groups=groups)
 
 
 def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Floats:
@@ -174,35 +212,46 @@ def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Fl
     return weights
 
 
-def _assemble(sample: Sample, trend: Trend, weights: Floats, scales: Floats) -> Surface:
+def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surface:
+    """A surface without intervals; tiles leave nothing over that is worth keeping."""
     design = sample.design
-    box = np.stack([design.coordinates.min(axis=0), design.coordinates.max(axis=0)])
-    return Surface(
+    places = design.coordinates
+    keep = isinstance(design, LinearDesign)
+    kept = slice(None) if keep else slice(0)
+    surface = Surface(
         names=design.names,
         coefficients=trend.coefficients,
-        grouped=sample.grouped,
-        points=design.coordinates,
-        point_group=design.group,
-        weights=weights,
-        scales=scales,
-        near=0.0,
-        far=0.0,
-        box=box,
+        groups=trend.groups,
+        points=places[:0],
+        point_group=design.group[:0],
+        weights=np.zeros(0),
+        scales=np.full(places.shape[1], scale),
+        strata=np.zeros(1, dtype=np.int64),
+        near=np.zeros(1),
+        far=np.zeros(1),
+        box=np.stack([places.min(axis=0), places.max(axis=0)]),
+        known=np.unique(design.group),
+    )
+    if not keep:
+        return surface
+    residual = sample.log_ratio - surface.evaluate(design)[0]
+    weights = krige(sample, residual, surface.scales, nugget)
+    return replace(
+        surface, points=places[kept], point_group=design.group[kept], weights=weights[kept]
     )
 
 
 def _held_out(
-    sample: Sample, scale: float, nugget: float, trends: list[Trend], folds: NDArray[np.int64]
+    sample: Sample, scale: float, nugget: float, trends: list[Trend], folds: Ints
 ) -> tuple[Floats, Floats]:
     """Held-out log errors, and closeness to the nearest training point, of every row."""
     error, closeness = np.zeros(len(sample.seconds)), np.zeros(len(sample.seconds))
-    scales = np.full(sample.design.coordinates.shape[1], scale)
     for fold, trend in enumerate(trends):
         train, test = sample.take(folds != fold), sample.take(folds == fold)
-        weights = krige(train, _residual(train, trend), scales, nugget)
-        surface = _assemble(train, trend, weights, scales)
-        ratio, closest = surface.evaluate(test.design)
-        error[folds == fold] = test.log_ratio - ratio
+        ratio, closest = assemble(train, trend, scale, nugget).evaluate(test.design)
+        ladder = Ladder(train.operators[0].name, train.operators, train.seconds)
+        answer = ladder.clip_operators(test.operators, ratio + np.log(test.design.bound))
+        error[folds == fold] = np.log(test.seconds) - answer
         closeness[folds == fold] = closest
     return error, closeness
 
@@ -213,48 +262,80 @@ class HeldOut:
 
     Attributes:
         error: Logarithm of measured over predicted seconds.
-        closeness: Correlation with the closest shape of the training part.
-        near: Half-width of the 90 % interval beside a measured shape.
-        far: Half-width far from all of them.
+        half: Half-width of each prediction's interval.
+        strata: As :attr:`Surface.strata`.
+        near: As :attr:`Surface.near`.
+        far: As :attr:`Surface.far`.
     """
 
     error: Floats
-    closeness: Floats
-    near: float
-    far: float
-
-    @property
-    def half(self) -> Floats:
-        """Half-width of each prediction's interval."""
-        return half_width(self.near, self.far, self.closeness)
+    half: Floats
+    strata: Ints
+    near: Floats
+    far: Floats
 
 
-def _calibrate(apart: tuple[Floats, Floats], beside: tuple[Floats, Floats]) -> HeldOut:
-    """Choose half-widths so that 90 % of the held-out errors are inside.
+def _calibrate(
+    stratum: Ints, apart: tuple[Floats, Floats], beside: tuple[Floats, Floats]
+) -> HeldOut:
+    """Choose half-widths so that 90 % of the held-out errors of each stratum are inside.
 
     Args:
+        stratum: Of every row.
         apart: Error and closeness where whole shapes were held out.
         beside: The same where single rows were, whose neighbours the fit has seen.
     """
+    strata = np.unique(stratum)
+    near, far = np.zeros(len(strata)), np.zeros(len(strata))
+    half = np.zeros(len(stratum))
+    for index, one in enumerate(strata):
+        rows = stratum == one
+        pool = rows if np.sum(rows) >= STRATUM_POINTS else np.ones_like(rows)
+        near[index], far[index] = _widths(
+            (apart[0][pool], apart[1][pool]), (beside[0][pool], beside[1][pool])
+        )
+        half[rows] = half_width(near[index], far[index], apart[1][rows])
+    return HeldOut(error=apart[0], half=half, strata=strata, near=near, far=far)
+
+
+def _widths(apart: tuple[Floats, Floats], beside: tuple[Floats, Floats]) -> tuple[float, float]:
+    """Half-widths beside measured shapes and far from them."""
     error, closeness = (np.concatenate(pair) for pair in zip(apart, beside, strict=True))
     size = np.minimum(np.abs(error), OUTLIER)
     weight = closeness**2
     near = max(float(np.average(size, weights=weight**2 + TINY)), ROUND_HALF_WIDTH)
     far = max(float(np.average(size, weights=(1 - weight) ** 2 + TINY)), near)
-    draft = HeldOut(error=apart[0], closeness=apart[1], near=near, far=far)
-    factor = float(np.quantile(np.abs(apart[0]) / draft.half, COVERAGE))
-    return replace(draft, near=near * factor, far=far * factor)
+    draft = half_width(np.array(near), np.array(far), apart[1])
+    factor = float(np.quantile(np.abs(apart[0]) / draft, COVERAGE))
+    return near * factor, far * factor
 
 
-def _folds(clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+def _folds(clusters: Ints) -> Ints:
     """Number of the fold of each row; rows of a cluster are held out together."""
     order = np.random.default_rng(0).permutation(int(np.max(clusters)) + 1)
     return np.asarray(order[clusters] % min(FOLDS, len(order)))
 
 
-def _trends(sample: Sample, folds: NDArray[np.int64], where: str) -> list[Trend]:
-    """The linear part fitted without each fold."""
+def _trends(sample: Sample, folds: Ints, where: str) -> list[Trend]:
+    """The trend fitted without each fold."""
     return [fit_trend(sample.take(folds != f), where) for f in range(int(np.max(folds)) + 1)]
+
+
+def _compare(sample: Sample, where: str) -> tuple[float, float, HeldOut]:
+    """Correlation length, nugget and held-out errors of the best pair of them."""
+    by_shape = _folds(np.unique(sample.clusters, return_inverse=True)[1])
+    trends = _trends(sample, by_shape, where)
+    kriged = isinstance(sample.design, LinearDesign)
+    pairs = [(scale, nugget) for scale in SCALES for nugget in NUGGETS] if kriged else [(1.0, 1.0)]
+    tried = {pair: _held_out(sample, *pair, trends, by_shape) for pair in pairs}
+    scale, nugget = min(
+        tried, key=lambda pair: float(np.mean(np.minimum(np.abs(tried[pair][0]), OUTLIER)))
+    )
+    apart = beside = tried[scale, nugget]
+    if kriged:
+        by_row = _folds(np.arange(len(sample.seconds)))
+        beside = _held_out(sample, scale, nugget, _trends(sample, by_row, where), by_row)
+    return scale, nugget, _calibrate(sample.design.stratum, apart, beside)
 
 
 def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:
@@ -264,44 +345,40 @@ def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:
         FitError: See :func:`fit_trend`.
     """
     trend = fit_trend(sample, where)
-    by_shape = _folds(np.unique(sample.clusters, return_inverse=True)[1])
-    trends = _trends(sample, by_shape, where)
-    tried = {
-        (scale, nugget): _held_out(sample, scale, nugget, trends, by_shape)
-        for scale in SCALES
-        for nugget in NUGGETS
-    }
-    scale, nugget = min(
-        tried, key=lambda choice: float(np.mean(np.minimum(np.abs(tried[choice][0]), OUTLIER)))
-    )
-    by_row = _folds(np.arange(len(sample.seconds)))
-    beside = _held_out(sample, scale, nugget, _trends(sample, by_row, where), by_row)
-    held_out = _calibrate(tried[scale, nugget], beside)
-    scales = np.full(sample.design.coordinates.shape[1], scale)
-    weights = krige(sample, _residual(sample, trend), scales, nugget)
+    scale, nugget, held_out = _compare(sample, where)
     surface = replace(
-        _assemble(sample, trend, weights, scales), near=held_out.near, far=held_out.far
+        assemble(sample, trend, scale, nugget),
+        strata=held_out.strata,
+        near=held_out.near,
+        far=held_out.far,
     )
     report = {
         "points": len(held_out.error),
         "standard_errors": trend.errors.round(6).tolist(),
         "correlation_length": scale,
         "nugget": nugget,
-        "held_out": _errors(sample, held_out),
+        "held_out": figures(sample.seconds, held_out.error, held_out.half),
+        "errors": held_out.error.round(4).tolist(),
     }
     return surface, report
 
 
-def _errors(sample: Sample, held_out: HeldOut) -> dict[str, float]:
-    predicted = sample.seconds * np.exp(-held_out.error)
-    size = np.abs(predicted / sample.seconds - 1)
-    weighted = np.sum(np.abs(predicted - sample.seconds)) / np.sum(sample.seconds)
-    figures = {
+def figures(seconds: Floats, error: Floats, half: Floats) -> dict[str, float]:
+    """Relative errors, coverage and width of held-out predictions.
+
+    Args:
+        seconds: Measured.
+        error: Logarithm of measured over predicted.
+        half: Half-widths of the predictions' intervals in log seconds.
+    """
+    predicted = seconds * np.exp(-error)
+    size = np.abs(predicted / seconds - 1)
+    found = {
         "median": np.median(size),
         "p90": np.quantile(size, 0.9),
         "p95": np.quantile(size, 0.95),
-        "time_weighted": weighted,
-        "coverage": np.mean(np.abs(held_out.error) <= held_out.half),
-        "full_width": np.median(2 * np.sinh(held_out.half)),
+        "time_weighted": np.sum(np.abs(predicted - seconds)) / np.sum(seconds),
+        "coverage": np.mean(np.abs(error) <= half),
+        "full_width": np.median(2 * np.sinh(half)),
     }
-    return {name: round(float(value), 5) for name, value in figures.items()}
+    return {name: round(float(value), 5) for name, value in found.items()}

@@ -1,6 +1,6 @@
-"""A fitted cost function as plain arrays: a log-linear regression and its correlated residuals.
+"""A fitted cost function as plain arrays: a trend and, for sums of regressors, what it leaves.
 
-    seconds(x) = bound(x) · exp(X(x)·β + Σᵢ wᵢ·κ(x, xᵢ))          (docs/cost_model.md, eq. 9)
+    seconds(x) = bound(x) · exp( trend(x, β) + Σᵢ wᵢ·κ(x, xᵢ) )       (docs/cost_model.md, eq. 10)
 
 β comes from statsmodels; the second term is the simple-kriging mean of the regression's residuals
 (Matheron 1963; Rasmussen & Williams 2006, eq. 2.25), so a measured shape pulls its neighbours
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.costs.bounds import Design
-from predictor.costs.prediction import Floats
+from predictor.costs.design import Design
+from predictor.costs.prediction import Floats, Ints
 
 
 def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
@@ -26,7 +26,7 @@ def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
     return np.asarray((1.0 + distance) * np.exp(-distance))
 
 
-def half_width(near: float, far: float, closeness: Floats) -> Floats:
+def half_width(near: Floats, far: Floats, closeness: Floats) -> Floats:
     """Half-width of log seconds between ``near`` at correlation one and ``far`` at none."""
     return np.asarray(np.sqrt(near**2 * closeness**2 + far**2 * (1 - closeness**2)))
 
@@ -36,40 +36,48 @@ class Surface:
     """One operator family on one SKU, in one cache state.
 
     Attributes:
-        names: Regressors.
-        coefficients: β; one row a group if ``grouped``, else one row for all.
-        grouped: Each group has coefficients of its own.
-        points: Coordinates of the measured shapes.
+        names: Coefficients.
+        coefficients: β; one row for each of ``groups``, then one for any other group.
+        groups: Groups that have coefficients of their own, in order.
+        points: Coordinates of the measured shapes that residuals are kept of; maybe none.
         point_group: Their groups.
         weights: Kriging weights.
         scales: Correlation length along each coordinate.
-        near: Half-width of the 90 % interval of log seconds beside a measured shape.
+        strata: Strata that were measured, in order.
+        near: Half-width of the 90 % interval of log seconds beside a measured shape, by stratum.
         far: Half-width far from all of them.
         box: Lowest and highest coordinate measured, a row each.
+        known: Groups that were measured.
     """
 
     names: tuple[str, ...]
     coefficients: Floats
-    grouped: bool
+    groups: Ints
     points: Floats
-    point_group: NDArray[np.int64]
+    point_group: Ints
     weights: Floats
     scales: Floats
-    near: float
-    far: float
+    strata: Ints
+    near: Floats
+    far: Floats
     box: Floats
+    known: Ints
 
     def log_ratio(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and its half-width."""
         ratio, closest = self.evaluate(design)
-        return ratio, half_width(self.near, self.far, closest)
+        stratum = _rank(self.strata, design.stratum, int(np.argmax(self.far)))
+        return ratio, half_width(self.near[stratum], self.far[stratum], closest)
 
     def evaluate(self, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds over the bound, and correlation with the closest measured shape."""
-        rows = design.group if self.grouped else np.zeros_like(design.group)
-        trend = design.log_trend(self.coefficients[rows])
+        if len(self.groups):
+            rows = _rank(self.groups, design.group, len(self.groups))
+            trend = design.log_trend(self.coefficients[rows])
+        else:
+            trend = design.log_trend(self.coefficients[0])
         mean, closest = np.zeros_like(trend), np.zeros_like(trend)
-        for group in set(design.group.tolist()):
+        for group in set(design.group.tolist()) if len(self.points) else ():
             asked, known = design.group == group, self.point_group == group
             if known.any():
                 nearness = correlation(design.coordinates[asked], self.points[known], self.scales)
@@ -85,36 +93,52 @@ class Surface:
 
     def knows(self, design: Design) -> NDArray[np.bool_]:
         """Whether anything of each operator's group was measured."""
-        groups = set(self.point_group.tolist())
-        return np.array([group in groups for group in design.group.tolist()], dtype=bool)
+        return np.isin(design.group, self.known)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists for ``fit.json``."""
         return {
             "regressors": list(self.names),
             "coefficients": self.coefficients.round(6).tolist(),
-            "grouped": self.grouped,
+            "groups": self.groups.tolist(),
             "points": self.points.round(4).tolist(),
             "point_group": self.point_group.tolist(),
             "weights": self.weights.round(6).tolist(),
             "scales": self.scales.tolist(),
-            "near": round(self.near, 5),
-            "far": round(self.far, 5),
+            "strata": self.strata.tolist(),
+            "near": self.near.round(5).tolist(),
+            "far": self.far.round(5).tolist(),
             "box": self.box.round(4).tolist(),
+            "known": self.known.tolist(),
         }
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Surface":
         """Read back what :meth:`to_dict` wrote."""
+
+        def real(name: str) -> Floats:
+            return np.array(raw[name], dtype=float)
+
+        def whole(name: str) -> Ints:
+            return np.array(raw[name], dtype=np.int64)
+
         return cls(
             names=tuple(raw["regressors"]),
-            coefficients=np.array(raw["coefficients"], dtype=float),
-            grouped=bool(raw["grouped"]),
-            points=np.array(raw["points"], dtype=float),
-            point_group=np.array(raw["point_group"], dtype=np.int64),
-            weights=np.array(raw["weights"], dtype=float),
-            scales=np.array(raw["scales"], dtype=float),
-            near=float(raw["near"]),
-            far=float(raw["far"]),
-            box=np.array(raw["box"], dtype=float),
+            coefficients=real("coefficients"),
+            groups=whole("groups"),
+            points=real("points").reshape(-1, len(raw["scales"])),
+            point_group=whole("point_group"),
+            weights=real("weights"),
+            scales=real("scales"),
+            strata=whole("strata"),
+            near=real("near"),
+            far=real("far"),
+            box=real("box"),
+            known=whole("known"),
         )
+
+
+def _rank(known: Ints, asked: Ints, otherwise: int) -> Ints:
+    """Place of each asked number among the known ones, which are in order."""
+    place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return np.where(known[place] == asked, place, otherwise)

@@ -1,0 +1,46 @@
+"""The families of operators that have a cost function, one line each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from predictor.costs.bounds import (
+    STREAM_PRIOR,
+    attention_design,
+    optimizer_design,
+    stream_design,
+)
+from predictor.costs.design import Chip, Design
+from predictor.costs.products import gemm_design
+from predictor.operators import Operator
+
+Prior = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """How one family is fitted.
+
+    Attributes:
+        design: Bound, regressors and coordinates of operators in a cache state.
+        shape: Fields that make a shape, which is held out as a whole.
+        prior: If given, each group of the design has coefficients of its own, drawn to it.
+    """
+
+    design: Callable[[Sequence[Operator], Chip, str], Design]
+    shape: tuple[str, ...]
+    prior: Prior | None = None
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    "gemm": Family(design=gemm_design, shape=("n", "k")),
+    "attention": Family(
+        design=attention_design, shape=("num_heads", "num_query_groups", "head_dim")
+    ),
+    "memory_bound": Family(
+        design=stream_design, shape=("kernel", "impl", "rows", "cols"), prior=STREAM_PRIOR
+    ),
+    "optimizer": Family(
+        design=optimizer_design, shape=("kernel", "impl", "dtype", "elements"), prior=STREAM_PRIOR
+    ),
+}

@@ -1,0 +1,154 @@
+"""Keeps answers in order: more work of one kind never takes less time, measured or fitted.
+
+Measured points of one class (options and alignment alike) bracket what lies between them:
+
+    t(x) = median( max over measured p ≤ x of t_p,  fitted t̂(x),  min over measured p ≥ x of t_p )
+
+where ≤ holds for every size at once. All three grow with x if t̂ does, and so does their median; at
+a measured point it is the measurement. Where measurements contradict the order (noise, or a library
+that chooses worse for the smaller shape), t_p is the geometric mean of the most that anything
+smaller took and the least that anything larger took, which is the measurement itself where nothing
+contradicts it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from predictor.costs.prediction import Floats, Ints
+from predictor.operators import Operator, field_names
+
+SIZES: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemm": ("m", "n", "k"),
+    "grouped_gemm": ("tokens", "n", "k"),
+    "attention": ("batch", "num_heads", "num_query_groups", "seq_length"),
+    "memory_bound": ("rows", "cols"),
+    "optimizer": ("elements",),
+}
+"""Fields in which time grows; every other field makes a class of its own. Collectives have
+``bytes``, as everything that is not listed."""
+
+ALIGNMENT: Final[Mapping[str, int]] = {"gemm": 64, "grouped_gemm": 64}
+"""Sizes that share fewer factors of two are classes of their own up to this one."""
+
+
+def size_names(family: str) -> tuple[str, ...]:
+    """Fields of a family in which time grows."""
+    return SIZES.get(family, ("bytes",))
+
+
+def option_names(family: str) -> tuple[str, ...]:
+    """The other fields."""
+    return tuple(name for name in field_names(family) if name not in size_names(family))
+
+
+def options_of(operator: Operator) -> tuple[Any, ...]:
+    """Values of the other fields."""
+    return tuple(getattr(operator, name) for name in option_names(operator.name))
+
+
+def sizes_of(operators: Sequence[Operator]) -> Floats:
+    """Sizes of operators of one family, a row each."""
+    names = size_names(operators[0].name)
+    return np.array([[getattr(op, name) for name in names] for op in operators], dtype=float)
+
+
+def alignment_codes(family: str, sizes: Floats) -> Ints:
+    """One number for the powers of two, up to ``ALIGNMENT``, that divide each of the sizes."""
+    most = ALIGNMENT.get(family, 1)
+    levels = most.bit_length()
+    code = np.zeros(len(sizes), dtype=np.int64)
+    whole = sizes.astype(np.int64)
+    for column in whole.T:
+        lowest = np.minimum(column & -column, most).astype(float)
+        code = code * levels + np.log2(lowest).astype(np.int64)
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    """Measured points of one class as tables over the ranks of their sizes.
+
+    Attributes:
+        steps: Sizes that were measured, by dimension.
+        least: Logarithm of the most that anything no larger takes, by how many steps are reached.
+        most: Logarithm of the least that anything no smaller takes.
+    """
+
+    steps: tuple[Floats, ...]
+    least: Floats
+    most: Floats
+
+    def clip(self, sizes: Floats, log_seconds: Floats) -> Floats:
+        """Bracket logarithms of seconds."""
+        reached, needed = [], []
+        for steps, column in zip(self.steps, sizes.T, strict=True):
+            below = np.searchsorted(steps, column)
+            met = steps[np.minimum(below, len(steps) - 1)] == column
+            needed.append(below)
+            reached.append(below + met)
+        return np.clip(log_seconds, self.least[tuple(reached)], self.most[tuple(needed)])
+
+
+def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
+    below = np.all(sizes[:, None, :] >= sizes[None, :, :], axis=2)
+    most_below = np.max(np.where(below, log_seconds[None, :], -np.inf), axis=1)
+    least_above = np.min(np.where(below.T, log_seconds[None, :], np.inf), axis=1)
+    ordered = 0.5 * (most_below + least_above)
+    steps = tuple(np.unique(column) for column in sizes.T)
+    shape = tuple(len(each) + 1 for each in steps)
+    least, most = np.full(shape, -np.inf), np.full(shape, np.inf)
+    place = tuple(np.searchsorted(s, column) for s, column in zip(steps, sizes.T, strict=True))
+    np.maximum.at(least, tuple(index + 1 for index in place), ordered)
+    np.minimum.at(most, place, ordered)
+    for axis in range(len(shape)):
+        least = np.maximum.accumulate(least, axis=axis)
+        most = np.flip(np.minimum.accumulate(np.flip(most, axis), axis=axis), axis)
+    return _Rung(steps, least, most)
+
+
+class Ladder:
+    """Measured points of one family by class; the tables of a class are made when it is asked."""
+
+    def __init__(self, family: str, operators: Sequence[Operator], seconds: Floats) -> None:
+        """Sort measured seconds into classes."""
+        self.family = family
+        self._points: dict[tuple[Any, ...], list[int]] = {}
+        self._rungs: dict[tuple[Any, ...], _Rung] = {}
+        self._log_seconds = np.log(seconds)
+        if not operators:
+            return
+        self._sizes = sizes_of(operators)
+        codes = alignment_codes(family, self._sizes).tolist()
+        for index, (operator, code) in enumerate(zip(operators, codes, strict=True)):
+            self._points.setdefault((options_of(operator), code), []).append(index)
+
+    def _find(self, key: tuple[Any, ...]) -> _Rung | None:
+        if key not in self._rungs and key in self._points:
+            points = self._points[key]
+            self._rungs[key] = _rung(self._sizes[points], self._log_seconds[points])
+        return self._rungs.get(key)
+
+    def clip(self, options: tuple[Any, ...], sizes: Floats, log_seconds: Floats) -> Floats:
+        """Bracket shapes that share their options."""
+        result = log_seconds.copy()
+        codes = alignment_codes(self.family, sizes)
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            rung = self._find((options, code))
+            if rung is not None:
+                asked = codes == code
+                result[asked] = rung.clip(sizes[asked], log_seconds[asked])
+        return result
+
+    def clip_operators(self, operators: Sequence[Operator], log_seconds: Floats) -> Floats:
+        """Bracket operators of any options."""
+        result = log_seconds.copy()
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for index, operator in enumerate(operators):
+            groups.setdefault(options_of(operator), []).append(index)
+        for options, chosen in groups.items():
+            sizes = sizes_of([operators[index] for index in chosen])
+            result[chosen] = self.clip(options, sizes, log_seconds[chosen])
+        return result

@@ -1,0 +1,117 @@
+"""Dense matrix products: from an operator's fields, or columns of them, to a tile design."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Final
+
+import numpy as np
+
+from predictor.costs.design import Chip, peaks
+from predictor.costs.prediction import Floats
+from predictor.costs.tiles import FLAGS, Products, TileDesign
+from predictor.dtypes import itemsize
+from predictor.operators import Gemm, Operator
+from predictor.operators.gemm import output_itemsize
+
+SECTOR_BYTES: Final = 32
+"""L2 hands out sectors; a row that begins inside one fetches its neighbour's bytes too."""
+
+ALIGNED_BYTES: Final = 16
+"""Rows that begin elsewhere rule out the tensor memory accelerator and vector loads."""
+
+KINDS: Final = ("forward", "dgrad", "wgrad")
+DTYPES: Final = ("bf16", "fp16", "tf32", "fp8")
+_FIELDS: Final = tuple(each.name for each in fields(Gemm))
+_DEFAULTS: Final = {each.name: each.default for each in fields(Gemm)}
+
+
+def gemm_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> TileDesign:
+    """Matrix products of any mix of options."""
+    del cache  # products are measured cold: weights are, and activations rarely matter
+    columns = {name: np.array([getattr(row, name) for row in rows]) for name in _FIELDS}
+    return product_design(columns, chip)
+
+
+def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
+    """The same from columns, one value or an array a field of :class:`Gemm`, with its defaults.
+
+    Raises:
+        FitError: The datasheet gives no rate for a number format.
+    """
+    m, n, k = (np.asarray(columns[name], dtype=float) for name in ("m", "n", "k"))
+    rest = {name: np.asarray(columns.get(name, _DEFAULTS[name])) for name in _FIELDS[3:]}
+    kind, dtype = rest["kind"], rest["dtype"]
+    forward, wgrad = kind == "forward", kind == "wgrad"
+    rows, cols = np.where(wgrad, n, m), np.where(forward, n, k)
+    depth = np.where(forward, k, np.where(wgrad, m, n))
+    size, out = _sizes(dtype)
+    accumulate, gelu = rest["accumulate"] == True, rest["gelu"] == True  # noqa: E712 - arrays
+    written = rows * cols * np.where(accumulate, 8.0, out * (1.0 + gelu))
+    moved = (rows * depth + cols * depth) * size + written
+    rate = peaks(chip, np.atleast_1d(dtype)).reshape(dtype.shape)
+    ragged, misaligned = _alignment(rows, cols, depth, kind, size)
+    flags = {
+        "ragged": ragged,
+        "misaligned": misaligned,
+        "dgrad": kind == "dgrad",
+        "wgrad": wgrad,
+        "accumulate": accumulate,
+        "bias": rest["bias"],
+        "gelu": gelu,
+        "cublaslt": rest["api"] == "cublaslt",
+        "best": rest["algorithm"] == "best",
+        **{name: dtype == name for name in ("fp16", "tf32", "fp8")},
+    }
+    shape = np.broadcast_shapes(m.shape, n.shape, k.shape, *(v.shape for v in rest.values()))
+    shape = shape or (1,)
+    matrix = np.zeros((*shape, len(FLAGS)))
+    for index, name in enumerate(FLAGS):
+        matrix[:, index] = flags[name]
+    products = Products(
+        rows=_spread(rows, shape),
+        cols=_spread(cols, shape),
+        depth=_spread(depth * size / 2.0, shape),
+        output_bytes=_spread(np.where(accumulate, 8.0, out * (1.0 + gelu)), shape),
+        compute_seconds=_spread(2.0 * rows * cols * depth / rate, shape),
+        memory_seconds=_spread(moved / chip.bytes_per_second, shape),
+        ragged=_spread(ragged, shape),
+        flags=matrix,
+    )
+    group = sum((dtype == name) * i for i, name in enumerate(DTYPES)) * len(KINDS)
+    group = group + sum((kind == name) * i for i, name in enumerate(KINDS))
+    group = 4 * group + 2 * accumulate + gelu
+    return TileDesign(products=products, chip=chip, group=_spread(group, shape).astype(np.int64))
+
+
+def _spread(values: Any, shape: tuple[int, ...]) -> Floats:  # noqa: ANN401 - array or number
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(values, dtype=float), shape))
+
+
+def _sizes(dtype: Any) -> tuple[Floats, Floats]:  # noqa: ANN401 - an array of words
+    """Bytes of an element of the operands and of the output."""
+    size, out = np.full(dtype.shape, 2.0), np.full(dtype.shape, 2.0)
+    for name in np.unique(dtype).tolist():
+        size = np.where(dtype == name, itemsize(name), size)
+        out = np.where(dtype == name, output_itemsize(name), out)
+    return size, out
+
+
+def _alignment(
+    rows: Floats,
+    cols: Floats,
+    depth: Floats,
+    kind: Any,  # noqa: ANN401 - an array of words
+    size: Floats,
+) -> tuple[Floats, Floats]:
+    """Share of the operands that are off sectors, and whether any row is off 16 bytes.
+
+    Row-major operands are contiguous along K and K (forward), K and N (dgrad), M and N (wgrad);
+    those of one byte are transposed beforehand, so that both are contiguous along K.
+    """
+    by_depth = (kind == "forward") | (size == 1.0)
+    first = np.where(by_depth | (kind == "dgrad"), depth, rows) * size
+    second = np.where(by_depth, depth, cols) * size
+    ragged = 0.5 * ((first % SECTOR_BYTES != 0).astype(float) + (second % SECTOR_BYTES != 0))
+    output = cols * np.maximum(size, 2.0)
+    off = (first % ALIGNED_BYTES) + (second % ALIGNED_BYTES) + (output % ALIGNED_BYTES)
+    return ragged, (off > 0).astype(float)

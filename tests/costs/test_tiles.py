@@ -1,0 +1,82 @@
+"""The time of matrix products against arithmetic by hand, and laws that it must keep."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import TOY, truth
+
+from predictor.costs.products import gemm_design, product_design
+from predictor.costs.tiles import tile_seconds
+from predictor.operators import Gemm
+
+IDEAL = truth(
+    launch=1.0, tensor=1.0, feed=1e-9, epilogue=1e-9, memory=1e-9, heat=0.0, odd=0.0, ragged=0.0
+)
+"""Tensor cores alone."""
+
+WORK = st.integers(1, 1 << 12)
+
+
+def compute_seconds(coefficients=IDEAL, **shape):
+    design = gemm_design([Gemm(**shape)], TOY)
+    return float(tile_seconds(design.products, coefficients, TOY)[0])
+
+
+def test_one_full_wave_of_large_tiles_takes_the_time_of_its_flops():
+    flops = 2 * 256 * 1280 * 4096
+    assert compute_seconds(m=256, n=1280, k=4096) == pytest.approx(flops / 1e12)
+
+
+def test_one_row_more_than_a_wave_of_tiles_costs_a_second_wave():
+    full = compute_seconds(m=2560, n=1280, k=8192)
+    spilt = compute_seconds(m=2561, n=1280, k=8192)
+    assert spilt > 1.02 * full
+
+
+def test_small_outputs_of_long_reductions_are_split_over_the_idle_sms():
+    # one tile of 64 x 64 on one of ten SMs, its reduction split by eight or twelve
+    whole = 2 * 64 * 64 * 65536 / (1e12 / 10)
+    assert compute_seconds(m=64, n=64, k=65536) < 0.3 * whole
+
+
+def test_a_tile_that_is_fed_slowly_takes_the_time_of_its_operands():
+    slow = truth(tensor=1e-9, feed=1.0, epilogue=1e-9, heat=0.0, odd=0.0, partials=1e9)
+    # 128 x 320 tiles: (128 + 320) rows of 4,096 two-byte elements through a 1.6 GB/s port
+    expected = (128 + 320) * 4096 * 2 / 1.6e9
+    assert compute_seconds(slow, m=1280, n=320, k=4096) == pytest.approx(expected)
+
+
+def test_one_byte_numbers_take_half_the_steps():
+    two = compute_seconds(m=1024, n=1280, k=4096)
+    one = compute_seconds(m=1024, n=1280, k=4096, dtype="fp8")
+    assert one == pytest.approx(two / 2)
+
+
+def test_rows_off_their_sectors_are_ragged_where_an_operand_is_contiguous():
+    ragged = {
+        kind: gemm_design([Gemm(m=1024, n=1024, k=1032, kind=kind)], TOY).products.ragged[0]
+        for kind in ("forward", "dgrad", "wgrad")
+    }
+    assert ragged == {"forward": 1.0, "dgrad": 0.5, "wgrad": 0.5}
+
+
+def test_columns_give_what_operators_give():
+    operators = [Gemm(m=m, n=1000, k=k, kind="dgrad") for m, k in ((64, 72), (4096, 1024))]
+    rows = gemm_design(operators, TOY)
+    columns = product_design(
+        {"m": np.array([64, 4096]), "n": 1000, "k": np.array([72, 1024]), "kind": "dgrad"}, TOY
+    )
+    assert columns.seconds(truth()) == pytest.approx(rows.seconds(truth()))
+    assert columns.group.tolist() == rows.group.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(WORK, WORK, WORK, st.sampled_from("mnk"), st.integers(1, 64), st.sampled_from([64, 24]))
+def test_more_work_of_one_alignment_never_takes_less_time(m, n, k, grown, steps, unit):
+    sizes = {"m": m * unit, "n": n * unit, "k": k * unit}
+    more = sizes | {grown: sizes[grown] + steps * unit * 8}
+    design = gemm_design([Gemm(**sizes), Gemm(**more)], TOY)
+    low, high = design.seconds(truth())
+    same = design.products.ragged[0] == design.products.ragged[1]
+    assert low <= high * (1 + 1e-12) or not same
