@@ -18,11 +18,12 @@ from predictor.costs.design import (
     LinearDesign,
     column,
     flags,
+    labels,
     peaks,
     words,
 )
 from predictor.costs.prediction import Floats
-from predictor.operators import KERNELS, Operator
+from predictor.operators import Operator
 
 STREAM_PRIOR = {
     "launch": (1.2, 0.7),
@@ -89,19 +90,6 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     )
 
 
-STREAM_KEYS = tuple(f"{impl}/{kernel}" for impl, kernels in KERNELS.items() for kernel in kernels)
-STREAM_INDEX = {key: index for index, key in enumerate(STREAM_KEYS)}
-_STREAM_BYTES = np.array(
-    [k.read_bytes + k.written_bytes for kernels in KERNELS.values() for k in kernels.values()]
-)
-
-
-def stream_group(rows: Sequence[Operator]) -> NDArray[np.int64]:
-    """Index of each row's kernel in ``STREAM_KEYS``."""
-    keys = zip(words(rows, "impl"), words(rows, "kernel"), strict=True)
-    return np.array([STREAM_INDEX[f"{impl}/{kernel}"] for impl, kernel in keys], dtype=np.int64)
-
-
 def stream_columns(
     moved: Floats, row_bytes: Floats, width: Floats, chip: Chip, cache: str
 ) -> tuple[Floats, dict[str, Floats]]:
@@ -151,22 +139,19 @@ def _stream(
 
 def stream_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
     """Memory-bound kernels: launch plus bytes over bandwidth, with what stays in L2 (eq. 6–7)."""
-    group = stream_group(rows)
     extent, width = column(rows, "rows"), column(rows, "cols")
-    moved = extent * width * _STREAM_BYTES[group]
-    row_bytes = width * _STREAM_BYTES[group]
+    moved = column(rows, "bytes")
+    row_bytes = moved / extent
     bound, columns = stream_columns(moved, row_bytes, width, chip, cache)
     coordinates = np.stack([np.log2(moved + 1.0), 0.5 * np.log2(width)], axis=1)
+    group = labels(rows, "impl", "kernel")
     return _stream(bound, _level_seconds(moved, chip, cache), coordinates, group, columns)
 
 
 def optimizer_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
     """The optimizer step: its states once through memory (eq. 8)."""
-    fp32 = words(rows, "dtype") == "fp32"
-    master = words(rows, "kernel") == "adamw_master"
-    torch = words(rows, "impl") == "torch"
     moved = column(rows, "bytes")
     bound, columns = stream_columns(moved, 0.0 * moved, 0.0 * moved + 2048.0, chip, cache)
-    group = (fp32 + 2 * master + 4 * torch).astype(np.int64)
+    group = labels(rows, "impl", "kernel", "dtype")
     coordinates = np.log2(moved + 1.0)[:, None]
     return _stream(bound, _level_seconds(moved, chip, cache), coordinates, group, columns)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +148,15 @@ def words(rows: Sequence[Operator], key: str) -> NDArray[np.str_]:
 def flags(rows: Sequence[Operator], key: str) -> Floats:
     """One yes-or-no field of all rows as 0 and 1."""
     return np.array([bool(getattr(row, key)) for row in rows], dtype=float)
+
+
+def labels(rows: Sequence[Operator], *keys: str) -> Ints:
+    """One number for each combination of the words in some fields, the same in every release."""
+    return np.array([_label(row, keys) for row in rows], dtype=np.int64)
+
+
+def _label(row: Operator, keys: tuple[str, ...]) -> int:
+    return crc32("/".join(str(getattr(row, key)) for key in keys).encode())
 
 
 def peaks(chip: Chip, dtypes: NDArray[np.str_]) -> Floats:
