@@ -286,10 +286,23 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "plan.moe_dispatcher",
-        "alltoall",
-        lambda _: "alltoall",
+        "alltoall; nemo-automodel: deepep",
+        lambda d: "deepep" if _stack(d) == "nemo-automodel" else "alltoall",
         matters=lambda d: d["plan"]["expert_parallel"] > 1,
     ),
+    Default(
+        "plan.moe_experts",
+        "grouped; megatron-core-local: sequential",
+        lambda d: "sequential" if _stack(d) == "megatron-core-local" else "grouped",
+        matters=lambda d: d["model"].get("moe") is not None,
+    ),
+    Default(
+        "plan.moe_dispatch_dtype",
+        "bf16",
+        lambda _: "bf16",
+        matters=lambda _: False,
+    ),
+    Default("plan.moe_compression", "1 (none)", lambda _: 1.0),
     Default(
         "training.global_batch_size",
         "data_parallel x micro_batch_size x 8 micro-batches (4 x pipeline_parallel if more)",

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Gpu, bench_results_folder, load_gpu
+from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
 from predictor.costs.families import FAMILIES
 from predictor.costs.ladder import Ladder, option_names
@@ -193,6 +194,8 @@ class Costs:
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = f"{family}/{cache}" if f"{family}/{cache}" in self.surfaces else f"{family}/cold"
+        if key not in self.surfaces and family in COMPOSED:
+            return composed(operators, lambda parts: self.predict(parts, cache=cache))
         surface = self._surface(key)
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         if cache == "warm" and not surface.knows(design).all():

@@ -23,7 +23,7 @@ from predictor.costs.prediction import Floats
 ATTAINABLE = 0.9
 """Share of the datasheet's bandwidth that a copy reaches on H100 and H200."""
 
-TENSOR_FAMILIES = frozenset({"gemm", "attention"})
+TENSOR_FAMILIES = frozenset({"gemm", "grouped_gemm", "attention"})
 LOWEST_CLOCK = 0.3
 
 

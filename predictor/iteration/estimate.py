@@ -122,7 +122,7 @@ def _fits(case: Case) -> bool:
     """Whether a plan's memory fits, without pricing its time."""
     case = resolve(case).case
     stack = load_stack(str(case.implementation))
-    refuse(case, parallel=stack.parallel)
+    refuse(case, stack)
     return _peak(_plan(case)).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
 
 
@@ -130,7 +130,7 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     resolved = resolve(case)
     case = resolved.case
     stack = load_stack(str(case.implementation))
-    refuse(case, parallel=stack.parallel)
+    refuse(case, stack)
     costs = load_costs(case.cluster.gpu)
     run = run_of(case, costs, strict=strict)
     peak = _peak(_plan(case))

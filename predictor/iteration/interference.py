@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import Segment, Wait
+from predictor.iteration.launches import Segment, Sync, Wait
 
 SLOWDOWN: Final[Mapping[tuple[str, str], tuple[float, float]]] = {}
 """(compute family, collective kind): factors of the compute kernel and of the collective."""
@@ -71,6 +71,8 @@ def _meetings(segment: Segment) -> Iterator[tuple[int, list[int]]]:
     for step in segment.steps:
         if isinstance(step, Wait):
             yield from under_way.pop(step.stream, [])
+            continue
+        if isinstance(step, Sync):
             continue
         place += 1
         if step.stream == "compute":

@@ -18,6 +18,7 @@ from predictor.operators import (
     Attention,
     Collective,
     Gemm,
+    GroupedGemm,
     Host,
     MemoryBound,
     Operator,
@@ -25,7 +26,14 @@ from predictor.operators import (
 )
 
 COMMUNICATION: Final = "communication"
-FAMILIES: Final = (Gemm.name, Attention.name, MemoryBound.name, Optimizer.name, COMMUNICATION)
+FAMILIES: Final = (
+    Gemm.name,
+    GroupedGemm.name,
+    Attention.name,
+    MemoryBound.name,
+    Optimizer.name,
+    COMMUNICATION,
+)
 
 BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 """What the host spends on one kernel where nothing more is known about a stack."""
@@ -59,7 +67,7 @@ class Launch:
     @property
     def deferrable(self) -> bool:
         """Whether a zero-bubble schedule may run it later: the weight gradient of a product."""
-        return isinstance(self.operator, Gemm) and self.operator.kind == "wgrad"
+        return isinstance(self.operator, Gemm | GroupedGemm) and self.operator.kind == "wgrad"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,12 @@ class Wait:
     stream: Stream
 
 
-Step = Launch | Wait
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """The host reads a result: it waits until the compute stream has done all that was queued."""
+
+
+Step = Launch | Wait | Sync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +95,9 @@ class Segment:
         steps: Launches and waits of one repetition, in the order in which the host queues them.
         host: Host activities spent in queueing one repetition, each with how often; None stands
             for a bare launch of every kernel.
-        parameters: Parameters whose gradients are ready once it has run.
+        parameters: Parameters whose gradients are ready once it has run, those of routed experts
+            apart.
+        expert_parameters: Parameters of routed experts among them.
     """
 
     label: str
@@ -90,6 +105,7 @@ class Segment:
     steps: tuple[Step, ...]
     host: tuple[tuple[Host, int], ...] | None = None
     parameters: int = 0
+    expert_parameters: int = 0
 
     @property
     def launches(self) -> tuple[Launch, ...]:
@@ -137,6 +153,10 @@ class Tape:
     def wait(self, stream: Stream) -> None:
         """Let the compute stream wait for what was queued on ``stream``."""
         self._steps.append(Wait(stream))
+
+    def sync(self) -> None:
+        """Let the host wait for the compute stream."""
+        self._steps.append(Sync())
 
     def collective(self, collective: Collective | None, stream: Stream = "tensor") -> None:
         """Run a collective that the compute stream waits for."""

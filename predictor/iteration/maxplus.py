@@ -7,7 +7,8 @@ has queued it:
     end[i] = max(queued[i], end[i-1]) + gap + seconds[i]
 
 A launch on a communication stream also waits for the compute stream, a wait makes the compute
-stream as late as another. Every step is a maximum of sums, so a whole segment is a matrix A with
+stream as late as another, a sync makes the host as late as the compute stream. Every step is a
+maximum of sums, so a whole segment is a matrix A with
 ``state'[i] = max over j of A[i, j] + state[j]`` (Baccelli, Cohen, Olsder, Quadrat: Synchronization
 and Linearity, 1992, chapter 2): exact, composed by a product, repeated by a power.
 """
@@ -17,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from predictor.costs.prediction import Floats
-from predictor.iteration.launches import STREAMS, Program, Segment, Wait
+from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Sync, Wait
 from predictor.iteration.priced import Sheet
 
 HOST: Final = 0
@@ -92,12 +93,14 @@ class Matrices:
         matrix = identity()
         row = begun = 0
         for step in segment.steps:
-            if not isinstance(step, Wait) and step.stream == "compute":
+            if isinstance(step, Launch) and step.stream == "compute":
                 row += 1
                 continue
             _run(matrix, spans[begun:row], share)
             if isinstance(step, Wait):
                 matrix[COMPUTE] = np.maximum(matrix[COMPUTE], matrix[PLACE[step.stream]])
+            elif isinstance(step, Sync):
+                matrix[HOST] = np.maximum(matrix[HOST], matrix[COMPUTE])
             else:
                 matrix[HOST] += share
                 place = PLACE[step.stream]

@@ -6,6 +6,8 @@ transformers 5.17 (h hidden, q and k columns of queries and keys, f FFN, a heads
     Llama, Mistral   16h + 4q + 4k + 8f + 4a + 8
     Qwen3            the same + 6(q + k) + 4(a + groups)
     GPT-2            16h + 10f + 4a + 8
+    experts          top_k·(4h + 8f + 41) + 4·experts + 4 in place of 8f; 35 for 41 where scores
+                     are cast to bf16 (Qwen3)
 
 The peak is the largest of three moments: the backward pass of the fp32 loss (saved
 log-probabilities, their zeroed gradient and its result: 12 bytes a logit), the backward pass of the
@@ -16,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.step import Stage
+from predictor.iteration.step import Stage, StepShape
 from predictor.units import MIB
 
 CUBLAS_WORKSPACE_BYTES = 2 * 32 * MIB + 2 * MIB
@@ -65,6 +67,10 @@ def eager_saved_bytes(layer: Layer) -> float:
     saved = 16 * h + 4 * q + 4 * k + 8 * f + 4 * a + 8
     if layer.qk_norm:
         saved += 6 * (q + k) + 4 * (a + layer.groups)
+    if layer.experts:
+        routing = 35 if layer.qk_norm else 41
+        saved += layer.experts.top_k * (4 * h + 8 * layer.experts.ffn + routing)
+        saved += 4 * layer.experts.total + 4
     return saved
 
 
@@ -95,8 +101,11 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
         for block in blocks
     )
     replay = max((n * saved(block.layer) for block in blocks if block.replayed), default=0.0)
+    last = blocks[-1].layer
     transient = n * (6.0 * layer.ffn + 12.0 * shape.hidden)
-    head = float(state * shape.vocab * shape.hidden)
+    fresh = float(state * (shape.vocab * shape.hidden + last.expert_parameters))
+    if last.experts:
+        transient = n * (8.0 * last.experts.top_k * last.experts.ffn + 12.0 * shape.hidden)
     loss = {
         "activations": n * kept,
         "logits and loss": n * (logit_bytes * shape.vocab + 8.0 * shape.hidden),
@@ -105,7 +114,7 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
     last_layer = {
         "activations": n * kept + replay + transient,
         "logits and loss": 0.0,
-        "gradients": max(gradients, head),
+        "gradients": max(gradients, fresh),
     }
     update = {"activations": 0.0, "logits and loss": 0.0, "gradients": parameters}
     worst = max((loss, last_layer, update), key=lambda moment: sum(moment.values()))
@@ -143,25 +152,44 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     shape = stage.shape
     n = shape.tokens
     activations = replay = 0.0
+    heads = 1 + sum(
+        block.count for chunk in stage.chunks for block in chunk.blocks if block.layer.predicts
+    )
     for chunk, batches in zip(stage.chunks, in_flight, strict=True):
         for block in chunk.blocks:
-            kept = _fused_saved_bytes(block.layer, shape.sequence_shard)
+            kept = _fused_saved_bytes(shape, block.layer)
             if block.replayed:
-                replay = max(replay, n * kept)
-                kept = 2 * shape.hidden / shape.sequence_shard
-            activations += n * kept * block.count * batches
+                replay = max(replay, kept)
+                kept = 2.0 * shape.shard_tokens * shape.hidden
+            activations += kept * block.count * batches
     parts = {
         "parameters": 2.0 * stage.parameters,
         "optimizer states": 12.0 * stage.owned_parameters,
         "activations": activations + replay,
-        "logits and loss": n * shape.vocab * 10.0 if stage.last else 0.0,
+        "logits and loss": n * shape.vocab * 10.0 * heads if stage.last else 0.0,
         "gradients": float(shape.gradient_bytes * stage.parameters),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
     return _finish(parts, distributed=shape.world.ranks > 1)
 
 
-def _fused_saved_bytes(layer: Layer, sequence_shard: int) -> float:
-    up = 2 if layer.gated else 1
-    kept = 8 * layer.hidden / sequence_shard + 2 * (2 * layer.q + 2 * layer.kv)
-    return kept + 4 * layer.heads + 2 * (up + 1) * layer.ffn
+def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:
+    """Bytes that one layer keeps of a micro-batch.
+
+    Experts keep the router's fp32 logits and scores, their inputs, the first product and the
+    activation of every row they run; what dispatch and combine send is not kept.
+    """
+    n, shard, up = shape.tokens, shape.shard_tokens, 2 if layer.gated else 1
+    width = layer.ffn
+    kept = 8.0 * shard * layer.hidden + 4.0 * n * layer.heads
+    if layer.experts:
+        rows = shape.routed(layer)
+        width = layer.experts.shared_ffn + layer.experts.residual_ffn
+        kept += 8.0 * shard * layer.experts.total
+        kept += 2.0 * rows.rows * (layer.hidden + (up + 1) * layer.experts.ffn)
+    if layer.latent:
+        kept += 4.0 * shard * (layer.latent.q_rank + layer.latent.kv_rank)
+        kept += 2.0 * n * (2 * layer.q + 2 * layer.v)
+    else:
+        kept += 2.0 * n * (2 * layer.q + 2 * layer.kv)
+    return kept + 2.0 * n * (up + 1) * width

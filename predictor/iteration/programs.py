@@ -13,7 +13,7 @@ from typing import Final
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Launch, Program, Segment, Step, Wait
 from predictor.iteration.stack import Part, Replicas, Stack
-from predictor.iteration.step import Block, Chunk, Stage, StepShape
+from predictor.iteration.step import ALONE, Block, Chunk, Stage, StepShape
 
 FP32_BYTES: Final = 4
 
@@ -150,10 +150,9 @@ class Builder:
             steps=part.forward,
             host=part.forward_host,
             parameters=part.parameters,
+            expert_parameters=part.expert_parameters,
         )
-        backward = Segment(
-            label=name, phase="backward", steps=steps, host=host, parameters=part.parameters
-        )
+        backward = replace(forward, label=name, phase="backward", steps=steps, host=host)
         if not self._split:
             return _Piece(forward, backward, backward)
         deferred = tuple(s for s in steps if isinstance(s, Launch) and s.deferrable)
@@ -171,19 +170,19 @@ class Builder:
         """Wait for reductions under way, or run them now."""
         steps: list[Step] = []
         if replicas.reduce and not replicas.overlap_reduce:
-            for parameters in _buckets(stage.parameters, replicas.bucket_parameters):
+            for parameters in _buckets(_held(stage), replicas.bucket_parameters):
                 steps += _reductions(parameters, replicas, self._shape)
-        steps.append(Wait("data"))
+        steps += [Wait("data"), Wait("expert")]
         return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
 
     def _gather(self, stage: Stage, replicas: Replicas) -> Program:
         """Gather updated parameters before anything else begins."""
         if replicas.overlap_gather or not replicas.gather_bytes:
             return ()
-        whole = self._shape.data.all_gather(replicas.gather_bytes * stage.parameters)
-        if whole is None:
+        gathers = _gathers(_held(stage), replicas, self._shape)
+        if not gathers:
             return ()
-        steps = (Launch(whole, stream="gather"), Wait("gather"))
+        steps = (*gathers, Wait("gather"))
         return ((_communication("parameter gather", "optimizer", steps), 1),)
 
 
@@ -200,80 +199,117 @@ def _communication(label: str, phase: str, steps: tuple[Step, ...]) -> Segment:
     return Segment(label=label, phase=phase, steps=steps)
 
 
-def _buckets(parameters: int, bucket: int | None) -> list[int]:
-    """Sizes of the buckets that so many parameters fill."""
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Parameters by the ranks that hold the same: those of attention's mapping and of experts'."""
+
+    dense: int = 0
+    experts: int = 0
+
+    def plus(self, segment: Segment) -> "_Held":
+        """With those of a segment."""
+        experts = self.experts + segment.expert_parameters
+        return _Held(self.dense + segment.parameters, experts)
+
+    def fills(self, bucket: int | None) -> bool:
+        """Whether either fills a bucket: each mapping has its own, and here both leave then."""
+        return bucket is not None and max(self.dense, self.experts) >= bucket
+
+
+def _held(stage: Stage) -> _Held:
+    return _Held(stage.parameters - stage.expert_parameters, stage.expert_parameters)
+
+
+def _buckets(held: _Held, bucket: int | None) -> list[_Held]:
+    """The buckets that parameters fill, those of each mapping apart."""
+    found = [_Held(dense=size) for size in _split(held.dense, bucket)]
+    return found + [_Held(experts=size) for size in _split(held.experts, bucket)]
+
+
+def _split(parameters: int, bucket: int | None) -> list[int]:
     if bucket is None or bucket >= parameters:
         return [parameters]
     whole, rest = divmod(parameters, bucket)
     return [bucket] * whole + ([rest] if rest else [])
 
 
-def _reductions(parameters: int, replicas: Replicas, shape: StepShape) -> list[Step]:
-    """Reduction of one bucket: over the sharding group, then over its replicas."""
-    size = replicas.gradient_bytes * parameters
+def _reductions(held: _Held, replicas: Replicas, shape: StepShape) -> list[Step]:
+    """Reduction of one bucket over the sharding group, then over its replicas.
+
+    Gradients of experts are summed over the ranks that hold the same ones.
+    """
+    found = []
     dtype = "fp32" if replicas.gradient_bytes == FP32_BYTES else "bf16"
-    if replicas.reduce == "reduce_scatter":
-        found = [
-            shape.data.reduce_scatter(size, dtype),
-            shape.replicas.all_reduce(size / shape.data.ranks, dtype),
-        ]
-    else:
-        found = [shape.data.all_reduce(size, dtype), shape.replicas.all_reduce(size, dtype)]
+    groups = [(held.dense, shape.data, shape.replicas)]
+    if shape.experts is not None:
+        groups.append((held.experts, shape.experts.data, ALONE))
+    for parameters, data, others in groups:
+        size = replicas.gradient_bytes * parameters
+        if replicas.reduce == "reduce_scatter":
+            found += [
+                data.reduce_scatter(size, dtype),
+                others.all_reduce(size / data.ranks, dtype),
+            ]
+        else:
+            found += [data.all_reduce(size, dtype), others.all_reduce(size, dtype)]
     return [Launch(each, stream="data") for each in found if each is not None]
+
+
+def _gathers(held: _Held, replicas: Replicas, shape: StepShape) -> list[Step]:
+    """Gathers of a bucket's parameters."""
+    found = [shape.data.all_gather(replicas.gather_bytes * held.dense)]
+    if shape.experts is not None:
+        found.append(shape.experts.data.all_gather(replicas.gather_bytes * held.experts))
+    return [Launch(each, stream="gather") for each in found if each is not None]
 
 
 def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Program:
     """A backward program whose gradients leave in buckets as soon as these are full."""
     limit = replicas.bucket_parameters
     result: list[tuple[Segment, int]] = []
-    filled = 0
+    filled = _Held()
     for segment, times in backward:
         for _ in range(times):
             if result and result[-1][0] is segment:
                 result[-1] = (segment, result[-1][1] + 1)
             else:
                 result.append((segment, 1))
-            filled += segment.parameters
-            if limit is not None and filled >= limit:
+            filled = filled.plus(segment)
+            if filled.fills(limit):
                 result.append((_leaving(filled, replicas, shape), 1))
-                filled = 0
-    if filled:
+                filled = _Held()
+    if filled != _Held():
         result.append((_leaving(filled, replicas, shape), 1))
     return tuple(result)
 
 
-def _leaving(parameters: int, replicas: Replicas, shape: StepShape) -> Segment:
-    steps = tuple(_reductions(parameters, replicas, shape))
+def _leaving(held: _Held, replicas: Replicas, shape: StepShape) -> Segment:
+    steps = tuple(_reductions(held, replicas, shape))
     return _communication("gradient bucket", "backward", steps)
 
 
 def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program:
     """A forward program whose parameters arrive in buckets, one bucket ahead of their use."""
     limit = replicas.bucket_parameters
-    groups: list[tuple[list[tuple[Segment, int]], int]] = [([], 0)]
+    groups: list[tuple[list[tuple[Segment, int]], _Held]] = [([], _Held())]
     for segment, times in forward:
         for _ in range(times):
-            held, parameters = groups[-1]
-            if limit is not None and parameters >= limit:
-                groups.append(([], 0))
-                held, parameters = groups[-1]
-            if held and held[-1][0] is segment:
-                held[-1] = (segment, held[-1][1] + 1)
+            program, held = groups[-1]
+            if held.fills(limit):
+                groups.append(([], _Held()))
+                program, held = groups[-1]
+            if program and program[-1][0] is segment:
+                program[-1] = (segment, program[-1][1] + 1)
             else:
-                held.append((segment, 1))
-            groups[-1] = (held, parameters + segment.parameters)
-    gathers = [
-        shape.data.all_gather(replicas.gather_bytes * parameters) for _, parameters in groups
-    ]
+                program.append((segment, 1))
+            groups[-1] = (program, held.plus(segment))
+    gathers = [_gathers(held, replicas, shape) for _, held in groups]
     result: list[tuple[Segment, int]] = []
-    for index, (held, _) in enumerate(groups):
-        steps: list[Step] = []
-        if index == 0 and gathers[0] is not None:
-            steps.append(Launch(gathers[0], stream="gather"))
+    for index, (program, _) in enumerate(groups):
+        steps = list(gathers[0]) if index == 0 else []
         steps.append(Wait("gather"))
-        following = gathers[index + 1] if index + 1 < len(gathers) else None
-        if following is not None:
-            steps.append(Launch(following, stream="gather"))
+        if index + 1 < len(gathers):
+            steps += gathers[index + 1]
         result.append((_communication("parameter gather", "forward", tuple(steps)), 1))
-        result += held
+        result += program
     return tuple(result)

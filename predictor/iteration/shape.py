@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from predictor.case import HYBRID_RULE, Case, Model, Plan, is_hybrid, load_gpu
@@ -9,11 +10,13 @@ from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.groups import Group
+from predictor.iteration.moe.mapping import expert_plan
+from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
 
 
-def refuse(case: Case, *, parallel: bool) -> None:
-    """Refuse what this version cannot estimate, by name.
+def refuse(case: Case, stack: Stack) -> None:
+    """Refuse what this version of a stack cannot estimate, by name.
 
     Raises:
         NotPredictable: With the field, its value and what is supported.
@@ -22,13 +25,17 @@ def refuse(case: Case, *, parallel: bool) -> None:
     reasons = (
         (is_hybrid(model.name or ""), f"model {model.name!r} {HYBRID_RULE}"),
         (
-            model.moe is not None,
-            "mixture-of-experts layers are not supported yet; dense models are",
+            model.moe is not None and "experts" not in stack.knows,
+            f"mixture-of-experts layers are not supported by {stack.name} yet",
         ),
-        (model.mla is not None, "latent attention (model.mla) is not supported yet"),
         (
-            (model.attention_window or training.seq_length) < training.seq_length,
-            "sliding-window attention is not supported yet",
+            model.mla is not None and "latent" not in stack.knows,
+            f"latent attention (model.mla) is not supported by {stack.name} yet",
+        ),
+        (
+            (model.attention_window or training.seq_length) < training.seq_length
+            and "windows" not in stack.knows,
+            f"sliding-window attention is not supported by {stack.name} yet",
         ),
         (
             model.position_embedding not in {"rope", "learned"},
@@ -41,7 +48,7 @@ def refuse(case: Case, *, parallel: bool) -> None:
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (plan.context_parallel != 1, "context_parallel above 1 is not supported yet"),
         (
-            not parallel and case.cluster.num_gpus > 1,
+            not stack.parallel and case.cluster.num_gpus > 1,
             f"implementation {case.implementation!r} runs on one GPU, num_gpus is more",
         ),
     )
@@ -63,7 +70,7 @@ def step_shape(case: Case) -> StepShape:
     node = domain_gpus(load_gpu(cluster.gpu), cluster.gpus_per_node)
     split = plan.data_parallel * cp
     shards = plan.sharding_group or split
-    return StepShape(
+    shape = StepShape(
         batch=training.micro_batch_size,
         seq_length=training.seq_length,
         hidden=model.hidden_size,
@@ -90,6 +97,7 @@ def step_shape(case: Case) -> StepShape:
         replicas=Group.strided(split // shards, tp * shards, node),
         world=Group.strided(cluster.num_gpus, 1, node),
     )
+    return replace(shape, experts=expert_plan(case, tokens=shape.shard_tokens, node=node))
 
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
@@ -168,7 +176,8 @@ def _blocks(kinds: Sequence[Layer], replays: int) -> tuple[Block, ...]:
 def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) -> Stage:
     model = case.model
     blocks = [block for chunk in chunks for block in chunk.blocks]
-    held = sum(block.layer.parameters * block.count for block in blocks)
+    held = sum(block.layer.dense_parameters * block.count for block in blocks)
+    experts = sum(block.layer.expert_parameters * block.count for block in blocks)
     tensors = sum(block.layer.tensors * block.count for block in blocks)
     table = shape.vocab * shape.hidden
     first = any(chunk.embedding for chunk in chunks)
@@ -184,12 +193,15 @@ def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) 
         if not (first and shape.tied_embeddings):
             held += table
             tensors += 1
-    shards = shape.data.ranks if shape.sharding != "none" else 1
+    sharded = shape.sharding != "none"
+    shards = shape.data.ranks if sharded else 1
+    expert_shards = shape.experts.data.ranks if sharded and shape.experts else 1
     return Stage(
         index=index,
         shape=shape,
         chunks=chunks,
-        parameters=held,
-        owned_parameters=math.ceil(held / shards),
+        parameters=held + experts,
+        expert_parameters=experts,
+        owned_parameters=math.ceil(held / shards) + math.ceil(experts / expert_shards),
         tensors=tensors,
     )

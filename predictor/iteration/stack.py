@@ -29,7 +29,8 @@ class Part:
         forward_host: Host work of the forward pass; None: a bare launch for every kernel.
         backward_host: Host work of the backward pass.
         replay_host: Host work of the replay.
-        parameters: Parameters whose gradients the backward pass makes.
+        parameters: Parameters whose gradients the backward pass makes, routed experts apart.
+        expert_parameters: Parameters of routed experts.
     """
 
     forward: tuple[Step, ...]
@@ -39,6 +40,7 @@ class Part:
     backward_host: HostWork | None = None
     replay_host: HostWork | None = None
     parameters: int = 0
+    expert_parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Stack:
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
         compared: Measured steps of it stand behind the model.
+        knows: Of ``experts``, ``latent`` attention and ``windows``, what its layers may have.
         layer: The launches of one layer.
         embedding: Those of the input table.
         head: Those of the final norm, the logits and the loss.
@@ -110,6 +113,7 @@ class Stack:
     description: str
     parallel: bool
     compared: bool
+    knows: frozenset[str] = frozenset()
     layer: Callable[[StepShape, Layer], Part]
     embedding: Callable[[StepShape], Part]
     head: Callable[[StepShape], Part]

@@ -5,6 +5,8 @@ from typing import Final
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.groups import Group
+from predictor.iteration.moe.mapping import ExpertPlan
+from predictor.iteration.moe.shape import Routed
 from predictor.operators import Attention
 
 ALONE: Final = Group()
@@ -43,6 +45,7 @@ class StepShape:
             together, or one sharding group of them).
         replicas: Sharding groups that hold the same; a group of one without HSDP.
         world: All ranks.
+        experts: Where experts lie and how tokens reach them; None in a dense model.
     """
 
     batch: int
@@ -70,6 +73,7 @@ class StepShape:
     data: Group = ALONE
     replicas: Group = ALONE
     world: Group = ALONE
+    experts: ExpertPlan | None = None
 
     @property
     def tokens(self) -> int:
@@ -94,6 +98,8 @@ class StepShape:
     def attention(self, kind: str, layer: Layer | None = None, *, bias: bool = False) -> Attention:
         """A layer's attention call: causal and grouped, or the full square with a bias.
 
+        Latent attention has as many key heads as query heads once they are projected up.
+
         A materialised mask comes with keys and values repeated to all query heads
         (Hugging Face's ``repeat_kv``), so the call has no query groups.
         """
@@ -101,12 +107,23 @@ class StepShape:
         return Attention(
             batch=self.batch,
             num_heads=layer.heads,
-            num_query_groups=layer.heads if bias else layer.groups,
+            num_query_groups=layer.heads if bias or layer.latent else layer.groups,
             seq_length=self.seq_length,
             head_dim=layer.head_dim,
+            value_head_dim=layer.latent.value if layer.latent else 0,
             causal=not bias,
             bias=bias,
+            window=layer.window or 0,
             kind="forward" if kind == "forward" else "backward",
+        )
+
+    def routed(self, layer: Layer) -> Routed:
+        """The rows that an expert layer of this rank works on."""
+        if layer.experts is None or self.experts is None:
+            msg = "the layer has no experts"
+            raise ValueError(msg)
+        return Routed(
+            layer=layer, experts=layer.experts, plan=self.experts, tokens=self.shard_tokens
         )
 
 
@@ -154,6 +171,7 @@ class Stage:
         shape: Sizes of a micro-batch.
         chunks: What it runs, one for each virtual stage.
         parameters: Parameters that a rank computes with.
+        expert_parameters: Of these, those of routed experts.
         owned_parameters: Of these, how many it keeps the optimizer states of.
         tensors: Parameter tensors.
     """
@@ -162,6 +180,7 @@ class Stage:
     shape: StepShape
     chunks: tuple[Chunk, ...]
     parameters: int
+    expert_parameters: int
     owned_parameters: int
     tensors: int
 

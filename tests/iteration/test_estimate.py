@@ -117,7 +117,7 @@ def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"model": "mixtral-8x7b", "implementation": "megatron-core-te"}, "mixture-of-experts"),
+        ({"model": "mixtral-8x7b", "implementation": "hf-compile"}, "mixture-of-experts"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"recompute": "custom"}, "custom"),
         ({"implementation": "nanotron"}, "not supported yet"),

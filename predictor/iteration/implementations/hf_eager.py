@@ -6,7 +6,8 @@ AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whol
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.implementations import hf_moe
+from predictor.iteration.launches import BARE_LAUNCH, Program, Segment, Step, Tape
 from predictor.iteration.memory import eager_memory
 from predictor.iteration.stack import HostWork, Part, Stack
 from predictor.iteration.step import Stage, StepShape
@@ -20,12 +21,16 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     """One layer; checkpointing replays it up to the last tensor that is needed."""
     forward = layer_forward(shape, layer)
     forward_host = _host(layer, "forward", "layer")
+    backward_host = _host(layer, "backward", "layer")
+    if layer.experts:
+        forward_host += ((BARE_LAUNCH, hf_moe.FORWARD_KERNELS),)
+        backward_host += ((BARE_LAUNCH, hf_moe.BACKWARD_KERNELS),)
     return Part(
         forward=forward,
         backward=layer_backward(shape, layer),
         replay=forward[:-2],  # no last product, no last add
         forward_host=forward_host,
-        backward_host=_host(layer, "backward", "layer"),
+        backward_host=backward_host,
         replay_host=forward_host,
         parameters=layer.parameters,
     )
@@ -82,13 +87,30 @@ def layer_forward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     eager.linear_forward(tape, n, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.rms_norm_forward(tape, n, layer.hidden)
+    if layer.experts:
+        hf_moe.forward(tape, shape.routed(layer))
+    else:
+        _mlp_forward(tape, n, layer)
+    tape.fresh(eager.kernel("add", n, layer.hidden))
+    return tape.steps()
+
+
+def _mlp_forward(tape: Tape, n: int, layer: Layer) -> None:
     eager.linear_forward(tape, n, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("silu", n, layer.ffn))
     eager.linear_forward(tape, n, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("mul", n, layer.ffn))
     eager.linear_forward(tape, n, layer.hidden, layer.ffn)
+
+
+def _mlp_backward(tape: Tape, n: int, layer: Layer) -> None:
+    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+    tape.fresh(eager.kernel("mul", n, layer.ffn))
+    tape.run(eager.kernel("mul", n, layer.ffn))
+    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+    tape.run(eager.kernel("silu_backward", n, layer.ffn))
+    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("add", n, layer.hidden))
-    return tape.steps()
 
 
 def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
@@ -109,13 +131,10 @@ def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     if layer.block == "gpt2":
         _gpt2_backward(tape, shape, layer)
         return tape.steps()
-    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
-    tape.fresh(eager.kernel("mul", n, layer.ffn))
-    tape.run(eager.kernel("mul", n, layer.ffn))
-    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
-    tape.run(eager.kernel("silu_backward", n, layer.ffn))
-    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
-    tape.fresh(eager.kernel("add", n, layer.hidden))
+    if layer.experts:
+        hf_moe.backward(tape, shape.routed(layer))
+    else:
+        _mlp_backward(tape, n, layer)
     eager.rms_norm_backward(tape, n, layer.hidden)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.linear_backward(tape, n, layer.hidden, layer.q)
@@ -235,6 +254,7 @@ STACK = Stack(
     description="Hugging Face transformers 5.17 on eager torch 2.11, one GPU",
     parallel=False,
     compared=True,
+    knows=frozenset({"experts"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,

@@ -14,11 +14,13 @@ one all-reduce behind each pair, in the backward pass beside the wgrad product.
 """
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations import te_latent, te_moe
+from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Gemm, MemoryBound, Optimizer
+from predictor.operators import Optimizer
 
 LEAST_BUCKET_PARAMETERS = 40_000_000
 BUCKET_PARAMETERS_PER_RANK = 1_000_000
@@ -28,131 +30,131 @@ BUCKET_PARAMETERS_PER_RANK = 1_000_000
 WEIGHT_BYTES = 2
 
 
-def fused(name: str, rows: int, cols: int) -> MemoryBound:
-    """One fused kernel."""
-    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="native")
-
-
-def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """A product whose output is split: its input is gathered first under sequence parallelism."""
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * into))
-    tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="forward", api="cublaslt"))
-
-
-def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """A product whose output is a partial sum."""
-    tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="forward", api="cublaslt"))
-    _sum(tape, shape, out)
-
-
-def _sum(tape: Tape, shape: StepShape, width: int) -> None:
-    size = 2.0 * shape.tokens * width
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.reduce_scatter(size))
-    else:
-        tape.collective(shape.tensor.all_reduce(size))
-
-
-def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """Gather of the input beside dgrad, sum of its gradient beside wgrad."""
-    size = 2.0 * shape.tokens * into
-    if shape.sequence_parallel:
-        tape.start(shape.tensor.all_gather(size), "tensor")
-    _dgrad(tape, shape, out, into)
-    if shape.sequence_parallel:
-        tape.wait("tensor")
-        tape.start(shape.tensor.reduce_scatter(size), "tensor")
-    else:
-        tape.start(shape.tensor.all_reduce(size), "tensor")
-    _wgrad(tape, shape, out, into)
-    tape.wait("tensor")
-
-
-def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """The output's gradient is gathered first under sequence parallelism."""
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * out))
-    _dgrad(tape, shape, out, into)
-    _wgrad(tape, shape, out, into)
-
-
-def _dgrad(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="dgrad", api="cublaslt"))
-
-
-def _wgrad(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    gemm = Gemm(m=shape.tokens, n=out, k=into, kind="wgrad", api="cublaslt", accumulate=True)
-    tape.run(gemm)
-
-
-def _norm(layer: Layer) -> str:
-    return "layer_norm" if layer.layer_norm else "rms_norm"
-
-
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One layer of one rank."""
-    forward, backward = layer_forward(shape, layer), layer_backward(shape, layer)
-    return Part(forward=forward, backward=backward, replay=forward, parameters=layer.parameters)
+    """One layer of one rank; a prediction module begins with a merge and ends with a loss."""
+    forward, backward = Tape(), Tape()
+    if layer.predicts:
+        _merge_forward(forward, shape)
+    layer_forward(forward, shape, layer)
+    replay = forward.steps()
+    if layer.predicts:
+        head = head_part(shape)
+        forward.extend(head.forward)
+        backward.extend(head.backward)
+    layer_backward(backward, shape, layer)
+    if layer.predicts:
+        _merge_backward(backward, shape)
+    return Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        replay=replay,
+        parameters=layer.dense_parameters,
+        expert_parameters=layer.expert_parameters,
+    )
 
 
-def layer_forward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
+def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """Norms and adds run on the rank's share of the sequence."""
-    n, shard = shape.tokens, shape.shard_tokens
-    tape = Tape()
-    tape.fresh(fused(_norm(layer), shard, layer.hidden))
-    _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
-    if layer.qk_norm:
-        tape.fresh(fused("rms_norm", n * layer.heads, layer.head_dim))
-        tape.fresh(fused("rms_norm", n * layer.groups, layer.head_dim))
-    if layer.rope:
-        tape.fresh(fused("rotary", n * layer.heads, layer.head_dim))
-        tape.fresh(fused("rotary", n * layer.groups, layer.head_dim))
-    tape.run(shape.attention("forward", layer))
-    _row_forward(tape, shape, layer.hidden, layer.q)
-    tape.fresh(fused("residual_add", shard, layer.hidden))
-    tape.fresh(fused(_norm(layer), shard, layer.hidden))
-    _column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
-    tape.fresh(fused("silu_mul" if layer.gated else "gelu", n, layer.ffn))
-    _row_forward(tape, shape, layer.hidden, layer.ffn)
-    tape.fresh(fused("residual_add", shard, layer.hidden))
-    return tape.steps()
+    shard = shape.shard_tokens
+    tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
+    if layer.latent:
+        te_latent.forward(tape, shape, layer, layer.latent)
+    else:
+        _attention_forward(tape, shape, layer)
+    tape.fresh(te.fused("residual_add", shard, layer.hidden))
+    if layer.experts:
+        te_moe.forward(tape, shape, layer)
+    else:
+        _mlp_forward(tape, shape, layer)
 
 
-def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
+def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """One layer's gradient on one rank."""
-    n, shard = shape.tokens, shape.shard_tokens
-    tape = Tape()
-    _row_backward(tape, shape, layer.hidden, layer.ffn)
-    tape.fresh(fused("silu_mul_backward" if layer.gated else "gelu_backward", n, layer.ffn))
-    _column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
-    tape.fresh(fused(_norm(layer) + "_backward", shard, layer.hidden), kernels=2)
-    tape.fresh(fused("residual_add", shard, layer.hidden))
-    _row_backward(tape, shape, layer.hidden, layer.q)
+    shard = shape.shard_tokens
+    if layer.experts:
+        te_moe.backward(tape, shape, layer)
+    else:
+        _mlp_backward(tape, shape, layer)
+    if layer.latent:
+        te_latent.backward(tape, shape, layer, layer.latent)
+    else:
+        _attention_backward(tape, shape, layer)
+    tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
+    tape.fresh(te.fused("residual_add", shard, layer.hidden))
+
+
+def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n = shape.tokens
+    te.column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    if layer.qk_norm:
+        tape.fresh(te.fused("rms_norm", n * layer.heads, layer.head_dim))
+        tape.fresh(te.fused("rms_norm", n * layer.groups, layer.head_dim))
+    if layer.rope:
+        tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
+        tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
+    tape.run(shape.attention("forward", layer))
+    te.row_forward(tape, shape, layer.hidden, layer.q)
+
+
+def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n = shape.tokens
+    te.row_backward(tape, shape, layer.hidden, layer.q)
     if shape.selective_recompute:
         tape.run(shape.attention("forward", layer))
     kernels = 3 if layer.heads == layer.groups else 5
     tape.run(shape.attention("backward", layer), kernels=kernels)
     if layer.rope:
-        tape.fresh(fused("rotary", n * layer.heads, layer.head_dim))
-        tape.fresh(fused("rotary", n * layer.groups, layer.head_dim))
+        tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
+        tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
     if layer.qk_norm:
-        tape.run(fused("rms_norm_backward", n * layer.heads, layer.head_dim), kernels=2)
-        tape.run(fused("rms_norm_backward", n * layer.groups, layer.head_dim), kernels=2)
-    _column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
-    tape.fresh(fused(_norm(layer) + "_backward", shard, layer.hidden), kernels=2)
-    tape.fresh(fused("residual_add", shard, layer.hidden))
-    return tape.steps()
+        tape.run(te.fused("rms_norm_backward", n * layer.heads, layer.head_dim), kernels=2)
+        tape.run(te.fused("rms_norm_backward", n * layer.groups, layer.head_dim), kernels=2)
+    te.column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+
+
+def _mlp_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    shard = shape.shard_tokens
+    tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
+    te.column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+    tape.fresh(te.fused("silu_mul" if layer.gated else "gelu", shape.tokens, layer.ffn))
+    te.row_forward(tape, shape, layer.hidden, layer.ffn)
+    tape.fresh(te.fused("residual_add", shard, layer.hidden))
+
+
+def _mlp_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    shard = shape.shard_tokens
+    te.row_backward(tape, shape, layer.hidden, layer.ffn)
+    name = "silu_mul_backward" if layer.gated else "gelu_backward"
+    tape.fresh(te.fused(name, shape.tokens, layer.ffn))
+    te.column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+    tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
+    tape.fresh(te.fused("residual_add", shard, layer.hidden))
+
+
+def _merge_forward(tape: Tape, shape: StepShape) -> None:
+    """The next tokens' embeddings and the residual stream, both normalised, become one stream."""
+    tape.run(te.fused("embedding", shape.tokens, shape.hidden))
+    for _ in range(2):
+        tape.run(te.fused("rms_norm", shape.shard_tokens, shape.hidden))
+    tape.run(te.fused("copy", shape.shard_tokens, 2 * shape.hidden))
+    te.column_forward(tape, shape, shape.hidden, 2 * shape.hidden)
+
+
+def _merge_backward(tape: Tape, shape: StepShape) -> None:
+    te.column_backward(tape, shape, shape.hidden, 2 * shape.hidden)
+    for _ in range(2):
+        tape.run(te.fused("rms_norm_backward", shape.shard_tokens, shape.hidden), kernels=2)
+    tape.run(te.fused("embedding_backward", shape.tokens, shape.hidden))
 
 
 def embedding_part(shape: StepShape) -> Part:
     """Lookup of the rank's rows and the sum over ranks; scatter-add into the fp32 gradient."""
     forward, backward = Tape(), Tape()
-    forward.run(fused("embedding", shape.tokens, shape.hidden))
-    _sum(forward, shape, shape.hidden)
+    forward.run(te.fused("embedding", shape.tokens, shape.hidden))
+    te.sum_over_ranks(forward, shape, shape.hidden)
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
-    backward.run(fused("embedding_backward", shape.tokens, shape.hidden))
+    backward.run(te.fused("embedding_backward", shape.tokens, shape.hidden))
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
@@ -167,16 +169,16 @@ def head_part(shape: StepShape) -> Part:
     """
     n, layer = shape.tokens, shape.layer
     forward, backward = Tape(), Tape()
-    forward.fresh(fused(_norm(layer), shape.shard_tokens, shape.hidden))
-    _column_forward(forward, shape, shape.vocab, shape.hidden)
-    forward.run(fused("cast_up", n, shape.vocab))
-    forward.run(fused("cross_entropy", n, shape.vocab))
+    forward.fresh(te.fused(te.norm(layer), shape.shard_tokens, shape.hidden))
+    te.column_forward(forward, shape, shape.vocab, shape.hidden)
+    forward.run(te.fused("cast_up", n, shape.vocab))
+    forward.run(te.fused("cross_entropy", n, shape.vocab))
     for _ in range(3):
         forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
-    backward.run(fused("cross_entropy_backward", n, shape.vocab))
-    backward.run(fused("cast_down", n, shape.vocab))
-    _column_backward(backward, shape, shape.vocab, shape.hidden)
-    backward.fresh(fused(_norm(layer) + "_backward", shape.shard_tokens, shape.hidden))
+    backward.run(te.fused("cross_entropy_backward", n, shape.vocab))
+    backward.run(te.fused("cast_down", n, shape.vocab))
+    te.column_backward(backward, shape, shape.vocab, shape.hidden)
+    backward.fresh(te.fused(te.norm(layer) + "_backward", shape.shard_tokens, shape.hidden))
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
@@ -228,6 +230,7 @@ STACK = Stack(
     description="Megatron-Core with Transformer Engine layers (compute only compared by parts)",
     parallel=True,
     compared=False,
+    knows=frozenset({"experts", "latent", "windows"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,

@@ -1,0 +1,220 @@
+"""The expert half of a layer as Megatron-Core runs it on Transformer Engine.
+
+Read in Megatron-Core 0.12 to 0.19, ``transformer/moe``: a norm of its own, router and top-k,
+permutation, dispatch, grouped products with the router's probability inside the activation, and
+all of it back. Experts are ``te.GroupedLinear``: a cuBLASLt product an expert over four streams.
+
+Without padding, the host reads the counts of tokens before it sends anything: it waits for the
+device once a layer in the forward pass. The backward pass knows them.
+"""
+
+from typing import Final
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.launches import Tape
+from predictor.iteration.moe import dispatch as moe
+from predictor.iteration.moe.mapping import COPYING
+from predictor.iteration.moe.shape import Routed
+from predictor.iteration.step import StepShape
+from predictor.operators import Gemm, MemoryBound
+from predictor.operators.gemm import GemmKind
+
+ROUTER_KERNELS = 14
+"""Small launches beside the router's product and its top-k: scores, auxiliary loss and its
+bookkeeping, map of tokens to experts, counts (``router.py``, ``moe_utils.py`` v0.12 to v0.16,
+without ``moe_router_fusion``)."""
+
+ROUTER_BACKWARD_KERNELS = 8
+GRADIENTS: Final[tuple[GemmKind, ...]] = ("dgrad", "wgrad")
+PROBABILITY_BYTES = 4.0
+MOST_OF_TWO = 3
+"""Up to so many experts a token, permutation is timed as that to two places, beyond as to eight."""
+
+
+def forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """From the residual stream to its sum with the experts' output."""
+    rows = shape.routed(layer)
+    beside = rows.plan.shared_overlap is True and rows.experts.shared_ffn > 0
+    tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
+    if not beside:
+        _shared_forward(tape, shape, rows)
+    _residual_forward(tape, shape, rows)
+    router_forward(tape, rows)
+    transfers = dispatch(tape, rows, probabilities=True)
+    if beside:
+        _shared_forward(tape, shape, rows)
+    arrive(tape, rows, transfers)
+    experts_forward(tape, rows)
+    transfers = combine(tape, rows)
+    leave(tape, rows, transfers)
+    adds = 1 + (rows.experts.shared_ffn > 0) + (rows.experts.residual_ffn > 0)
+    for _ in range(adds):
+        tape.fresh(te.fused("residual_add", shape.shard_tokens, layer.hidden))
+
+
+def backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """The gradient of :func:`forward`, its norm and the sum with the residual's gradient."""
+    rows = shape.routed(layer)
+    beside = rows.plan.shared_overlap is True and rows.experts.shared_ffn > 0
+    tape.run(_permutation("permute", rows, rows.sent))
+    transfers = _send(tape, rows, moe.dispatch, probabilities=False)
+    if beside:
+        _shared_backward(tape, shape, rows)
+    arrive(tape, rows, transfers)
+    experts_backward(tape, rows)
+    transfers = combine(tape, rows, probabilities=True)
+    leave(tape, rows, transfers)
+    router_backward(tape, rows)
+    if not beside:
+        _shared_backward(tape, shape, rows)
+    _residual_backward(tape, shape, rows)
+    adds = 1 + (rows.experts.shared_ffn > 0) + (rows.experts.residual_ffn > 0)
+    for _ in range(adds):
+        tape.fresh(te.fused("residual_add", shape.shard_tokens, layer.hidden))
+    name = te.norm(layer) + "_backward"
+    tape.fresh(te.fused(name, shape.shard_tokens, layer.hidden), kernels=2)
+    tape.fresh(te.fused("residual_add", shape.shard_tokens, layer.hidden))
+
+
+def router_forward(tape: Tape, rows: Routed) -> None:
+    """Logits, scores, the highest ``top_k`` of them, the auxiliary loss."""
+    experts, hidden = rows.experts.total, rows.layer.hidden
+    tape.run(Gemm(m=rows.tokens, n=experts, k=hidden, kind="forward", api="cublaslt"))
+    tape.fresh(te.fused("router_top_k", rows.tokens, experts))
+    te.tiny(tape, rows.tokens, ROUTER_KERNELS)
+
+
+def router_backward(tape: Tape, rows: Routed) -> None:
+    """Gradients of scores, logits and weights."""
+    experts, hidden = rows.experts.total, rows.layer.hidden
+    te.tiny(tape, rows.tokens, ROUTER_BACKWARD_KERNELS)
+    for kind in GRADIENTS:
+        tape.run(te.product(rows.tokens, experts, hidden, kind))
+
+
+def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Transfer]:
+    """Counts, permutation, and the tokens under way with their probabilities."""
+    if rows.plan.expert.ranks > 1 and rows.plan.dispatcher != "allgather":
+        tape.collective(moe.counts(rows.experts, rows.plan), "expert")
+        if not rows.plan.padded:
+            tape.sync()
+    if rows.plan.dispatcher in COPYING:
+        tape.run(_permutation("permute", rows, rows.sent))
+    return _send(tape, rows, moe.dispatch, probabilities=probabilities)
+
+
+def combine(tape: Tape, rows: Routed, *, probabilities: bool = False) -> list[moe.Transfer]:
+    """The experts' rows on their way back."""
+    if rows.plan.tensor.ranks > 1:
+        size = 2.0 * rows.rows * rows.layer.hidden
+        tape.collective(rows.plan.tensor.reduce_scatter(size), "expert")
+    if rows.plan.sorts(rows.experts):
+        tape.run(te.fused("copy", rows.received, rows.layer.hidden))
+    if rows.plan.dispatcher not in COPYING:
+        tape.run(_permutation("unpermute", rows, rows.received))
+    return _send(tape, rows, moe.combine, probabilities=probabilities)
+
+
+def arrive(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:
+    """Tokens are here: in the order of their experts, and at every rank of an expert."""
+    if rows.plan.overlap is not True:
+        moe.wait(tape, transfers)
+    if rows.plan.dispatcher not in COPYING:
+        tape.run(_permutation("permute", rows, rows.received))
+    if rows.plan.sorts(rows.experts):
+        tape.run(te.fused("copy", rows.received, rows.layer.hidden))
+    if rows.plan.tensor.ranks > 1:
+        size = 2.0 * rows.rows * rows.layer.hidden
+        tape.collective(rows.plan.tensor.all_gather(size), "expert")
+
+
+def leave(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:
+    """The experts' rows are back: summed into their tokens."""
+    if rows.plan.overlap is not True:
+        moe.wait(tape, transfers)
+    if rows.plan.dispatcher in COPYING:
+        tape.run(_permutation("unpermute", rows, rows.sent))
+
+
+def _send(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> list[moe.Transfer]:
+    """Queue the rows, and where they travel apart the probabilities."""
+    plan = rows.plan
+    size = plan.dispatch_bytes if way is moe.dispatch else 2.0
+    transfers = way(rows.experts, plan, size * rows.layer.hidden, rows.tokens)
+    if probabilities and plan.dispatcher in COPYING:
+        transfers += way(rows.experts, plan, PROBABILITY_BYTES, rows.tokens)
+    moe.queue(tape, transfers)
+    return transfers
+
+
+def experts_forward(tape: Tape, rows: Routed) -> None:
+    """Two products and the activation with the probability between them."""
+    hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    _product(tape, rows, rows.up, hidden, "forward")
+    tape.fresh(te.fused("silu_mul_probs" if rows.layer.gated else "gelu", rows.rows, ffn))
+    _product(tape, rows, hidden, ffn, "forward")
+
+
+def experts_backward(tape: Tape, rows: Routed) -> None:
+    """Both products' gradients; the activation is computed again from its input."""
+    hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    for kind in GRADIENTS:
+        _product(tape, rows, hidden, ffn, kind)
+    name = "silu_mul_probs_backward" if rows.layer.gated else "gelu_backward"
+    tape.fresh(te.fused(name, rows.rows, ffn))
+    for kind in GRADIENTS:
+        _product(tape, rows, rows.up, hidden, kind)
+
+
+def _product(tape: Tape, rows: Routed, out: int, into: int, kind: GemmKind) -> None:
+    """One product of all experts: grouped, or one by one."""
+    if rows.plan.experts == "sequential":
+        for count in rows.each():
+            tape.run(te.product(count, out, into, kind))
+        return
+    grouped = rows.grouped(out, into, kind, impl="multi_stream", accumulate=kind == "wgrad")
+    tape.run(grouped, kernels=rows.experts.held)
+
+
+def _permutation(name: str, rows: Routed, count: int) -> MemoryBound:
+    places = 2 if rows.experts.top_k <= MOST_OF_TWO else 8
+    return te.fused(f"{name}_top{places}", count, rows.layer.hidden)
+
+
+def _shared_forward(tape: Tape, shape: StepShape, rows: Routed) -> None:
+    _mlp_forward(tape, shape, rows.layer, rows.experts.shared_ffn)
+
+
+def _shared_backward(tape: Tape, shape: StepShape, rows: Routed) -> None:
+    _mlp_backward(tape, shape, rows.layer, rows.experts.shared_ffn)
+
+
+def _residual_forward(tape: Tape, shape: StepShape, rows: Routed) -> None:
+    if rows.experts.residual_ffn:
+        tape.fresh(te.fused(te.norm(rows.layer), shape.shard_tokens, rows.layer.hidden))
+    _mlp_forward(tape, shape, rows.layer, rows.experts.residual_ffn)
+
+
+def _residual_backward(tape: Tape, shape: StepShape, rows: Routed) -> None:
+    _mlp_backward(tape, shape, rows.layer, rows.experts.residual_ffn)
+    if rows.experts.residual_ffn:
+        name = te.norm(rows.layer) + "_backward"
+        tape.fresh(te.fused(name, shape.shard_tokens, rows.layer.hidden), kernels=2)
+
+
+def _mlp_forward(tape: Tape, shape: StepShape, layer: Layer, width: int) -> None:
+    if not width:
+        return
+    te.column_forward(tape, shape, (2 if layer.gated else 1) * width, layer.hidden)
+    tape.fresh(te.fused("silu_mul" if layer.gated else "gelu", shape.tokens, width))
+    te.row_forward(tape, shape, layer.hidden, width)
+
+
+def _mlp_backward(tape: Tape, shape: StepShape, layer: Layer, width: int) -> None:
+    if not width:
+        return
+    te.row_backward(tape, shape, layer.hidden, width)
+    name = "silu_mul_backward" if layer.gated else "gelu_backward"
+    tape.fresh(te.fused(name, shape.tokens, width))
+    te.column_backward(tape, shape, (2 if layer.gated else 1) * width, layer.hidden)

@@ -1,0 +1,99 @@
+"""Where experts lie: a mapping of their own, folded over the ranks of attention's.
+
+Attention cuts the ranks of a pipeline stage as tp x cp x dp, experts cut the same ranks as
+etp x ep x edp (MoE Parallel Folding, arXiv:2504.14960, section 3). Ranks of one expert's tensor
+group sit next to each other, then those that share the experts, then those that hold the same ones
+(Megatron-Core's order ``tp-ep-dp``), whatever attention does with them.
+"""
+
+from dataclasses import dataclass
+from math import comb
+from typing import Final
+
+from predictor.case import Case
+from predictor.iteration.dimensions import Experts
+from predictor.iteration.groups import Group
+from predictor.iteration.moe.imbalance import Load, load_of
+
+COPYING: Final = frozenset({"alltoall", "hierarchical"})
+"""Dispatchers that send a copy of a token for each expert it visits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertPlan:
+    """What a rank's expert layers follow from, beside the layer itself.
+
+    Attributes:
+        expert: Ranks that share the experts of a layer.
+        tensor: Ranks that share one expert.
+        data: Ranks that hold the same experts, whose gradients are summed over them.
+        inner: Of the expert ranks, those in one node.
+        outer: One rank of each node among the expert ranks.
+        dispatcher: How tokens travel.
+        experts: How a rank runs its experts: ``sequential``, ``grouped`` or ``batched``.
+        load: What reaches the fullest rank.
+        padded: Experts run at their whole capacity, so that no count need be known.
+        dispatch_bytes: Bytes a number of a dispatched token.
+        compression: Bytes sent over bytes before, of dispatch and combine.
+        shared_overlap: Shared experts run beside dispatch and combine; None: as the stack does.
+        overlap: Dispatch and combine run beside another micro-batch; None: as the stack does.
+    """
+
+    expert: Group
+    tensor: Group
+    data: Group
+    inner: Group
+    outer: Group
+    dispatcher: str
+    experts: str
+    load: Load
+    padded: bool = False
+    dispatch_bytes: float = 2.0
+    compression: float = 1.0
+    shared_overlap: bool | None = None
+    overlap: bool | None = None
+
+    def sorts(self, experts: Experts) -> bool:
+        """Whether rows that arrive rank by rank must be put in the order of the experts."""
+        return self.expert.ranks > 1 and experts.held > 1 and self.dispatcher in COPYING
+
+
+def expert_plan(case: Case, *, tokens: int, node: int) -> ExpertPlan | None:
+    """The mapping of a case's experts; None for a dense model.
+
+    Args:
+        case: Resolved.
+        tokens: Tokens of a micro-batch that one rank routes.
+        node: GPUs that share the scale-up links.
+    """
+    moe, plan = case.model.moe, case.plan
+    if moe is None:
+        return None
+    etp, ep = plan.expert_tensor_parallel, plan.expert_parallel
+    replicas = case.cluster.num_gpus // (plan.pipeline_parallel * etp * ep)
+    expert = Group.strided(ep, etp, node)
+    return ExpertPlan(
+        expert=expert,
+        tensor=Group.strided(etp, 1, node),
+        data=Group.strided(replicas, etp * ep, node),
+        inner=Group(expert.ranks_per_node, expert.ranks_per_node),
+        outer=Group(-(-ep // expert.ranks_per_node), 1),
+        dispatcher=str(plan.moe_dispatcher),
+        experts=str(plan.moe_experts),
+        load=load_of(moe, ranks=ep, copies=tokens * moe.top_k * ep * etp),
+        padded=bool(moe.pad_to_capacity),
+        dispatch_bytes=1.0 if plan.moe_dispatch_dtype == "fp8" else 2.0,
+        compression=float(plan.moe_compression),
+        shared_overlap=plan.moe_shared_overlap,
+        overlap=plan.moe_overlap,
+    )
+
+
+def places_visited(experts: int, top_k: int, places: int) -> float:
+    """Expected number of ``places`` that a token visits whose experts are picked evenly.
+
+    A place holds ``experts/places`` experts and is left out with the hypergeometric probability
+    that none of the ``top_k`` lies there.
+    """
+    elsewhere = experts - experts // places
+    return places * (1.0 - comb(elsewhere, top_k) / comb(experts, top_k))

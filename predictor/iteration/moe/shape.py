@@ -1,0 +1,80 @@
+"""Rows that one rank's expert kernels work on, and the operators over them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from predictor.iteration.dimensions import Experts, Layer
+from predictor.iteration.moe.mapping import ExpertPlan
+from predictor.operators import GroupedGemm
+from predictor.operators.gemm import GemmKind
+
+GroupedImpl = Literal["looped", "multi_stream", "torch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """One expert layer of a micro-batch on the fullest rank.
+
+    Attributes:
+        layer: The layer.
+        experts: Its experts.
+        plan: Their mapping.
+        tokens: Tokens that the rank routes.
+    """
+
+    layer: Layer
+    experts: Experts
+    plan: ExpertPlan
+    tokens: int
+
+    @property
+    def copies(self) -> int:
+        """Rows that the rank's tokens become, one for each expert visited, before any drop."""
+        return self.tokens * self.experts.top_k
+
+    @property
+    def sent(self) -> int:
+        """Rows that the rank sends."""
+        return self._whole(self.copies * min(self.plan.load.kept, 1.0))
+
+    @property
+    def received(self) -> int:
+        """Rows that the rank receives from the ranks that share the experts."""
+        return self._whole(self.copies * self.plan.load.kept)
+
+    @property
+    def rows(self) -> int:
+        """Rows that the rank's experts run: those of all ranks that share one expert."""
+        return self.received * self.plan.tensor.ranks
+
+    @property
+    def up(self) -> int:
+        """Columns of an expert's first product."""
+        return (2 if self.layer.gated else 1) * self.experts.ffn
+
+    def grouped(
+        self, out: int, into: int, kind: GemmKind, *, impl: GroupedImpl, accumulate: bool = False
+    ) -> GroupedGemm:
+        """One product of all experts of the rank, ``rows`` by ``into`` to ``out``."""
+        return GroupedGemm(
+            tokens=self.rows,
+            experts=self.experts.held,
+            n=out,
+            k=into,
+            kind=kind,
+            skew=round(self.plan.load.skew, 2),
+            accumulate=accumulate,
+            impl=impl,
+        )
+
+    def each(self) -> tuple[int, ...]:
+        """Rows of every expert of the rank, where they run one by one.
+
+        No framework skips an expert without rows, so none has fewer than one.
+        """
+        counts = self.grouped(1, 1, "forward", impl="looped").counts
+        return tuple(max(count, 1) for count in counts)
+
+    @staticmethod
+    def _whole(rows: float) -> int:
+        return max(1, round(rows))

@@ -1,0 +1,216 @@
+"""What an expert layer launches and sends, by hand and by law."""
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.errors import CaseError
+from predictor.iteration import estimate
+from predictor.iteration.implementations import hf_eager, megatron_core_te
+from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.moe.dispatch import combine, dispatch
+from predictor.iteration.moe.mapping import places_visited
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import Collective, Gemm, GroupedGemm
+
+H, F, K, N = 4096, 14336, 2, 4096
+
+
+def case(model="mixtral-8x7b", gpus=8, implementation="megatron-core-te", plan=None, **training):
+    moe = training.pop("moe", {})
+    return Case.from_dict(
+        {
+            "model": {"preset": model, **({"moe": moe} if moe else {})},
+            "training": {"seq_length": N, "global_batch_size": 16 * gpus} | training,
+            "plan": {"tensor_parallel": 1, "expert_parallel": gpus} | (plan or {}),
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": gpus},
+            "implementation": implementation,
+        }
+    )
+
+
+def shape_of(*args, **kwargs):
+    return step_shape(resolve(case(*args, **kwargs)).case)
+
+
+def layer_of(shape, asked):
+    return stages_of(resolve(asked).case, shape)[0].chunks[0].blocks[-1].layer
+
+
+def steps_of(stack, asked):
+    shape = step_shape(resolve(asked).case)
+    part = stack.STACK.layer(shape, layer_of(shape, asked))
+    return part.forward, part.backward
+
+
+def flops(steps):
+    return sum(
+        s.operator.flops
+        for s in steps
+        if isinstance(s, Launch) and isinstance(s.operator, Gemm | GroupedGemm)
+    )
+
+
+def collectives(steps):
+    return [
+        s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, Collective)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stack", "gpus", "plan"),
+    [
+        (hf_eager, 1, {}),
+        (megatron_core_te, 8, {}),
+        (megatron_core_te, 8, {"moe_experts": "sequential"}),
+        (megatron_core_te, 8, {"moe_dispatcher": "deepep"}),
+        (megatron_core_te, 8, {"tensor_parallel": 2, "expert_parallel": 4}),
+    ],
+)
+def test_products_of_a_layer_are_those_of_the_visited_experts(stack, gpus, plan):
+    forward, backward = steps_of(stack, case(gpus=gpus, implementation=stack.STACK.name, plan=plan))
+    tensor = plan.get("tensor_parallel", 1)
+    attention = H * (2 * 4096 + 2 * 1024) * N // tensor
+    router = H * 8 * N // tensor
+    experts = 3 * H * F * N * K // tensor
+    assert flops(forward) == 2 * (attention + router + experts)
+    assert flops(backward) == 4 * (attention + router + experts)
+
+
+def test_all_to_all_sends_every_copy_there_and_back():
+    forward, backward = steps_of(megatron_core_te, case())
+    row = N * K * H * 2
+    sent = [c.bytes for c in collectives(forward) if c.name == "all_to_all"]
+    assert sent == [row, N * K * 4, row]
+    back = [c.bytes for c in collectives(backward) if c.name == "all_to_all"]
+    assert sorted(back) == sorted(sent)
+
+
+def test_the_host_reads_the_counts_once_a_forward_pass_unless_experts_are_padded():
+    forward, backward = steps_of(megatron_core_te, case())
+    assert sum(isinstance(s, Sync) for s in forward) == 1
+    assert not any(isinstance(s, Sync) for s in backward)
+    padded = case(moe={"capacity_factor": 1.0, "pad_to_capacity": True})
+    assert not any(isinstance(s, Sync) for s in steps_of(megatron_core_te, padded)[0])
+
+
+def transfers(dispatcher, gpus=16, model="qwen3-30b-a3b", **plan):
+    asked = case(model, gpus=gpus, plan={"moe_dispatcher": dispatcher, **plan})
+    shape = step_shape(resolve(asked).case)
+    rows = shape.routed(layer_of(shape, asked))
+    ways = (dispatch, combine)
+    return [
+        [(c.name, c.bytes, c.ranks) for c, _ in way(rows.experts, rows.plan, 2.0, 1000) if c]
+        for way in ways
+    ]
+
+
+def test_dispatchers_send_what_they_say():
+    assert transfers("allgather") == [
+        [("all_gather", 2 * 1000 * 16, 16)],
+        [("reduce_scatter", 2 * 1000 * 16, 16)],
+    ]
+    two_level = [("all_to_all", 16000, 2), ("all_to_all", 16000, 8)]
+    assert transfers("hierarchical") == [two_level, two_level[::-1]]
+    (across, inside), _ = transfers("deepep")
+    assert across[1] == pytest.approx(2000 * places_visited(128, 8, 2), abs=2)
+    assert inside[1] == pytest.approx(2000 * places_visited(128, 8, 16), abs=2)
+    assert across[1] < 16000
+
+
+def test_fp8_and_compression_shrink_what_is_sent():
+    plain = steps_of(megatron_core_te, case())[0]
+    small = steps_of(megatron_core_te, case(plan={"moe_dispatch_dtype": "fp8"}))[0]
+    half = steps_of(megatron_core_te, case(plan={"moe_compression": 0.5}))[0]
+    sizes = [
+        [c.bytes for c in collectives(steps) if c.name == "all_to_all"]
+        for steps in (plain, small, half)
+    ]
+    assert sizes[1] == [sizes[0][0] // 2, sizes[0][1], sizes[0][2]]
+    assert sizes[2] == [size // 2 for size in sizes[0]]
+
+
+@pytest.mark.parametrize(
+    ("experts", "top_k", "places", "expected"),
+    [(4, 1, 4, 1.0), (4, 4, 4, 4.0), (4, 2, 2, 2 * (1 - 1 / 6)), (8, 2, 1, 1.0)],
+)
+def test_places_a_token_visits(experts, top_k, places, expected):
+    assert places_visited(experts, top_k, places) == pytest.approx(expected)
+
+
+def test_experts_are_folded_apart_from_attention():
+    shape = shape_of(
+        gpus=32, plan={"tensor_parallel": 4, "expert_parallel": 8, "expert_tensor_parallel": 1}
+    )
+    plan = shape.experts
+    assert (shape.data.ranks, plan.expert.ranks, plan.tensor.ranks, plan.data.ranks) == (8, 8, 1, 4)
+    assert plan.expert.ranks_per_node == 8
+    assert plan.data.ranks_per_node == 1
+
+
+def test_gradients_of_experts_are_summed_over_those_that_hold_the_same():
+    asked = resolve(case(gpus=16, plan={"expert_parallel": 8, "sharding": "none"})).case
+    shape = step_shape(asked)
+    (stage,) = stages_of(asked, shape)
+    replicas = megatron_core_te.STACK.replicas(stage)
+    assert replicas.reduce == "all_reduce"
+    assert stage.expert_parameters == 32 * 3 * H * F
+    assert shape.experts.data.ranks == 2
+    whole = estimate(case(gpus=16, plan={"expert_parallel": 16 // 2}))
+    assert whole.iteration_seconds > 0
+
+
+def test_owned_states_of_experts_are_split_over_their_own_replicas():
+    asked = resolve(case(gpus=16, plan={"expert_parallel": 8})).case
+    (stage,) = stages_of(asked, step_shape(asked))
+    dense = stage.parameters - stage.expert_parameters
+    assert stage.owned_parameters == -(-dense // 16) + stage.expert_parameters // 2
+
+
+def seconds(**changed):
+    return estimate(case("qwen3-30b-a3b", gpus=16, **changed)).iteration_seconds
+
+
+def test_imbalance_costs_time_and_memory():
+    even = estimate(case("qwen3-30b-a3b", gpus=16))
+    skewed = estimate(case("qwen3-30b-a3b", gpus=16, moe={"imbalance": 1.5}))
+    assert skewed.iteration_seconds > even.iteration_seconds
+    assert skewed.memory_bytes_per_gpu > even.memory_bytes_per_gpu
+    dropped = estimate(
+        case("qwen3-30b-a3b", gpus=16, moe={"imbalance": 1.5, "capacity_factor": 1.0})
+    )
+    assert dropped.iteration_seconds == pytest.approx(even.iteration_seconds)
+
+
+def test_overlap_and_sparing_dispatchers_never_cost_more():
+    plain = seconds()
+    assert seconds(plan={"moe_overlap": True}) < plain
+    assert seconds(plan={"moe_dispatcher": "deepep"}) < plain
+    assert seconds(plan={"moe_compression": 0.25}) < plain
+
+
+def test_a_prediction_module_adds_a_layer_and_a_loss():
+    plan = {"pipeline_parallel": 16, "expert_parallel": 64}
+    with_module = case("deepseek-v3", gpus=1024, plan=plan, global_batch_size=1024)
+    without = with_module.replace(model={"mtp_num_layers": 0})
+    longer, shorter = (estimate(c).iteration_seconds for c in (with_module, without))
+    assert shorter < longer
+
+
+def test_shared_experts_may_run_beside_dispatch():
+    plan = {"pipeline_parallel": 16, "expert_parallel": 64}
+    asked = {"gpus": 1024, "global_batch_size": 1024}
+    plain = estimate(case("deepseek-v3", plan=plan, **asked))
+    beside = estimate(case("deepseek-v3", plan=plan | {"moe_shared_overlap": True}, **asked))
+    assert beside.iteration_seconds < plain.iteration_seconds
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"expert_parallel": 3}, "must divide num_experts"),
+        ({"expert_parallel": 8, "expert_tensor_parallel": 2}, "must divide the ranks"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused_in_words(plan, words):
+    with pytest.raises(CaseError, match=words):
+        case(plan=plan)
