@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predictor.case.details import plan_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
@@ -104,7 +105,8 @@ def _read_case(mapping: Mapping[str, object], folder: Path) -> Case:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
     model = _expand_model(_table(mapping.get("model"), "model"), folder)
     model = _expand_histogram(model, folder)
-    return case_from_sections({**mapping, "model": model})
+    plan = plan_from_details(_table(mapping.get("plan"), "plan"))
+    return case_from_sections({**mapping, "model": model, "plan": plan})
 
 
 def _table(value: object, key: str) -> dict[str, Any]:

@@ -132,10 +132,22 @@ def _fill_from_public_model(draft: Draft) -> Iterator[str]:
         return
     yield from _fill(model, public, _CANONICAL, "model", preset)
     if "moe" in model and "moe" in public:
+        _scale_dense_layers(public, model["num_layers"])
         yield from _fill(model["moe"], public["moe"], _CANONICAL_MOE, "model.moe", preset)
     if "mla" in public and "mla" not in model:
         model["mla"] = public["mla"]
         yield f"model.mla, as {preset} has it"
+
+
+def _scale_dense_layers(public: dict[str, Any], layers: int) -> None:
+    """Keep the share of dense layers in a model cut to fewer layers, at least one where it had any.
+
+    DeepSeek-V3 has three dense layers of 61; its four-layer proxies have one.
+    """
+    dense = public["moe"].get("first_dense_layers", 0)
+    if dense and layers < public["num_layers"]:
+        share = round(dense * layers / public["num_layers"])
+        public["moe"] = {**public["moe"], "first_dense_layers": max(1, share)}
 
 
 def _fill(

@@ -1,5 +1,6 @@
 """One case to one estimate: seconds with an interval, memory, money, and where they come from."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -114,7 +115,7 @@ def operators_of(case: Case) -> Counter[Operator]:
                 for launch in segment.launches:
                     counts[launch.operator] += runs * repeats
                 for activity, times in segment.host or ():
-                    counts[activity] += runs * repeats * times
+                    counts[activity] += math.ceil(runs * repeats * times)
     return +counts
 
 

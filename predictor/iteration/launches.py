@@ -103,7 +103,7 @@ class Segment:
     label: str
     phase: str
     steps: tuple[Step, ...]
-    host: tuple[tuple[Host, int], ...] | None = None
+    host: tuple[tuple[Host, float], ...] | None = None
     parameters: int = 0
     expert_parameters: int = 0
 

@@ -5,17 +5,31 @@ one layer, the embedding and the head; chunks, stages, schedules, gradient bucke
 timeline are the same for all stacks and live elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.launches import Program, Step
+from predictor.iteration.launches import Launch, Program, Step
 from predictor.iteration.memory import Memory
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host
 
-HostWork = tuple[tuple[Host, int], ...]
+HostWork = tuple[tuple[Host, float], ...]
+
+MODULE_LAUNCHES: Final = {"forward": 38, "backward": 79}
+"""Kernels that the measured eager Llama layer launches (grouped queries; transformers 5.17)."""
+
+
+def module_host(phase: str, steps: Sequence[Step]) -> HostWork:
+    """Host work of a stack built of PyTorch modules and autograd functions.
+
+    Queueing a kernel from a module costs two to three times what a bare call does: Python, the
+    dispatcher, autograd. What it costs here is the measured eager Llama layer's host time a launch.
+    """
+    kernels = sum(step.kernels for step in steps if isinstance(step, Launch))
+    layer = Host(stack="hf-eager", block="llama", phase=phase, quantity="layer")
+    return ((layer, kernels / MODULE_LAUNCHES[phase]),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -149,3 +149,28 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes, word
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match="cannot be read: No such file"):
         Case.from_file(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("flex+HybridEP (32 SMs); EP overlap off; TE CUDA graph moe_router", ("deepep", False)),
+        ("alltoall dispatcher; EP overlap + delay_wgrad_compute", ("alltoall", True)),
+        ("alltoall dispatcher; no EP overlap; CUDA graphs off", ("alltoall", False)),
+        ("DeepEP; a2a overlap ON; CUDA graphs OFF", ("deepep", True)),
+        ("overlap_grad_sync, overlap_param_sync", (None, None)),
+    ],
+)
+def test_words_of_a_detail_fill_fields_that_are_absent(
+    words: str, told: tuple[str | None, bool | None]
+) -> None:
+    record = {
+        "model": {"preset": "mixtral-8x7b"},
+        "plan": {"expert_parallel": 8, "overlap_detail": words},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    plan = Case.from_dict(record).plan
+    assert (plan.moe_dispatcher, plan.moe_overlap) == told
+    record["plan"] |= {"moe_dispatcher": "allgather", "moe_overlap": True}
+    plan = Case.from_dict(record).plan
+    assert (plan.moe_dispatcher, plan.moe_overlap) == ("allgather", True)

@@ -7,7 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor.case import Case, model_names, resolve, tensor_parallel_candidates
+from predictor.case import (
+    Case,
+    load_model,
+    model_names,
+    resolve,
+    tensor_parallel_candidates,
+)
 from predictor.case.defaults import DEFAULTS
 
 H100 = {"gpu": "h100-sxm5-80gb"}
@@ -151,3 +157,22 @@ def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
 def test_every_preset_resolves_on_one_gpu() -> None:
     for name in model_names():
         assert resolve(on_gpus(1, {"preset": name})).case.model.name == name
+
+
+def test_a_proxy_with_few_layers_keeps_a_share_of_the_dense_ones() -> None:
+    model = load_model("deepseek-v3")
+    asked = {
+        "model": {
+            "name": "DeepSeek-V3-proxy-4L",
+            "num_layers": 4,
+            "hidden_size": model.hidden_size,
+            "num_attention_heads": model.num_attention_heads,
+            "gated_mlp": True,
+            "moe": {"num_experts": 256, "top_k": 8, "expert_ffn_hidden_size": 2048},
+        },
+        "training": {"seq_length": 4096},
+        "cluster": {"gpu": "b200-sxm", "num_gpus": 8},
+    }
+    assert resolve(Case.from_dict(asked)).case.model.moe.first_dense_layers == 1
+    asked["model"] |= {"num_layers": 61}
+    assert resolve(Case.from_dict(asked)).case.model.moe.first_dense_layers == 3

@@ -18,7 +18,7 @@ from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import fused_memory
-from predictor.iteration.stack import Part, Replicas, Stack
+from predictor.iteration.stack import Part, Replicas, Stack, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
 
@@ -48,6 +48,9 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         forward=forward.steps(),
         backward=backward.steps(),
         replay=replay,
+        forward_host=module_host("forward", forward.steps()),
+        backward_host=module_host("backward", backward.steps()),
+        replay_host=module_host("forward", replay),
         parameters=layer.dense_parameters,
         expert_parameters=layer.expert_parameters,
     )
