@@ -32,18 +32,33 @@ AttentionShape read_shape(const Fields& fields) {
   AttentionShape shape{.batch = fields.positive("batch"),
                        .heads = fields.positive("num_heads"),
                        .groups = fields.positive("num_query_groups"),
-                       .sequence = fields.positive("seq_length"),
+                       .queries = fields.integer("query_length", 0),
+                       .keys = fields.positive("seq_length"),
                        .key_dim = fields.positive("head_dim"),
                        .value_dim = fields.integer("value_head_dim", 0),
                        .window = fields.integer("window", 0),
+                       .documents = {},
                        .causal = fields.flag("causal", true),
                        .bias = fields.flag("bias", false),
                        .backward = fields.text("kind") == "backward"};
   if (shape.value_dim == 0) {
     shape.value_dim = shape.key_dim;
   }
-  if (shape.value_dim < 0 || shape.window < 0) {
-    throw NativeError("attention: value_head_dim and window must not be negative");
+  if (shape.queries == 0) {
+    shape.queries = shape.keys;
+  }
+  if (shape.value_dim < 0 || shape.window < 0 || shape.queries < 0 || shape.queries > shape.keys) {
+    throw NativeError("attention: value_head_dim and window must not be negative, query_length not "
+                      "above seq_length");
+  }
+  if (fields.integer("documents", 1) > 1) {
+    shape.documents = fields.counts("document_lengths");
+  }
+  if (shape.packed() && (shape.bias || shape.queries != shape.keys)) {
+    throw Unsupported("attention: packed documents have no bias and as many queries as keys");
+  }
+  if (shape.queries == 1 && shape.window == 0) {
+    shape.causal = false; // the last token sees all
   }
   if (shape.heads % shape.groups != 0) {
     throw Unsupported(text("attention: num_heads (", shape.heads, ") is not divisible by ",
@@ -52,7 +67,7 @@ AttentionShape read_shape(const Fields& fields) {
   if (shape.window > 0 && !shape.causal) {
     throw Unsupported("attention: window is served with causal only");
   }
-  if (shape.window >= shape.sequence) {
+  if (shape.window >= shape.keys) {
     shape.window = 0; // every token sees all before it
   }
   return shape;
@@ -71,27 +86,28 @@ private:
 
   // In the order of AttentionTensor; what a pass does not touch has no elements.
   [[nodiscard]] std::vector<Operand> operands() const {
-    const std::int64_t tokens = shape_.tokens();
-    const std::int64_t q = tokens * shape_.heads * shape_.key_dim;
-    const std::int64_t k = tokens * shape_.groups * shape_.key_dim;
-    const std::int64_t v = tokens * shape_.groups * shape_.value_dim;
-    const std::int64_t o = tokens * shape_.heads * shape_.value_dim;
+    const std::int64_t queries = shape_.batch * shape_.queries;
+    const std::int64_t keys = shape_.batch * shape_.keys;
+    const std::int64_t q = queries * shape_.heads * shape_.key_dim;
+    const std::int64_t k = keys * shape_.groups * shape_.key_dim;
+    const std::int64_t v = keys * shape_.groups * shape_.value_dim;
+    const std::int64_t o = queries * shape_.heads * shape_.value_dim;
     const bool backward = shape_.backward;
     // A backward pass is timed on stand-ins for o and the statistics: normals, and what normal
     // scores give. A check runs the forward pass instead.
     const Role from_forward = backward ? Role::prepared : Role::output;
-    const double usual = std::log(0.5 * static_cast<double>(shape_.sequence) + 0.5) + 0.5;
+    const double usual = std::log(0.5 * static_cast<double>(shape_.longest_keys()) + 0.5) + 0.5;
     const auto gradient = [&](const char* name, std::int64_t elements) {
       return Operand{.name = name, .elements = backward ? elements : 0, .role = Role::output};
     };
     return {{.name = "q", .elements = q},
             {.name = "k", .elements = k},
             {.name = "v", .elements = v},
-            {.name = "bias", .elements = shape_.bias ? tokens * shape_.sequence : 0},
+            {.name = "bias", .elements = shape_.bias ? queries * shape_.keys : 0},
             {.name = "o", .elements = o, .role = from_forward},
             {.name = "stats",
              .type = DataType::fp32,
-             .elements = tokens * shape_.heads,
+             .elements = shape_.statistics(),
              .role = from_forward,
              .fill = Fill::constant(usual)},
             {.name = "do", .elements = backward ? o : 0},

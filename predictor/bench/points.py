@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from predictor.operators import GroupedGemm, Host, Memcpy, MemoryBound, Operator
+from predictor.operators import Attention, GroupedGemm, Host, Memcpy, MemoryBound, Operator
 from predictor.tables import Cache, Regime
 
 MIN_SAMPLES: Final = 3
@@ -80,6 +80,8 @@ class Point:
         """What the native benchmark is given: the fields and what it must not derive anew."""
         if isinstance(self.operator, GroupedGemm):
             return self.fields | {"counts": list(self.operator.counts)}
+        if isinstance(self.operator, Attention) and self.operator.documents > 1:
+            return self.fields | {"document_lengths": list(self.operator.document_lengths)}
         return self.fields
 
     @property

@@ -53,6 +53,13 @@ std::int64_t uid(std::size_t tensor) {
 
 using TensorPointer = std::shared_ptr<fe::graph::Tensor_attributes>;
 
+// What describes packed documents: their lengths, and where each begins in a tensor.
+enum class Ragged : std::size_t { lengths, queries, keys, values, outputs };
+
+std::int64_t ragged_uid(std::size_t which) {
+  return uid(t_work) + 1 + static_cast<std::int64_t>(which);
+}
+
 } // namespace
 
 struct AttentionLibrary {
@@ -101,6 +108,9 @@ public:
     graph_.set_io_data_type(fe::DataType_t::BFLOAT16)
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
+    if (shape.packed()) {
+      add_documents();
+    }
     if (shape.backward) {
       add_backward();
     } else {
@@ -121,6 +131,9 @@ public:
     for (const std::size_t tensor : used_) {
       addresses[uid(tensor)] = buffers.get(tensor);
     }
+    for (std::size_t i = 0; i < ragged_.size(); ++i) {
+      addresses[ragged_uid(i)] = ragged_[i].get();
+    }
     graph_check<NativeError>(graph_.execute(handle_, addresses, buffers.get(t_work)),
                              "run the plan", description_);
   }
@@ -131,71 +144,133 @@ private:
     graph_check<Unsupported>(error, step, description_);
   }
 
-  // A tensor [b, heads, s, dim] stored as [b, s, heads, dim].
-  [[nodiscard]] std::vector<std::int64_t> dims(std::int64_t heads, std::int64_t dim) const {
-    return {shape_.batch, heads, shape_.sequence, dim};
+  // A tensor [sequences, heads, tokens, dim] stored as [sequences, tokens, heads, dim]; documents
+  // lie one after the other, each from its ragged offset on.
+  struct Form {
+    std::int64_t tokens, heads, dim;
+    Ragged offsets;
+  };
+  [[nodiscard]] Form queries() const {
+    return {shape_.longest_queries(), shape_.heads, shape_.key_dim, Ragged::queries};
   }
-  [[nodiscard]] std::vector<std::int64_t> strides(std::int64_t heads, std::int64_t dim) const {
-    return {shape_.sequence * heads * dim, dim, heads * dim, 1};
+  [[nodiscard]] Form keys() const {
+    return {shape_.longest_keys(), shape_.groups, shape_.key_dim, Ragged::keys};
+  }
+  [[nodiscard]] Form values() const {
+    return {shape_.longest_keys(), shape_.groups, shape_.value_dim, Ragged::values};
+  }
+  [[nodiscard]] Form outputs() const {
+    return {shape_.longest_queries(), shape_.heads, shape_.value_dim, Ragged::outputs};
   }
 
-  TensorPointer input(AttentionTensor which, const char* name, std::int64_t heads,
-                      std::int64_t dim) {
-    used_.push_back(which);
+  void lay_out(const TensorPointer& tensor, const Form& form) const {
+    tensor->set_dim({shape_.sequences(), form.heads, form.tokens, form.dim})
+        .set_stride({form.tokens * form.heads * form.dim, form.dim, form.heads * form.dim, 1})
+        .set_data_type(fe::DataType_t::BFLOAT16);
+    if (shape_.packed()) {
+      tensor->set_ragged_offset(ragged_tensors_[static_cast<std::size_t>(form.offsets)]);
+    }
+  }
+
+  // Lengths of all documents of the batch and where each begins in q, k, v and o, in elements.
+  void add_documents() {
+    const std::int64_t count = shape_.sequences();
+    std::vector<std::int32_t> lengths;
+    std::vector<std::int64_t> begins{0};
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t length =
+          shape_.documents[static_cast<std::size_t>(i) % shape_.documents.size()];
+      lengths.push_back(static_cast<std::int32_t>(length));
+      begins.push_back(begins.back() + length);
+    }
+    ragged_.push_back(on_device(lengths));
+    ragged_tensors_.push_back(small_tensor("lengths", count, fe::DataType_t::INT32));
+    for (const std::int64_t width :
+         {shape_.heads * shape_.key_dim, shape_.groups * shape_.key_dim,
+          shape_.groups * shape_.value_dim, shape_.heads * shape_.value_dim}) {
+      std::vector<std::int64_t> offsets = begins;
+      for (std::int64_t& offset : offsets) {
+        offset *= width;
+      }
+      ragged_.push_back(on_device(offsets));
+      ragged_tensors_.push_back(small_tensor("offsets", count + 1, fe::DataType_t::INT64));
+    }
+  }
+
+  template <typename T>
+  [[nodiscard]] static DeviceMemory on_device(const std::vector<T>& values) {
+    DeviceMemory memory = allocate_device_memory(values.size() * sizeof(T));
+    CUDA_CHECK(
+        cudaMemcpy(memory.get(), values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+    return memory;
+  }
+
+  TensorPointer small_tensor(const char* name, std::int64_t count, fe::DataType_t type) {
     return graph_.tensor(fe::graph::Tensor_attributes()
                              .set_name(name)
-                             .set_uid(uid(which))
-                             .set_dim(dims(heads, dim))
-                             .set_stride(strides(heads, dim))
-                             .set_data_type(fe::DataType_t::BFLOAT16));
+                             .set_uid(ragged_uid(ragged_tensors_.size()))
+                             .set_dim({count, 1, 1, 1})
+                             .set_stride({1, 1, 1, 1})
+                             .set_data_type(type));
   }
 
-  void output(const TensorPointer& tensor, AttentionTensor which, std::int64_t heads,
-              std::int64_t dim) {
+  TensorPointer input(AttentionTensor which, const char* name, const Form& form) {
     used_.push_back(which);
-    tensor->set_output(true)
-        .set_uid(uid(which))
-        .set_dim(dims(heads, dim))
-        .set_stride(strides(heads, dim))
-        .set_data_type(fe::DataType_t::BFLOAT16);
+    const TensorPointer tensor =
+        graph_.tensor(fe::graph::Tensor_attributes().set_name(name).set_uid(uid(which)));
+    lay_out(tensor, form);
+    return tensor;
+  }
+
+  void output(const TensorPointer& tensor, AttentionTensor which, const Form& form) {
+    used_.push_back(which);
+    tensor->set_output(true).set_uid(uid(which));
+    lay_out(tensor, form);
   }
 
   [[nodiscard]] std::vector<std::int64_t> stats_dims() const {
-    return {shape_.batch, shape_.heads, shape_.sequence, 1};
+    return {shape_.sequences(), shape_.heads, shape_.longest_queries(), 1};
   }
   [[nodiscard]] std::vector<std::int64_t> stats_strides() const {
-    return {shape_.heads * shape_.sequence, shape_.sequence, 1, 1};
+    return {shape_.heads * shape_.longest_queries(), shape_.longest_queries(), 1, 1};
   }
 
   template <typename Options>
   void set_masks(Options& options) {
     options.set_attn_scale(static_cast<float>(shape_.scale()));
-    if (shape_.causal) {
+    if (shape_.causal && shape_.queries == shape_.keys) {
       options.set_causal_mask(true);
+    } else if (shape_.causal) {
+      options.set_causal_mask_bottom_right(true);
     }
-    if (shape_.window > 0 && shape_.window < shape_.sequence) {
+    if (shape_.window > 0) {
       options.set_sliding_window_length(static_cast<int>(shape_.window));
+    }
+    if (shape_.packed()) {
+      const TensorPointer& lengths = ragged_tensors_[static_cast<std::size_t>(Ragged::lengths)];
+      options.set_padding_mask(true).set_seq_len_q(lengths).set_seq_len_kv(lengths);
     }
     if (shape_.bias) {
       used_.push_back(t_bias);
-      const std::int64_t s = shape_.sequence;
+      const std::int64_t q = shape_.queries;
+      const std::int64_t k = shape_.keys;
       options.set_bias(graph_.tensor(fe::graph::Tensor_attributes()
                                          .set_name("bias")
                                          .set_uid(uid(t_bias))
-                                         .set_dim({shape_.batch, 1, s, s})
-                                         .set_stride({s * s, s * s, s, 1})
+                                         .set_dim({shape_.batch, 1, q, k})
+                                         .set_stride({q * k, q * k, k, 1})
                                          .set_data_type(fe::DataType_t::BFLOAT16)));
     }
   }
 
   void add_forward() {
-    const auto q = input(t_q, "q", shape_.heads, shape_.key_dim);
-    const auto k = input(t_k, "k", shape_.groups, shape_.key_dim);
-    const auto v = input(t_v, "v", shape_.groups, shape_.value_dim);
+    const auto q = input(t_q, "q", queries());
+    const auto k = input(t_k, "k", keys());
+    const auto v = input(t_v, "v", values());
     auto options = fe::graph::SDPA_attributes().set_name("attention").set_generate_stats(true);
     set_masks(options);
     const auto [o, stats] = graph_.sdpa(q, k, v, options);
-    output(o, t_o, shape_.heads, shape_.value_dim);
+    output(o, t_o, outputs());
     used_.push_back(t_stats);
     stats->set_output(true)
         .set_uid(uid(t_stats))
@@ -205,11 +280,11 @@ private:
   }
 
   void add_backward() {
-    const auto q = input(t_q, "q", shape_.heads, shape_.key_dim);
-    const auto k = input(t_k, "k", shape_.groups, shape_.key_dim);
-    const auto v = input(t_v, "v", shape_.groups, shape_.value_dim);
-    const auto o = input(t_o, "o", shape_.heads, shape_.value_dim);
-    const auto d_o = input(t_do, "do", shape_.heads, shape_.value_dim);
+    const auto q = input(t_q, "q", queries());
+    const auto k = input(t_k, "k", keys());
+    const auto v = input(t_v, "v", values());
+    const auto o = input(t_o, "o", outputs());
+    const auto d_o = input(t_do, "do", outputs());
     used_.push_back(t_stats);
     const auto stats = graph_.tensor(fe::graph::Tensor_attributes()
                                          .set_name("stats")
@@ -220,9 +295,9 @@ private:
     auto options = fe::graph::SDPA_backward_attributes().set_name("attention_backward");
     set_masks(options);
     const auto [dq, dk, dv] = graph_.sdpa_backward(q, k, v, o, d_o, stats, options);
-    output(dq, t_dq, shape_.heads, shape_.key_dim);
-    output(dk, t_dk, shape_.groups, shape_.key_dim);
-    output(dv, t_dv, shape_.groups, shape_.value_dim);
+    output(dq, t_dq, queries());
+    output(dk, t_dk, keys());
+    output(dv, t_dv, values());
   }
 
   cudnnHandle_t handle_;
@@ -230,6 +305,8 @@ private:
   std::string description_;
   fe::graph::Graph graph_;
   std::vector<std::size_t> used_;
+  std::vector<TensorPointer> ragged_tensors_; // in the order of Ragged
+  std::vector<DeviceMemory> ragged_;
   std::int64_t workspace_bytes_ = 0;
 };
 

@@ -56,7 +56,7 @@ std::vector<std::pair<std::int64_t, std::int64_t>> sampled_heads(const Attention
 
 std::int64_t AttentionReference::index(const Heads& heads, std::int64_t batch, std::int64_t token,
                                        std::int64_t head) const {
-  return ((batch * shape_.sequence + token) * heads.count + head) * heads.width;
+  return ((batch * heads.tokens + token) * heads.count + head) * heads.width;
 }
 
 AttentionReference::Row AttentionReference::row(const Heads& heads, std::int64_t batch,
@@ -66,11 +66,10 @@ AttentionReference::Row AttentionReference::row(const Heads& heads, std::int64_t
 
 AttentionReference::Matrix AttentionReference::matrix(const Heads& heads, std::int64_t batch,
                                                       std::int64_t head) const {
-  Matrix rows(static_cast<std::size_t>(shape_.sequence),
-              Row(static_cast<std::size_t>(heads.width)));
+  Matrix rows(static_cast<std::size_t>(heads.tokens), Row(static_cast<std::size_t>(heads.width)));
   for (std::int64_t d = 0; d < heads.width; ++d) { // by columns: few, long reads
-    const Row column = inspector_.read(heads.tensor, index(heads, batch, 0, head) + d,
-                                       shape_.sequence, heads.count * heads.width);
+    const Row column = inspector_.read(heads.tensor, index(heads, batch, 0, head) + d, heads.tokens,
+                                       heads.count * heads.width);
     for (std::size_t i = 0; i < column.size(); ++i) {
       rows[i][static_cast<std::size_t>(d)] = column[i];
     }
@@ -78,18 +77,37 @@ AttentionReference::Matrix AttentionReference::matrix(const Heads& heads, std::i
   return rows;
 }
 
+AttentionReference::Document AttentionReference::document_of(std::int64_t token) const {
+  Document document{0, 0};
+  for (std::size_t i = 0; i < shape_.documents.size(); ++i) {
+    if (token < document.first + shape_.documents[i]) {
+      return document;
+    }
+    ++document.index;
+    document.first += shape_.documents[i];
+  }
+  return {0, 0};
+}
+
+std::int64_t AttentionReference::statistics_index(std::int64_t batch, std::int64_t head,
+                                                  std::int64_t query) const {
+  const Document document = document_of(query);
+  const std::int64_t sequence = batch * (shape_.sequences() / shape_.batch) + document.index;
+  return (sequence * shape_.heads + head) * shape_.longest_queries() + query - document.first;
+}
+
 bool AttentionReference::sees(std::int64_t query, std::int64_t key) const {
-  const bool above = shape_.causal && key > query;
-  const bool before = shape_.window > 0 && key <= query - shape_.window;
-  return !above && !before;
+  const std::int64_t position = query + shape_.keys - shape_.queries;
+  const bool above = shape_.causal && key > position;
+  const bool before = shape_.window > 0 && key <= position - shape_.window;
+  return !above && !before && document_of(position).index == document_of(key).index;
 }
 
 AttentionReference::Row AttentionReference::scores(std::int64_t batch, std::int64_t query,
                                                    const Row& q, const Matrix& k) const {
-  const std::int64_t s = shape_.sequence;
   Row biases(k.size(), 0.0);
   if (shape_.bias) {
-    biases = inspector_.read(t_bias, (batch * s + query) * s, s);
+    biases = inspector_.read(t_bias, (batch * shape_.queries + query) * shape_.keys, shape_.keys);
   }
   Row result(k.size(), -std::numeric_limits<double>::infinity());
   for (std::size_t j = 0; j < k.size(); ++j) {
@@ -102,9 +120,10 @@ AttentionReference::Row AttentionReference::scores(std::int64_t batch, std::int6
 
 AttentionReference::Row AttentionReference::bias_column(std::int64_t batch,
                                                         std::int64_t key) const {
-  const std::int64_t s = shape_.sequence;
-  return shape_.bias ? inspector_.read(t_bias, batch * s * s + key, s, s)
-                     : Row(static_cast<std::size_t>(s), 0.0);
+  const std::int64_t q = shape_.queries;
+  const std::int64_t k = shape_.keys;
+  return shape_.bias ? inspector_.read(t_bias, batch * q * k + key, q, k)
+                     : Row(static_cast<std::size_t>(q), 0.0);
 }
 
 std::vector<Expected> AttentionReference::forward() const {
@@ -113,7 +132,7 @@ std::vector<Expected> AttentionReference::forward() const {
   for (const auto& [batch, head] : sampled_heads(shape_)) {
     const Matrix k = matrix(keys(t_k), batch, group_of(head));
     const Matrix v = matrix(values(t_v), batch, group_of(head));
-    for (const std::int64_t i : sampled_tokens(shape_.sequence)) {
+    for (const std::int64_t i : sampled_tokens(shape_.queries)) {
       const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
       const double lse = logsumexp(scored);
       Row mixed(v[0].size(), 0.0);
@@ -121,7 +140,7 @@ std::vector<Expected> AttentionReference::forward() const {
         add_scaled(mixed, std::exp(scored[j] - lse), v[j]);
       }
       add_row(o, index(outputs(t_o), batch, i, head), mixed);
-      stats.add((batch * shape_.heads + head) * shape_.sequence + i, lse);
+      stats.add(statistics_index(batch, head, i), lse);
     }
   }
   return {o, stats};
@@ -142,7 +161,7 @@ void AttentionReference::add_query_gradients(std::int64_t batch, std::int64_t he
                                              Expected& dq) const {
   const Matrix k = matrix(keys(t_k), batch, group_of(head));
   const Matrix v = matrix(values(t_v), batch, group_of(head));
-  for (const std::int64_t i : sampled_tokens(shape_.sequence)) {
+  for (const std::int64_t i : sampled_tokens(shape_.queries)) {
     const Row d_o = row(outputs(t_do), batch, i, head);
     const double delta = dot(row(outputs(t_o), batch, i, head), d_o);
     const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
@@ -159,7 +178,7 @@ void AttentionReference::add_query_gradients(std::int64_t batch, std::int64_t he
 // Sums over the queries of every head that shares the key.
 void AttentionReference::add_key_gradients(std::int64_t batch, std::int64_t group, Expected& dk,
                                            Expected& dv) const {
-  const std::vector<std::int64_t> tokens = sampled_tokens(shape_.sequence);
+  const std::vector<std::int64_t> tokens = sampled_tokens(shape_.keys);
   Matrix key_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.key_dim), 0.0));
   Matrix value_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.value_dim), 0.0));
   const std::int64_t sharing = shape_.heads / shape_.groups;
@@ -167,8 +186,11 @@ void AttentionReference::add_key_gradients(std::int64_t batch, std::int64_t grou
     const Matrix q = matrix(queries(t_q), batch, head);
     const Matrix o = matrix(outputs(t_o), batch, head);
     const Matrix d_o = matrix(outputs(t_do), batch, head);
-    const Row lse =
-        inspector_.read(t_stats, (batch * shape_.heads + head) * shape_.sequence, shape_.sequence);
+    std::vector<std::int64_t> places;
+    for (std::int64_t i = 0; i < shape_.queries; ++i) {
+      places.push_back(statistics_index(batch, head, i));
+    }
+    const Row lse = inspector_.read(t_stats, places);
     for (std::size_t t = 0; t < tokens.size(); ++t) {
       const Row k = row(keys(t_k), batch, tokens[t], group);
       const Row v = row(values(t_v), batch, tokens[t], group);

@@ -26,21 +26,28 @@ private:
   // One of q, k, …: which tensor, how many heads it has and how wide they are.
   struct Heads {
     AttentionTensor tensor;
+    std::int64_t tokens; // a sequence
     std::int64_t count;
     std::int64_t width;
   };
 
+  // Its number in the sequence and its first token; all of a sequence that holds no documents.
+  struct Document {
+    std::int64_t index;
+    std::int64_t first;
+  };
+
   [[nodiscard]] Heads queries(AttentionTensor tensor) const {
-    return {tensor, shape_.heads, shape_.key_dim};
+    return {tensor, shape_.queries, shape_.heads, shape_.key_dim};
   }
   [[nodiscard]] Heads keys(AttentionTensor tensor) const {
-    return {tensor, shape_.groups, shape_.key_dim};
+    return {tensor, shape_.keys, shape_.groups, shape_.key_dim};
   }
   [[nodiscard]] Heads values(AttentionTensor tensor) const {
-    return {tensor, shape_.groups, shape_.value_dim};
+    return {tensor, shape_.keys, shape_.groups, shape_.value_dim};
   }
   [[nodiscard]] Heads outputs(AttentionTensor tensor) const {
-    return {tensor, shape_.heads, shape_.value_dim};
+    return {tensor, shape_.queries, shape_.heads, shape_.value_dim};
   }
 
   // Index of the first element of a token's head.
@@ -54,6 +61,9 @@ private:
   [[nodiscard]] std::int64_t group_of(std::int64_t head) const {
     return head / (shape_.heads / shape_.groups);
   }
+  [[nodiscard]] Document document_of(std::int64_t token) const;
+  [[nodiscard]] std::int64_t statistics_index(std::int64_t batch, std::int64_t head,
+                                              std::int64_t query) const;
   [[nodiscard]] bool sees(std::int64_t query, std::int64_t key) const;
   // Scores of one query, minus infinity where it sees nothing.
   [[nodiscard]] Row scores(std::int64_t batch, std::int64_t query, const Row& q,
