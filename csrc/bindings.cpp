@@ -131,6 +131,11 @@ void synchronize(Device& device) {
   device.wait(SamplingPolicy{}.timeout_seconds);
 }
 
+std::map<std::string, double> host_costs(Device& device, std::size_t samples) {
+  const py::gil_scoped_release release;
+  return device.host_costs(samples);
+}
+
 py::dict libraries(Device& device) {
   py::dict found;
   for (const auto& [name, info] : device.libraries()) {
@@ -242,6 +247,8 @@ void bind_device(py::module_& m) {
            "Relative Frobenius error of the timed launches against a reference in double.")
       .def("trace", &trace_workload, py::arg("workload"),
            "Kernel time by the profiler; sample nothing in this process afterwards.")
+      .def("host_costs", &host_costs, py::kw_only(), py::arg("samples"),
+           "Seconds of the runtime's own calls by quantity, medians of that many samples.")
       .def("synchronize", &synchronize, py::call_guard<py::gil_scoped_release>())
       .def("inject", &Device::inject, py::arg("what"), py::arg("at_call"),
            "Mock only: fail the at_call-th (from 1) prepare ('oom'), or sample or check ('fault', "

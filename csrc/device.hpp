@@ -4,6 +4,7 @@
 // are the very ones that the tests run on the mock and its virtual clock.
 #pragma once
 
+#include "errors.hpp"
 #include "fields.hpp"
 
 #include <cstddef>
@@ -65,6 +66,8 @@ public:
   virtual void begin_round() {}
   // False for callables: they may enqueue what cannot be captured.
   [[nodiscard]] virtual bool capturable() const { return true; }
+  // Whether an enqueue returns only when its work is done, so that it must not stand behind a gate.
+  [[nodiscard]] virtual bool blocks_host() const { return false; }
   // Whether a launch reads what it writes, so that only a single launch can be checked.
   [[nodiscard]] virtual bool in_place() const { return false; }
 
@@ -130,6 +133,12 @@ public:
 
   // Grows whenever device memory moved and captured addresses went stale.
   [[nodiscard]] virtual std::uint64_t memory_generation() const { return 0; }
+
+  // Seconds of the runtime's own calls by quantity, medians of `samples`; see operators/host.py.
+  [[nodiscard]] virtual std::map<std::string, double> host_costs(std::size_t samples) {
+    (void)samples;
+    throw Unsupported("host_costs: only a CUDA device has a runtime to measure");
+  }
 
   // Tests of the runner: fail at the given call; only the mock can.
   virtual void inject(const std::string& what, std::int64_t at_call) = 0;

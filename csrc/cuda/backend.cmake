@@ -25,11 +25,17 @@ add_library(predictor_backend STATIC
   csrc/cuda/cuda_device.cpp
   csrc/cuda/primitives.cu
   csrc/cuda/workload.cpp
+  csrc/operators/host.cu
+  csrc/operators/memcpy.cpp
   csrc/operators/memory_bound.cpp
+  csrc/operators/memory_bound/dropout.cu
   csrc/operators/memory_bound/elementwise.cu
   csrc/operators/memory_bound/embeddings.cu
   csrc/operators/memory_bound/losses.cu
   csrc/operators/memory_bound/norms.cu
+  csrc/operators/memory_bound/routing.cu
+  csrc/operators/memory_bound/softmax.cu
+  csrc/operators/memory_bound/transposes.cu
   csrc/operators/optimizer.cu
   csrc/operators/registry.cpp)
 target_compile_options(predictor_backend PRIVATE

@@ -267,6 +267,11 @@ std::uint64_t CudaDevice::memory_generation() const {
   return inputs_->generation() + outputs_->generation();
 }
 
+std::map<std::string, double> CudaDevice::host_costs(std::size_t samples) {
+  begin_operation();
+  return measure_host_costs(*this, samples);
+}
+
 void CudaDevice::inject(const std::string&, std::int64_t) {
   throw Unsupported("inject: only the mock device fails on demand");
 }

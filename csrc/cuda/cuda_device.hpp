@@ -42,6 +42,7 @@ public:
   void replay(Graph& graph) override;
   [[nodiscard]] std::vector<Activity> record_activity(const std::function<void()>& work) override;
   [[nodiscard]] std::uint64_t memory_generation() const override;
+  [[nodiscard]] std::map<std::string, double> host_costs(std::size_t samples) override;
   void inject(const std::string& what, std::int64_t at_call) override;
 
   // For operators.

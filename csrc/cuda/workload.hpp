@@ -83,7 +83,7 @@ public:
   void begin_round() final;
   [[nodiscard]] bool in_place() const final;
   void begin_check(std::uint64_t seed) final;
-  [[nodiscard]] double finish_check() final;
+  [[nodiscard]] double finish_check() override;
 
 protected:
   CudaWorkload(CudaDevice& device, const Request& request);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace predictor {
 namespace {
@@ -45,7 +46,10 @@ double estimate(Device& device, Workload& workload, double timeout_seconds) {
   const std::size_t most = gate_capacity(workload);
   for (std::size_t enqueues = 1;; enqueues = std::min(enqueues * 4, most)) {
     {
-      const Gate gate(device);
+      std::optional<Gate> gate;
+      if (!workload.blocks_host()) {
+        gate.emplace(device);
+      }
       device.record(0);
       for (std::size_t i = 0; i < enqueues; ++i) {
         workload.enqueue(i);
@@ -152,8 +156,9 @@ Calibration& calibrate(Device& device, Workload& workload, double timeout_second
   if (!workload.calibration) {
     Calibration fresh;
     fresh.seconds = estimate(device, workload, timeout_seconds);
-    fresh.timer =
-        device.gate_expired() ? Timer::events : choose_timer(fresh.seconds, workload.capturable());
+    fresh.timer = workload.blocks_host() || device.gate_expired()
+                      ? Timer::events
+                      : choose_timer(fresh.seconds, workload.capturable());
     if (fresh.timer == Timer::gated) {
       fresh.enqueues_per_sample = ceil_ratio(interval_seconds, fresh.seconds,
                                              std::max<std::size_t>(gate_capacity(workload) / 2, 1));

@@ -5,6 +5,7 @@
 #include "operators/registry.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace predictor {
 namespace {
@@ -33,7 +34,8 @@ private:
 const MemoryBoundKernel& find_kernel(const std::string& name) {
   std::string known;
   for (const KernelTable* table :
-       {&map_kernels(), &norm_kernels(), &loss_kernels(), &embedding_kernels()}) {
+       {&map_kernels(), &norm_kernels(), &loss_kernels(), &embedding_kernels(), &dropout_kernels(),
+        &transpose_kernels(), &softmax_kernels(), &routing_kernels()}) {
     if (const auto found = table->find(name); found != table->end()) {
       return found->second;
     }
@@ -45,6 +47,13 @@ const MemoryBoundKernel& find_kernel(const std::string& name) {
 }
 
 } // namespace
+
+void require_indexable(const char* kernel, Extent extent) {
+  if (extent.elements() > std::numeric_limits<std::uint32_t>::max() / 2) {
+    throw Unsupported(text(kernel, ": rows (", extent.rows, ") x cols (", extent.cols,
+                           ") must stay below 2^31 elements"));
+  }
+}
 
 std::vector<std::int64_t> sampled_rows(std::int64_t rows) {
   std::vector<std::int64_t> chosen{0, 1, rows / 3, rows / 2, 2 * rows / 3, rows - 2, rows - 1};

@@ -1,12 +1,14 @@
-// The optimizer step: fused AdamW over one flat buffer, as distributed optimizers keep it. How many
-// tensors the buffer holds does not matter to it.
+// The optimizer step: fused AdamW over one flat buffer, as distributed optimizers keep it, or over
+// a list of tensors, which takes as many launches as the list has parts.
 #include "cuda/workload.hpp"
 #include "errors.hpp"
 #include "format_text.hpp"
 #include "operators/adamw.cuh"
 #include "operators/registry.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 namespace predictor {
 namespace {
@@ -15,6 +17,44 @@ using kernels::bf16;
 
 enum Operands : std::size_t { o_p, o_m, o_v, o_g, o_copy };
 
+struct ListPart {
+  kernels::TensorList list;
+  unsigned blocks;
+};
+
+// Tensors of equal size, of which each begins at a multiple of 64 elements, cut into chunks.
+std::vector<ListPart> list_of(std::int64_t elements, std::int64_t tensors) {
+  const std::int64_t each = (elements + tensors - 1) / tensors;
+  const std::int64_t size = (each + 63) / 64 * 64;
+  std::vector<ListPart> parts;
+  int used = kernels::list_tensors; // of the last part; full, so that the first tensor opens one
+  for (std::int64_t begin = 0; begin < elements; begin += size) {
+    const std::int64_t end = std::min(begin + size, elements);
+    const std::int64_t chunks =
+        (end - begin + kernels::chunk_elements - 1) / kernels::chunk_elements;
+    bool listed = false; // in the last part
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+      if ((!listed && used == kernels::list_tensors) ||
+          parts.back().blocks == kernels::list_chunks) {
+        parts.push_back({});
+        used = 0;
+        listed = false;
+      }
+      ListPart& part = parts.back();
+      if (!listed) {
+        part.list.begin[used] = begin;
+        part.list.end[used] = end;
+        ++used;
+        listed = true;
+      }
+      part.list.tensor[part.blocks] = static_cast<unsigned char>(used - 1);
+      part.list.chunk[part.blocks] = static_cast<int>(chunk);
+      ++part.blocks;
+    }
+  }
+  return parts;
+}
+
 constexpr std::int64_t sampled_elements = 4096; // of each window that is checked
 
 class AdamWWorkload final : public CudaWorkload {
@@ -22,13 +62,16 @@ public:
   AdamWWorkload(CudaDevice& device, const Request& request, DataType type, bool copied)
       : CudaWorkload(device, request), elements_(request.fields.positive("elements")), type_(type),
         copied_(copied) {
-    const auto state = [&](const char* name, Fill fill) {
+    if (const std::int64_t tensors = request.fields.positive("tensors"); tensors > 1) {
+      parts_ = list_of(elements_, tensors);
+    }
+    const auto state = [&](const char* name, DataType of, Fill fill) {
       return Operand{
-          .name = name, .type = type, .elements = elements_, .role = Role::state, .fill = fill};
+          .name = name, .type = of, .elements = elements_, .role = Role::state, .fill = fill};
     };
-    std::vector<Operand> operands{state("p", Fill::normal()),
-                                  state("m", Fill::normal()),
-                                  state("v", Fill::uniform(0.0, 1.0)),
+    std::vector<Operand> operands{state("p", copied ? DataType::fp32 : type, Fill::normal()),
+                                  state("m", type, Fill::normal()),
+                                  state("v", type, Fill::uniform(0.0, 1.0)),
                                   {.name = "g", .type = type, .elements = elements_}};
     if (copied) {
       operands.push_back({.name = "copy", .elements = elements_, .role = Role::output});
@@ -38,23 +81,33 @@ public:
 
 private:
   void launch(const Buffers& buffers) override {
-    if (type_ == DataType::bf16) {
-      launch_as<bf16, false>(buffers);
-    } else if (copied_) {
-      launch_as<float, true>(buffers);
+    const bool narrow = type_ == DataType::bf16;
+    if (copied_) {
+      narrow ? launch_as<true, float, bf16>(buffers) : launch_as<true, float, float>(buffers);
     } else {
-      launch_as<float, false>(buffers);
+      narrow ? launch_as<false, bf16, bf16>(buffers) : launch_as<false, float, float>(buffers);
     }
   }
 
-  template <typename State, bool copied>
+  template <bool copied, typename Param, typename State>
   void launch_as(const Buffers& buffers) const {
-    constexpr std::int64_t per_block = kernels::adamw_threads * kernels::pack;
-    const auto blocks = static_cast<unsigned>((elements_ + per_block - 1) / per_block);
-    kernels::adamw_kernel<State, copied><<<blocks, kernels::adamw_threads, 0, device().stream()>>>(
-        elements_, kernels::AdamW{}, buffers.get<State>(o_p), buffers.get<State>(o_m),
-        buffers.get<State>(o_v), buffers.get<const State>(o_g),
-        copied ? buffers.get<bf16>(o_copy) : nullptr);
+    const kernels::AdamWArrays<Param, State> arrays{.p = buffers.get<Param>(o_p),
+                                                    .m = buffers.get<State>(o_m),
+                                                    .v = buffers.get<State>(o_v),
+                                                    .g = buffers.get<const State>(o_g),
+                                                    .copy = copied ? buffers.get<bf16>(o_copy)
+                                                                   : nullptr};
+    const cudaStream_t stream = device().stream();
+    for (const ListPart& part : parts_) {
+      kernels::adamw_list_kernel<copied>
+          <<<part.blocks, kernels::adamw_threads, 0, stream>>>(part.list, kernels::AdamW{}, arrays);
+    }
+    if (parts_.empty()) {
+      constexpr std::int64_t per_block = kernels::adamw_threads * kernels::pack;
+      const auto blocks = static_cast<unsigned>((elements_ + per_block - 1) / per_block);
+      kernels::adamw_kernel<copied>
+          <<<blocks, kernels::adamw_threads, 0, stream>>>(elements_, kernels::AdamW{}, arrays);
+    }
     CUDA_CHECK(cudaGetLastError());
   }
 
@@ -100,6 +153,7 @@ private:
   std::int64_t elements_;
   DataType type_;
   bool copied_;
+  std::vector<ListPart> parts_; // empty: one flat buffer
 };
 
 } // namespace
@@ -115,9 +169,8 @@ std::unique_ptr<Workload> prepare_optimizer(CudaDevice& device, const Request& r
   if (kernel != "adamw" && kernel != "adamw_master") {
     throw Unsupported(text("optimizer: kernel '", kernel, "' is neither adamw nor adamw_master"));
   }
-  if (dtype != "fp32" && !(dtype == "bf16" && kernel == "adamw")) {
-    throw Unsupported(text("optimizer: dtype '", dtype, "'; adamw has bf16 or fp32 states, ",
-                           "adamw_master fp32 ones"));
+  if (dtype != "fp32" && dtype != "bf16") {
+    throw Unsupported(text("optimizer: dtype '", dtype, "' is neither bf16 nor fp32"));
   }
   return std::make_unique<AdamWWorkload>(
       device, request, dtype == "bf16" ? DataType::bf16 : DataType::fp32, kernel == "adamw_master");

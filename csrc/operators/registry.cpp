@@ -9,16 +9,15 @@ namespace predictor {
 std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& request) {
   using Prepare = std::unique_ptr<Workload> (*)(CudaDevice&, const Request&);
   static const std::map<std::string, Prepare, std::less<>> operators{
-      {"gemm", &prepare_gemm},
-      {"grouped_gemm", &prepare_grouped_gemm},
-      {"attention", &prepare_attention},
-      {"memory_bound", &prepare_memory_bound},
-      {"optimizer", &prepare_optimizer},
+      {"gemm", &prepare_gemm},           {"grouped_gemm", &prepare_grouped_gemm},
+      {"attention", &prepare_attention}, {"memory_bound", &prepare_memory_bound},
+      {"optimizer", &prepare_optimizer}, {"memcpy", &prepare_memcpy},
   };
   const auto found = operators.find(request.op);
   if (found == operators.end()) {
-    throw Unsupported(text("operator '", request.op,
-                           "' is none of gemm, grouped_gemm, attention, memory_bound, optimizer"));
+    throw Unsupported(
+        text("operator '", request.op,
+             "' is none of gemm, grouped_gemm, attention, memory_bound, optimizer, memcpy"));
   }
   return found->second(device, request);
 }

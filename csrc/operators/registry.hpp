@@ -28,6 +28,12 @@ class CudaDevice;
 [[nodiscard]] std::unique_ptr<Workload> prepare_optimizer(CudaDevice& device,
                                                           const Request& request);
 
+[[nodiscard]] std::unique_ptr<Workload> prepare_memcpy(CudaDevice& device, const Request& request);
+
+// Seconds of the runtime's calls by quantity, medians of `samples`.
+[[nodiscard]] std::map<std::string, double> measure_host_costs(CudaDevice& device,
+                                                               std::size_t samples);
+
 void add_gemm_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 void add_attention_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 

@@ -39,13 +39,6 @@ _KEPT: Final = 0.9
 _aten = torch.ops.aten
 
 
-def _nll_loss_backward(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Gradient of the mean negative log likelihood, as ``cross_entropy`` runs it."""
-    one = log_probabilities.new_ones(())
-    count = log_probabilities.new_full((), float(len(labels)))
-    return _aten.nll_loss_backward(one, log_probabilities, labels, None, 1, -100, count)
-
-
 _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
     "add": ("bb", lambda a, b: a + b),
     "mul": ("bb", lambda a, b: a * b),
@@ -110,7 +103,6 @@ _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
     "topk_fp32": ("f", lambda x: torch.topk(x, min(_TOP_K, x.shape[-1]))),
     "sort_int64": ("k", lambda k: torch.sort(k.view(-1), stable=True)),
     "cumsum_int64": ("k", lambda k: k.cumsum(0)),
-    "nll_loss_backward_fp32": ("fl", _nll_loss_backward),
     "foreach_norm": ("g", lambda *g: tuple(torch._foreach_norm(g))),  # noqa: SLF001
     "foreach_mul": ("g", lambda *g: torch._foreach_mul_(g, 0.5)),
     "zero": ("b", lambda x: x.zero_()),
@@ -235,6 +227,19 @@ def _layer_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
     return Recipe(make=make, call=call)
 
 
+def _nll_loss_backward(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Gradient of the mean negative log likelihood, as ``cross_entropy`` runs it."""
+
+    def make() -> tuple[Tensor, ...]:
+        x, labels = _inputs(fill, "fl", rows, cols)
+        return x.new_ones(()), x, labels, x.new_full((), float(rows))
+
+    def call(gradient: Tensor, x: Tensor, labels: Tensor, count: Tensor) -> object:
+        return _aten.nll_loss_backward(gradient, x, labels, None, 1, -100, count)
+
+    return Recipe(make=make, call=call)
+
+
 def _rms_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
     def make() -> tuple[Tensor, ...]:
         gradient, x, weight = _inputs(fill, "bbw", rows, cols)
@@ -259,4 +264,5 @@ _SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
     "rope_half_copy": _rope_half_copy,
     "layer_norm_backward": _layer_norm_backward,
     "rms_norm_backward": _rms_norm_backward,
+    "nll_loss_backward_fp32": _nll_loss_backward,
 }

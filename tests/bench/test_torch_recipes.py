@@ -18,8 +18,10 @@ from predictor.operators import KERNELS, Attention, GroupedGemm, MemoryBound, Op
 
 FILL = Fill(device="cpu")
 ROWS, COLS = 64, 48
-SMALL = {"mean_fp32", "sum_fp32", "sum_rows", "cross_entropy"}
+SMALL = {"mean_fp32", "sum_fp32", "sum_rows", "cross_entropy", "amax_fp32", "foreach_norm"}
 HALVES = {"rope_neg", "rope_half_copy"}
+WRITTEN_OVER = {"zero", "scatter_fp32", "nll_loss_backward_fp32"}  # inputs that are not read
+NO_CPU_KERNEL = {"rms_norm_backward"}
 READ_TWICE = {"embedding_backward", "layer_norm_backward"}  # by their two kernels
 
 
@@ -38,7 +40,7 @@ def test_every_compiled_kernel_has_a_function() -> None:
     assert set(torch_inductor.functions()) == set(KERNELS["inductor"])
 
 
-@pytest.mark.parametrize("kernel", sorted(KERNELS["torch"]))
+@pytest.mark.parametrize("kernel", sorted(KERNELS["torch"].keys() - NO_CPU_KERNEL))
 def test_an_eager_kernel_writes_the_bytes_of_its_traffic(kernel: str) -> None:
     operator = MemoryBound(kernel=kernel, rows=ROWS, cols=COLS, impl="torch")
     written = sum(
@@ -48,13 +50,17 @@ def test_an_eager_kernel_writes_the_bytes_of_its_traffic(kernel: str) -> None:
     if kernel in SMALL:
         assert claimed == 0
         assert written < 8 * (ROWS + COLS)
+    elif kernel == "topk_fp32":
+        assert written == ROWS * 8 * (4 + 8)
+    elif kernel == "foreach_mul":
+        assert written == 0, "it returns nothing"
     elif kernel == "embedding_backward":
         assert written == torch_kernels.TABLE_ROWS * COLS * 2
     else:
         assert claimed <= written <= claimed + 16 * (ROWS + COLS)
 
 
-@pytest.mark.parametrize("kernel", sorted(KERNELS["torch"]))
+@pytest.mark.parametrize("kernel", sorted(KERNELS["torch"].keys() - NO_CPU_KERNEL))
 def test_an_eager_kernel_reads_the_bytes_of_its_traffic(kernel: str) -> None:
     operator = MemoryBound(kernel=kernel, rows=ROWS, cols=COLS, impl="torch")
     inputs = torch_kernels.recipe(FILL, operator).make()
@@ -63,7 +69,7 @@ def test_an_eager_kernel_reads_the_bytes_of_its_traffic(kernel: str) -> None:
     tables = 2 * torch_kernels.TABLE_ROWS * COLS if kernel == "embedding" else 0
     factor = 2 if kernel in HALVES | READ_TWICE else 1
     assert claimed <= factor * read
-    if not tables:
+    if not tables and kernel not in WRITTEN_OVER:
         assert read <= factor * claimed + 32 * (ROWS + COLS)
 
 

@@ -184,6 +184,18 @@ inline float add_atomically(float* to, float value) {
   return before;
 }
 
+inline int raise_atomically(int* to, int value) {
+  const int before = *to;
+  *to = std::max(*to, value);
+  return before;
+}
+
+inline int bits_of(float value) {
+  int bits = 0;
+  std::memcpy(&bits, &value, sizeof(bits));
+  return bits;
+}
+
 } // namespace emulation
 
 #define blockIdx ::emulation::block_index
@@ -193,6 +205,8 @@ inline float add_atomically(float* to, float value) {
 #define __shfl_xor_sync(mask, value, offset)                                                       \
   ::emulation::Block::current->shuffle_xor((value), static_cast<unsigned>(offset))
 #define atomicAdd ::emulation::add_atomically
+#define atomicMax ::emulation::raise_atomically
+#define __float_as_int ::emulation::bits_of
 #define __expf(x) std::exp(static_cast<float>(x))
 #define rsqrtf(x) (1.0f / std::sqrt(static_cast<float>(x)))
 #undef __shared__

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from predictor.bench.points import Point
-from predictor.operators import GroupedGemm
+from predictor.bench.sweep.host import RUNTIME_QUANTITIES
+from predictor.operators import KERNELS, Attention, GroupedGemm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,31 +20,14 @@ pytestmark = [pytest.mark.native, pytest.mark.gpu]
 BF16_ERROR = 5e-3  # an output rounded to 8 bits is off by 2^-9 at most
 FP8_ERROR = 1e-2  # operands as they are stored; Hopper sums the forward product in 14 bits
 TF32_ERROR = 2e-3  # operands rounded to 11 bits
+MOST_EXPERTS = 512  # of the router's kernel
 FP32_ERROR = 1e-4  # sums of bf16 products in fp32, in another order
 FIRST_WITH_FP8 = 8.9  # compute capability
 TORCH_LAUNCHES = 4  # of one call of a callable workload
 
-MEMORY_BOUND = [
-    "rms_norm",
-    "rms_norm_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "residual_add",
-    "silu_mul",
-    "silu_mul_backward",
-    "gelu",
-    "gelu_backward",
-    "rotary",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "embedding",
-    "embedding_backward",
-    "cast_up",
-    "cast_down",
-    "copy",
-    "add_fp32",
-]
+MEMORY_BOUND = sorted(KERNELS["native"])
 GEMM = {"kind": "forward", "api": "cublaslt", "algorithm": "heuristic", "accumulate": False}
+MAY_BE_UNSUPPORTED = {"window", "value_head_dim", "documents", "query_length", "head_dim"}
 ATTENTION = {
     "batch": 2,
     "num_heads": 8,
@@ -95,34 +79,78 @@ def test_memory_bound_kernel_is_right(
         "dtype": "bf16",
         "impl": "native",
     }
+    copies = 8 if kernel.endswith("top8") else 2
+    if "permute" in kernel and rows % copies:
+        fields["rows"] = rows * copies
+    if kernel == "router_top_k" and cols > MOST_EXPERTS:
+        fields |= {"rows": 1031, "cols": 160}
     assert gpu.check(prepare("memory_bound", fields), seed=rows) < BF16_ERROR
 
 
 @pytest.mark.parametrize(
-    ("kernel", "dtype", "tolerance"),
+    "step",
     [
         ("adamw", "bf16", BF16_ERROR),
         ("adamw", "fp32", FP32_ERROR),
         ("adamw_master", "fp32", BF16_ERROR),
+        ("adamw_master", "bf16", BF16_ERROR),
     ],
+    ids=str,
 )
-@pytest.mark.parametrize("elements", [1, 100_003, 1 << 24])
+@pytest.mark.parametrize(
+    ("elements", "tensors"), [(1, 1), (100_003, 1), (1 << 24, 1), (100_003, 77), (1 << 25, 3)]
+)
 def test_optimizer_is_right(
     gpu: Any,
     prepare: Callable[..., Any],
-    kernel: str,
-    dtype: str,
-    tolerance: float,
+    step: tuple[str, str, float],
     elements: int,
+    tensors: int,
 ) -> None:
+    kernel, dtype, tolerance = step
     fields: dict[str, object] = {
         "kernel": kernel,
         "elements": elements,
-        "tensors": 1,
+        "tensors": tensors,
         "dtype": dtype,
         "impl": "native",
     }
     assert gpu.check(prepare("optimizer", fields), seed=1) < tolerance
+
+
+@pytest.mark.parametrize("bytes_", [1, 1000, 1 << 20, 100_000_001])
+@pytest.mark.parametrize(
+    ("direction", "pinned"),
+    [("h2d", True), ("h2d", False), ("d2h", True), ("d2h", False), ("d2d", True)],
+)
+def test_copy_is_right(
+    gpu: Any, prepare: Callable[..., Any], direction: str, bytes_: int, *, pinned: bool
+) -> None:
+    fields: dict[str, object] = {"direction": direction, "bytes": bytes_, "pinned": pinned}
+    assert gpu.check(prepare("memcpy", fields, bytes_=float(bytes_)), seed=1) == 0.0
+
+
+@pytest.mark.multigpu
+def test_copy_to_the_next_device_is_right(gpu: Any, prepare: Callable[..., Any]) -> None:
+    fields: dict[str, object] = {"direction": "peer", "bytes": 1 << 24, "pinned": True}
+    assert gpu.check(prepare("memcpy", fields), seed=1) == 0.0
+
+
+def test_a_copy_of_pageable_memory_is_timed_without_a_gate(
+    native: ModuleType, gpu: Any, prepare: Callable[..., Any]
+) -> None:
+    fields: dict[str, object] = {"direction": "h2d", "bytes": 1 << 24, "pinned": False}
+    found = gpu.sample(prepare("memcpy", fields), native.SamplingPolicy())
+    assert found.timer == "events"
+    assert found.median_seconds > 0
+
+
+def test_the_runtimes_calls_take_microseconds(gpu: Any) -> None:
+    costs = gpu.host_costs(samples=5)
+    assert set(costs) == set(RUNTIME_QUANTITIES)
+    assert 1e-7 < costs["launch"] < 1e-4
+    assert costs["graph_node"] < costs["launch"] * 10
+    assert costs["event_record"] > 0
 
 
 @pytest.mark.parametrize("api", ["cublas", "cublaslt"])
@@ -259,6 +287,12 @@ def test_grouped_matmul_of_cublaslt_is_there_or_refused_with_a_reason(
         {"seq_length": 1000},
         {"head_dim": 192, "value_head_dim": 128},
         {"window": 128},
+        {"head_dim": 256},
+        {"documents": 4},
+        {"documents": 5, "seq_length": 1000, "num_query_groups": 2},
+        {"query_length": 1},
+        {"query_length": 128},
+        {"query_length": 256, "causal": False},
     ],
     ids=str,
 )
@@ -271,10 +305,12 @@ def test_attention_is_right(
 ) -> None:
     if not native.build["attention"]:
         pytest.skip("the extension was built without cuDNN's headers")
+    shape = ATTENTION | fields | {"kind": kind}
+    shape["document_lengths"] = list(Attention(**shape).document_lengths)  # type: ignore[arg-type]
     try:
-        workload = prepare("attention", ATTENTION | fields | {"kind": kind})
+        workload = prepare("attention", shape)
     except native.Unsupported as reason:
-        if fields.keys() & {"window", "value_head_dim"}:
+        if fields.keys() & MAY_BE_UNSUPPORTED:
             pytest.skip(f"this cuDNN does not: {reason}")
         raise
     # dS = P·(dP - delta) is a difference of bf16-rounded products: four times one rounding.

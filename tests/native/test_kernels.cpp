@@ -1,10 +1,14 @@
 // The real kernels on the CPU: every code path, with extents that do not divide evenly.
 #include "emulation.hpp"
 #include "operators/adamw.cuh"
+#include "operators/memory_bound/dropout.cuh"
 #include "operators/memory_bound/elementwise.cuh"
 #include "operators/memory_bound/embeddings.cuh"
 #include "operators/memory_bound/losses.cuh"
 #include "operators/memory_bound/norms.cuh"
+#include "operators/memory_bound/routing.cuh"
+#include "operators/memory_bound/softmax.cuh"
+#include "operators/memory_bound/transposes.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -133,8 +137,9 @@ TEST_SUITE("kernels") {
       const Array<bf16> y(e.rows * e.cols);
       const Array<bf16> gradient(2 * e.rows * e.cols);
       const unsigned grid = blocks(e.rows * e.cols / (packed() ? 8 : 1), k::map_threads);
-      emulation::launch(grid, k::map_threads,
-                        [&] { k::silu_mul_kernel<packed()>(rows, cols, gate_up, y); });
+      emulation::launch(grid, k::map_threads, [&] {
+        k::silu_mul_kernel<packed(), false>(rows, cols, gate_up, nullptr, y);
+      });
       emulation::launch(grid, k::map_threads, [&] {
         k::silu_mul_backward_kernel<packed()>(rows, cols, dy, gate_up, gradient);
       });
@@ -202,8 +207,8 @@ TEST_SUITE("kernels") {
       }
       const Array<bf16> copy(count);
       emulation::launch(blocks(count, k::adamw_threads * k::pack), k::adamw_threads, [&] {
-        k::adamw_kernel<State, copied()>(static_cast<std::int64_t>(count), k::AdamW{}, p, m, v,
-                                         static_cast<const State*>(g), copy);
+        k::adamw_kernel<copied()>(static_cast<std::int64_t>(count), k::AdamW{},
+                                  k::AdamWArrays<State, State>{p, m, v, g, copy});
       });
       const auto m1 = [&](std::size_t i) { return 0.9 * m0[i] + 0.1 * g.at(i); };
       const auto v1 = [&](std::size_t i) { return 0.95 * v0[i] + 0.05 * g.at(i) * g.at(i); };
@@ -364,10 +369,11 @@ TEST_SUITE("kernels") {
       const Array<bf16> gradient(e.rows * e.cols);
       const auto grid = static_cast<unsigned>(e.rows);
       const auto cols = static_cast<int>(e.cols);
-      emulation::launch(grid, k::loss_threads,
-                        [&] { k::cross_entropy_kernel(cols, logits, labels.data(), loss, lse); });
       emulation::launch(grid, k::loss_threads, [&] {
-        k::cross_entropy_backward_kernel(cols, 0.25f, logits, labels.data(), lse, gradient);
+        k::cross_entropy_kernel<bf16>(cols, logits, labels.data(), loss, lse);
+      });
+      emulation::launch(grid, k::loss_threads, [&] {
+        k::cross_entropy_backward_kernel<bf16>(cols, 0.25f, logits, labels.data(), lse, gradient);
       });
       std::vector<double> expected(e.rows);
       for (std::size_t i = 0; i < e.rows * e.cols; ++i) {
@@ -418,6 +424,174 @@ TEST_SUITE("kernels") {
     };
     check(std::true_type(), 1032);
     check(std::false_type(), 131);
+  }
+
+  TEST_CASE("dropout keeps what its random bytes say, fused with bias and residual or alone") {
+    const auto check = [](auto packed, Extent e) {
+      const auto rows = static_cast<std::uint32_t>(e.rows);
+      const auto cols = static_cast<std::uint32_t>(e.cols);
+      const std::size_t count = e.rows * e.cols;
+      const auto x = Array<bf16>::normal(count, 1);
+      const auto bias = Array<bf16>::normal(e.cols, 2);
+      const auto residual = Array<bf16>::normal(count, 3);
+      const Array<bf16> y(count);
+      const Array<bf16> dx(count);
+      const Array<unsigned char> mask(count);
+      const unsigned grid = blocks(count / (packed() ? 8 : 1), k::map_threads);
+      emulation::launch(grid, k::map_threads, [&] {
+        k::dropout_kernel<packed(), true>(rows, cols, x, bias, residual, y, mask);
+      });
+      const auto kept = [&](std::size_t i) { return k::is_kept(k::dropout_bytes(i / 8), i); };
+      std::size_t survivors = 0;
+      for (std::size_t i = 0; i < count; ++i) {
+        CHECK(static_cast<bool>(mask[i]) == kept(i));
+        survivors += kept(i) ? 1 : 0;
+      }
+      CHECK(static_cast<double>(survivors) / static_cast<double>(count) ==
+            doctest::Approx(230.0 / 256.0).epsilon(0.05));
+      CHECK(error_of(y, [&](std::size_t i) {
+              const double input = (x.at(i) + bias.at(i % e.cols)) * 256.0 / 230.0;
+              return residual.at(i) + (kept(i) ? input : 0.0);
+            }) < bf16_error);
+      emulation::launch(grid, k::map_threads,
+                        [&] { k::dropout_backward_kernel<packed()>(rows, cols, x, mask, dx); });
+      CHECK(error_of(dx, [&](std::size_t i) { return kept(i) ? x.at(i) * 256.0 / 230.0 : 0.0; }) <
+            bf16_error);
+    };
+    check(std::true_type(), {9, 120});
+    check(std::false_type(), {31, 37});
+  }
+
+  TEST_CASE("transposes and casts, in whole words and not") {
+    const auto check = [](auto aligned, Extent e) {
+      const auto rows = static_cast<std::int64_t>(e.rows);
+      const auto cols = static_cast<std::int64_t>(e.cols);
+      const auto x = Array<bf16>::normal(e.rows * e.cols, 1);
+      const Array<bf16> turned(e.rows * e.cols);
+      const Array<unsigned char> same(e.rows * e.cols);
+      const Array<unsigned char> narrow(e.rows * e.cols);
+      const Array<float> amax(1);
+      amax[0] = 0.0f;
+      const auto grid = [&](unsigned tile) {
+        return dim3(blocks(e.cols, tile), blocks(e.rows, tile));
+      };
+      emulation::launch(grid(k::tile_extent<bf16>), k::transpose_threads, [&] {
+        k::transpose_kernel<bf16, bf16, aligned()>(rows, cols, 1.0f, x, nullptr, turned, nullptr);
+      });
+      CHECK(error_of(turned,
+                     [&](std::size_t i) { return x.at(i % e.rows * e.cols + i / e.rows); }) == 0.0);
+      emulation::launch(grid(k::tile_extent<unsigned char>), k::transpose_threads, [&] {
+        k::transpose_kernel<bf16, unsigned char, aligned()>(rows, cols, 16.0f, x, same, narrow,
+                                                            amax);
+      });
+      double largest = 0.0;
+      for (std::size_t i = 0; i < e.rows * e.cols; ++i) {
+        largest = std::max(largest, std::abs(x.at(i)));
+        const unsigned char code = k::to_e4m3(static_cast<float>(x.at(i)) * 16.0f);
+        CHECK(same[i] == code);
+        CHECK(narrow[i % e.cols * e.rows + i / e.cols] == code);
+      }
+      CHECK(amax.at(0) == largest);
+    };
+    check(std::true_type(), {72, 136});
+    check(std::false_type(), {67, 131});
+  }
+
+  TEST_CASE("softmax and its gradient, causal and not, on rows of odd lengths") {
+    const auto check = [](auto causal, Extent e) {
+      const auto cols = static_cast<int>(e.cols);
+      const auto x = Array<bf16>::normal(e.rows * e.cols, 1);
+      const auto dy = Array<bf16>::normal(e.rows * e.cols, 2);
+      const Array<bf16> y(e.rows * e.cols);
+      const Array<bf16> dx(e.rows * e.cols);
+      const auto grid = static_cast<unsigned>(e.rows);
+      emulation::launch(grid, k::softmax_threads,
+                        [&] { k::softmax_kernel<causal()>(cols, 0.5f, x, y); });
+      emulation::launch(grid, k::softmax_threads,
+                        [&] { k::softmax_backward_kernel<causal()>(cols, 0.5f, dy, y, dx); });
+      const auto seen = [&](std::size_t row) { return causal() ? row % e.cols + 1 : e.cols; };
+      std::vector<double> sums(e.rows), products(e.rows);
+      for (std::size_t i = 0; i < e.rows * e.cols; ++i) {
+        if (i % e.cols < seen(i / e.cols)) {
+          sums[i / e.cols] += std::exp(0.5 * x.at(i));
+          products[i / e.cols] += dy.at(i) * y.at(i);
+        }
+      }
+      CHECK(error_of(y, [&](std::size_t i) {
+              return i % e.cols < seen(i / e.cols) ? std::exp(0.5 * x.at(i)) / sums[i / e.cols]
+                                                   : 0.0;
+            }) < bf16_error);
+      CHECK(error_of(dx, [&](std::size_t i) {
+              return i % e.cols < seen(i / e.cols)
+                         ? 0.5 * y.at(i) * (dy.at(i) - products[i / e.cols])
+                         : 0.0;
+            }) < bf16_error);
+    };
+    check(std::false_type(), {5, 1031});
+    check(std::true_type(), {40, 37});
+  }
+
+  TEST_CASE("the router keeps the highest eight of the softmax") {
+    const Extent e{7, 100};
+    const auto logits = Array<float>::normal(e.rows * e.cols, 1);
+    const Array<float> probabilities(e.rows * e.cols);
+    const Array<unsigned char> chosen(e.rows * e.cols);
+    emulation::launch(
+        blocks(e.rows, k::routing_threads / k::warp_threads), k::routing_threads, [&] {
+          k::router_kernel<4>(static_cast<std::int64_t>(e.rows), static_cast<int>(e.cols), logits,
+                              probabilities, chosen);
+        });
+    for (std::size_t row = 0; row < e.rows; ++row) {
+      double sum = 0.0;
+      for (std::size_t c = 0; c < e.cols; ++c) {
+        sum += std::exp(logits.at(row * e.cols + c));
+      }
+      for (std::size_t c = 0; c < e.cols; ++c) {
+        const std::size_t i = row * e.cols + c;
+        std::size_t higher = 0;
+        for (std::size_t other = 0; other < e.cols; ++other) {
+          higher += logits.at(row * e.cols + other) > logits.at(i) ? 1 : 0;
+        }
+        CHECK(static_cast<bool>(chosen[i]) == (higher < 8));
+        const double expected = higher < 8 ? std::exp(logits.at(i)) / sum : 0.0;
+        CHECK(probabilities.at(i) == doctest::Approx(expected).epsilon(1e-4));
+      }
+    }
+  }
+
+  TEST_CASE("unpermuting what was permuted sums a token's copies") {
+    const std::size_t tokens = 6;
+    const std::size_t cols = 24;
+    const std::int64_t rows = 12;
+    const std::int64_t stride = 5;
+    const auto x = Array<bf16>::normal(tokens * cols, 1);
+    const auto weights = Array<float>::normal(static_cast<std::size_t>(rows), 2);
+    const Array<bf16> permuted(static_cast<std::size_t>(rows) * cols);
+    const Array<bf16> back(tokens * cols);
+    emulation::launch(tokens, k::routing_threads, [&] {
+      k::permute_kernel<true, 2>(rows, static_cast<int>(cols), stride, x, permuted);
+    });
+    emulation::launch(tokens, k::routing_threads, [&] {
+      k::unpermute_kernel<true, 2>(rows, static_cast<int>(cols), stride, weights, permuted, back);
+    });
+    CHECK(error_of(back, [&](std::size_t i) {
+            return x.at(i) * (weights.at(2 * (i / cols)) + weights.at(2 * (i / cols) + 1));
+          }) < bf16_error);
+  }
+
+  TEST_CASE("the squares of a list of elements add up, with a tail") {
+    const std::size_t count = 10'003;
+    const auto x = Array<bf16>::normal(count, 1);
+    const Array<float> sum(1);
+    sum[0] = 0.0f;
+    emulation::launch(2, k::sum_threads, [&] {
+      k::square_sum_kernel<bf16>(static_cast<std::int64_t>(count), x, sum);
+    });
+    double expected = 0.0;
+    for (std::size_t i = 0; i < count; ++i) {
+      expected += x.at(i) * x.at(i);
+    }
+    CHECK(sum.at(0) == doctest::Approx(expected).epsilon(1e-4));
   }
 
   TEST_CASE("the emulation finds a barrier that not all threads reach") {

@@ -17,6 +17,10 @@ struct Add {
   static __device__ float apply(const float (&x)[2]) { return x[0] + x[1]; }
 };
 
+struct Halve {
+  static __device__ float apply(const float (&x)[1]) { return 0.5f * x[0]; }
+};
+
 // The tanh form, 0.5 x (1 + tanh u) with u = √(2/π) (x + 0.044715 x³)  (arXiv:1606.08415).
 inline constexpr float gelu_scale = 0.7978845608028654f;
 inline constexpr float gelu_cubic = 0.044715f;
@@ -94,66 +98,98 @@ __device__ inline GateGradients silu_mul_gradients(float dy, float gate, float u
   return {dy * up * s * (1.0f + gate * (1.0f - s)), dy * gate * s};
 }
 
-// gate_up[rows, 2·cols] holds the gates in its left half; y[rows, cols].
-template <bool packed>
-__global__ void __launch_bounds__(map_threads)
-    silu_mul_kernel(std::uint32_t rows, std::uint32_t cols, const bf16* gate_up, bf16* y) {
-  constexpr std::uint32_t width = packed ? pack : 1;
+// Where a thread works on a matrix of rows × cols whose elements are below 2^32: `width` columns.
+struct Place {
+  std::uint32_t row;
+  std::uint32_t col;
+  bool valid;
+};
+
+template <int width>
+__device__ inline Place place_of(std::uint32_t rows, std::uint32_t cols) {
   const std::uint32_t per_row = cols / width;
   const std::uint64_t item = static_cast<std::uint64_t>(blockIdx.x) * map_threads + threadIdx.x;
-  if (item >= static_cast<std::uint64_t>(rows) * per_row) {
-    return;
-  }
   const std::uint32_t row = static_cast<std::uint32_t>(item) / per_row;
   const std::uint32_t col = (static_cast<std::uint32_t>(item) - row * per_row) * width;
-  const bf16* gate = gate_up + 2 * static_cast<std::int64_t>(row) * cols + col;
-  bf16* out = y + static_cast<std::int64_t>(row) * cols + col;
-  if constexpr (packed) {
-    float g[pack], u[pack], result[pack];
-    load_pack(gate, g);
-    load_pack(gate + cols, u);
-#pragma unroll
-    for (int e = 0; e < pack; ++e) {
-      result[e] = silu_mul(g[e], u[e]);
-    }
-    store_pack(out, result);
-  } else {
-    store_one(out, silu_mul(load_one(gate), load_one(gate + cols)));
+  return {row, col, item < static_cast<std::uint64_t>(rows) * per_row};
+}
+
+// gate_up[rows, 2·cols] holds the gates in its left half; y[rows, cols]. Where `weighted`, a row of
+// y is multiplied by its probability.
+template <bool packed, bool weighted>
+__global__ void __launch_bounds__(map_threads)
+    silu_mul_kernel(std::uint32_t rows, std::uint32_t cols, const bf16* gate_up,
+                    const float* probabilities, bf16* y) {
+  constexpr int width = packed ? pack : 1;
+  const Place place = place_of<width>(rows, cols);
+  if (!place.valid) {
+    return;
   }
+  const bf16* gate = gate_up + 2 * static_cast<std::int64_t>(place.row) * cols + place.col;
+  const float weight = weighted ? probabilities[place.row] : 1.0f;
+  float g[width], u[width];
+  load<width>(gate, g);
+  load<width>(gate + cols, u);
+#pragma unroll
+  for (int e = 0; e < width; ++e) {
+    g[e] = weight * silu_mul(g[e], u[e]);
+  }
+  store<width>(y + static_cast<std::int64_t>(place.row) * cols + place.col, g);
 }
 
 template <bool packed>
 __global__ void __launch_bounds__(map_threads)
     silu_mul_backward_kernel(std::uint32_t rows, std::uint32_t cols, const bf16* dy,
                              const bf16* gate_up, bf16* dgate_up) {
-  constexpr std::uint32_t width = packed ? pack : 1;
-  const std::uint32_t per_row = cols / width;
-  const std::uint64_t item = static_cast<std::uint64_t>(blockIdx.x) * map_threads + threadIdx.x;
-  if (item >= static_cast<std::uint64_t>(rows) * per_row) {
+  constexpr int width = packed ? pack : 1;
+  const Place place = place_of<width>(rows, cols);
+  if (!place.valid) {
     return;
   }
-  const std::uint32_t row = static_cast<std::uint32_t>(item) / per_row;
-  const std::uint32_t col = (static_cast<std::uint32_t>(item) - row * per_row) * width;
-  const std::int64_t at = 2 * static_cast<std::int64_t>(row) * cols + col;
-  const bf16* upstream = dy + static_cast<std::int64_t>(row) * cols + col;
-  if constexpr (packed) {
-    float d[pack], g[pack], u[pack], dgate[pack], dup[pack];
-    load_pack(upstream, d);
-    load_pack(gate_up + at, g);
-    load_pack(gate_up + at + cols, u);
+  const std::int64_t at = 2 * static_cast<std::int64_t>(place.row) * cols + place.col;
+  float d[width], g[width], u[width];
+  load<width>(dy + static_cast<std::int64_t>(place.row) * cols + place.col, d);
+  load<width>(gate_up + at, g);
+  load<width>(gate_up + at + cols, u);
 #pragma unroll
-    for (int e = 0; e < pack; ++e) {
-      const GateGradients gradients = silu_mul_gradients(d[e], g[e], u[e]);
-      dgate[e] = gradients.gate;
-      dup[e] = gradients.up;
+  for (int e = 0; e < width; ++e) {
+    const GateGradients gradients = silu_mul_gradients(d[e], g[e], u[e]);
+    g[e] = gradients.gate;
+    u[e] = gradients.up;
+  }
+  store<width>(dgate_up + at, g);
+  store<width>(dgate_up + at + cols, u);
+}
+
+// The backward pass of the weighted form, a block a row, which sums the probability's gradient.
+template <bool packed>
+__global__ void __launch_bounds__(map_threads)
+    silu_mul_probs_backward_kernel(int cols, const bf16* dy, const bf16* gate_up,
+                                   const float* probabilities, bf16* dgate_up,
+                                   float* dprobabilities) {
+  constexpr int width = packed ? pack : 1;
+  const std::int64_t row = blockIdx.x;
+  const float weight = probabilities[row];
+  float sum = 0.0f;
+  for (int c = static_cast<int>(threadIdx.x) * width; c < cols; c += map_threads * width) {
+    const std::int64_t at = 2 * row * cols + c;
+    float d[width], g[width], u[width];
+    load<width>(dy + row * cols + c, d);
+    load<width>(gate_up + at, g);
+    load<width>(gate_up + at + cols, u);
+#pragma unroll
+    for (int e = 0; e < width; ++e) {
+      sum += d[e] * silu_mul(g[e], u[e]);
+      const GateGradients gradients = silu_mul_gradients(d[e] * weight, g[e], u[e]);
+      g[e] = gradients.gate;
+      u[e] = gradients.up;
     }
-    store_pack(dgate_up + at, dgate);
-    store_pack(dgate_up + at + cols, dup);
-  } else {
-    const GateGradients gradients = silu_mul_gradients(load_one(upstream), load_one(gate_up + at),
-                                                       load_one(gate_up + at + cols));
-    store_one(dgate_up + at, gradients.gate);
-    store_one(dgate_up + at + cols, gradients.up);
+    store<width>(dgate_up + at, g);
+    store<width>(dgate_up + at + cols, u);
+  }
+  sum = group_sum<map_threads>(sum);
+  if (threadIdx.x == 0) {
+    dprobabilities[row] = sum;
   }
 }
 
@@ -164,36 +200,27 @@ __global__ void __launch_bounds__(map_threads)
     rotary_kernel(std::uint32_t rows, std::uint32_t cols, std::uint32_t heads,
                   std::uint32_t positions, const bf16* x, const float* cosine, const float* sine,
                   bf16* y) {
-  constexpr std::uint32_t width = packed ? pack : 1;
+  constexpr int width = packed ? pack : 1;
   const std::uint32_t half = cols / 2;
-  const std::uint32_t per_row = half / width;
-  const std::uint64_t item = static_cast<std::uint64_t>(blockIdx.x) * map_threads + threadIdx.x;
-  if (item >= static_cast<std::uint64_t>(rows) * per_row) {
+  const Place place = place_of<width>(rows, half);
+  if (!place.valid) {
     return;
   }
-  const std::uint32_t row = static_cast<std::uint32_t>(item) / per_row;
-  const std::uint32_t col = (static_cast<std::uint32_t>(item) - row * per_row) * width;
-  const std::int64_t at = static_cast<std::int64_t>(row) * cols + col;
-  const std::int64_t table = static_cast<std::int64_t>(row / heads % positions) * half + col;
-  if constexpr (packed) {
-    float a[pack], b[pack], c[pack], s[pack], left[pack], right[pack];
-    load_pack(x + at, a);
-    load_pack(x + at + half, b);
-    load_pack(cosine + table, c);
-    load_pack(sine + table, s);
+  const std::int64_t at = static_cast<std::int64_t>(place.row) * cols + place.col;
+  const std::int64_t table =
+      static_cast<std::int64_t>(place.row / heads % positions) * half + place.col;
+  float a[width], b[width], c[width], s[width], left[width], right[width];
+  load<width>(x + at, a);
+  load<width>(x + at + half, b);
+  load<width>(cosine + table, c);
+  load<width>(sine + table, s);
 #pragma unroll
-    for (int e = 0; e < pack; ++e) {
-      left[e] = a[e] * c[e] - b[e] * s[e];
-      right[e] = b[e] * c[e] + a[e] * s[e];
-    }
-    store_pack(y + at, left);
-    store_pack(y + at + half, right);
-  } else {
-    const float a = load_one(x + at);
-    const float b = load_one(x + at + half);
-    store_one(y + at, a * cosine[table] - b * sine[table]);
-    store_one(y + at + half, b * cosine[table] + a * sine[table]);
+  for (int e = 0; e < width; ++e) {
+    left[e] = a[e] * c[e] - b[e] * s[e];
+    right[e] = b[e] * c[e] + a[e] * s[e];
   }
+  store<width>(y + at, left);
+  store<width>(y + at + half, right);
 }
 
 } // namespace predictor::kernels

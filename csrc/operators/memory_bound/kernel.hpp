@@ -25,12 +25,33 @@ struct MemoryBoundKernel {
   std::vector<Expected> (*reference)(const Inspector& inspector, Extent extent);
 };
 
+[[nodiscard]] inline Operand tensor(const char* name, std::int64_t elements, Role role,
+                                    DataType type = DataType::bf16) {
+  return {.name = name, .type = type, .elements = elements, .role = role};
+}
+
+// One number, zero before every round, that launches add to or raise.
+[[nodiscard]] inline Operand running_total(const char* name) {
+  return {.name = name,
+          .type = DataType::fp32,
+          .elements = 1,
+          .role = Role::state,
+          .fill = Fill::constant(0.0)};
+}
+
+// Raises Unsupported where a kernel's index arithmetic, 32 bits wide, would not do.
+void require_indexable(const char* kernel, Extent extent);
+
 using KernelTable = std::map<std::string, MemoryBoundKernel, std::less<>>;
 
 [[nodiscard]] const KernelTable& map_kernels();
 [[nodiscard]] const KernelTable& norm_kernels();
 [[nodiscard]] const KernelTable& loss_kernels();
 [[nodiscard]] const KernelTable& embedding_kernels();
+[[nodiscard]] const KernelTable& dropout_kernels();
+[[nodiscard]] const KernelTable& transpose_kernels();
+[[nodiscard]] const KernelTable& softmax_kernels();
+[[nodiscard]] const KernelTable& routing_kernels();
 
 // A handful of rows from first to last.
 [[nodiscard]] std::vector<std::int64_t> sampled_rows(std::int64_t rows);

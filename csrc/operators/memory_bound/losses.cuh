@@ -4,72 +4,18 @@
 //   loss = logsumexp - x[label], dx = (exp(x - logsumexp) - [c = label]) / rows
 #pragma once
 
-#include "operators/memory_bound/packs.cuh"
-
-#include <cmath>
+#include "operators/memory_bound/online_softmax.cuh"
 
 namespace predictor::kernels {
 
 inline constexpr int loss_threads = 512;
 
-// Maximum and the sum of exponentials relative to it.
-struct OnlineSoftmax {
-  float maximum = -INFINITY;
-  float sum = 0.0f;
-
-  __device__ void add(float x) {
-    if (x > maximum) {
-      sum = sum * __expf(maximum - x) + 1.0f; // exp(-inf) = 0 for the first
-      maximum = x;
-    } else {
-      sum += __expf(x - maximum);
-    }
-  }
-
-  __device__ void add(const float (&x)[pack]) {
-    float highest = x[0];
-#pragma unroll
-    for (int e = 1; e < pack; ++e) {
-      highest = fmaxf(highest, x[e]);
-    }
-    if (highest > maximum) {
-      sum *= __expf(maximum - highest);
-      maximum = highest;
-    }
-#pragma unroll
-    for (int e = 0; e < pack; ++e) {
-      sum += __expf(x[e] - maximum);
-    }
-  }
-
-  __device__ void merge(const OnlineSoftmax& other) {
-    const float highest = fmaxf(maximum, other.maximum);
-    if (highest == -INFINITY) {
-      return; // both empty: the difference would be no number
-    }
-    sum = sum * __expf(maximum - highest) + other.sum * __expf(other.maximum - highest);
-    maximum = highest;
-  }
-};
-
-// The part of a row that 16-byte accesses can cover: rows start at any even address.
-struct RowSpan {
-  int head;  // elements before the first aligned address
-  int packs; // aligned packs after them
-};
-
-__device__ inline RowSpan row_span(const bf16* row, int cols) {
-  const auto misaligned = static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16 / 2);
-  const int head = misaligned == 0 ? 0 : pack - misaligned;
-  const int within = head < cols ? head : cols;
-  return {within, (cols - within) / pack};
-}
-
+template <typename T>
 __global__ void __launch_bounds__(loss_threads)
-    cross_entropy_kernel(int cols, const bf16* logits, const std::int64_t* labels, float* loss,
+    cross_entropy_kernel(int cols, const T* logits, const std::int64_t* labels, float* loss,
                          float* logsumexp) {
   const std::int64_t row = blockIdx.x;
-  const bf16* x = logits + row * cols;
+  const T* x = logits + row * cols;
   const RowSpan span = row_span(x, cols);
   const int thread = static_cast<int>(threadIdx.x);
   OnlineSoftmax softmax;
@@ -87,29 +33,8 @@ __global__ void __launch_bounds__(loss_threads)
     softmax.add(load_one(x + tail + thread));
   }
 
-#pragma unroll
-  for (int offset = warp_threads / 2; offset > 0; offset /= 2) {
-    OnlineSoftmax other;
-    other.maximum = __shfl_xor_sync(all_lanes, softmax.maximum, offset);
-    other.sum = __shfl_xor_sync(all_lanes, softmax.sum, offset);
-    softmax.merge(other);
-  }
-  constexpr int warps = loss_threads / warp_threads;
-  __shared__ float maxima[warps];
-  __shared__ float sums[warps];
-  if (thread % warp_threads == 0) {
-    maxima[thread / warp_threads] = softmax.maximum;
-    sums[thread / warp_threads] = softmax.sum;
-  }
-  __syncthreads();
+  const OnlineSoftmax total = block_softmax<loss_threads>(softmax);
   if (thread == 0) {
-    OnlineSoftmax total;
-    for (int w = 0; w < warps; ++w) {
-      OnlineSoftmax part;
-      part.maximum = maxima[w];
-      part.sum = sums[w];
-      total.merge(part);
-    }
     const float lse = total.maximum + logf(total.sum);
     logsumexp[row] = lse;
     loss[row] = lse - load_one(x + labels[row]);
@@ -121,13 +46,13 @@ __device__ inline float cross_entropy_slope(float x, float lse, bool is_label, f
 }
 
 // `gradient` starts at the same remainder of 16 bytes as `logits`.
+template <typename T>
 __global__ void __launch_bounds__(loss_threads)
-    cross_entropy_backward_kernel(int cols, float scale, const bf16* logits,
-                                  const std::int64_t* labels, const float* logsumexp,
-                                  bf16* gradient) {
+    cross_entropy_backward_kernel(int cols, float scale, const T* logits,
+                                  const std::int64_t* labels, const float* logsumexp, T* gradient) {
   const std::int64_t row = blockIdx.x;
-  const bf16* x = logits + row * cols;
-  bf16* dx = gradient + row * cols;
+  const T* x = logits + row * cols;
+  T* dx = gradient + row * cols;
   const RowSpan span = row_span(x, cols);
   const int thread = static_cast<int>(threadIdx.x);
   const int label = static_cast<int>(labels[row]);
@@ -150,6 +75,58 @@ __global__ void __launch_bounds__(loss_threads)
   if (tail + thread < cols) {
     const int col = tail + thread;
     store_one(dx + col, cross_entropy_slope(load_one(x + col), lse, col == label, scale));
+  }
+}
+
+// Megatron's loss over a vocabulary that is split over ranks, between its all-reduces (fp32, rows
+// any number of elements): the maximum of a row; exponentials in place with their sum and the
+// label's logit; the gradient in place.
+__global__ void __launch_bounds__(loss_threads)
+    vocab_max_kernel(int cols, const float* logits, float* maximum) {
+  const std::int64_t row = blockIdx.x;
+  const float* x = logits + row * cols;
+  OnlineSoftmax softmax; // without its sum
+  for (int c = static_cast<int>(threadIdx.x); c < cols; c += loss_threads) {
+    softmax.maximum = fmaxf(softmax.maximum, x[c]);
+  }
+  const OnlineSoftmax total = block_softmax<loss_threads>(softmax);
+  if (threadIdx.x == 0) {
+    maximum[row] = total.maximum;
+  }
+}
+
+__global__ void __launch_bounds__(loss_threads)
+    vocab_exp_kernel(int cols, const std::int64_t* labels, const float* maximum, float* logits,
+                     float* sum, float* label_logit) {
+  const std::int64_t row = blockIdx.x;
+  float* x = logits + row * cols;
+  const float highest = maximum[row];
+  const int label = static_cast<int>(labels[row]);
+  float own = 0.0f;
+  for (int c = static_cast<int>(threadIdx.x); c < cols; c += loss_threads) {
+    const float shifted = x[c] - highest;
+    if (c == label) {
+      label_logit[row] = shifted;
+    }
+    x[c] = __expf(shifted);
+    own += x[c];
+  }
+  own = group_sum<loss_threads>(own);
+  if (threadIdx.x == 0) {
+    sum[row] = own;
+  }
+}
+
+__global__ void __launch_bounds__(loss_threads)
+    vocab_gradient_kernel(int cols, const std::int64_t* labels, const float* reciprocal_sum,
+                          const float* upstream, float* exponentials) {
+  const std::int64_t row = blockIdx.x;
+  float* x = exponentials + row * cols;
+  const float rsum = reciprocal_sum[row];
+  const float g = upstream[row];
+  const int label = static_cast<int>(labels[row]);
+  for (int c = static_cast<int>(threadIdx.x); c < cols; c += loss_threads) {
+    x[c] = (x[c] * rsum - (c == label ? 1.0f : 0.0f)) * g;
   }
 }
 

@@ -68,6 +68,27 @@ __device__ inline void store_one(float* to, float x) {
   *to = x;
 }
 
+// A pack, aligned as above, or a single element.
+template <int width, typename T>
+__device__ inline void load(const T* from, float (&x)[width]) {
+  static_assert(width == pack || width == 1);
+  if constexpr (width == pack) {
+    load_pack(from, x);
+  } else {
+    x[0] = load_one(from);
+  }
+}
+
+template <int width, typename T>
+__device__ inline void store(T* to, const float (&x)[width]) {
+  static_assert(width == pack || width == 1);
+  if constexpr (width == pack) {
+    store_pack(to, x);
+  } else {
+    store_one(to, x[0]);
+  }
+}
+
 // Sum over groups of `threads` neighbouring threads, known to all of them. Every thread of the
 // block must take part; above a warp, the group is the block.
 template <int threads>
