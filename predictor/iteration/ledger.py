@@ -37,11 +37,11 @@ class Ledger:
     @classmethod
     def of(cls, programs: Iterable[tuple[Program, int]], sheet: Sheet) -> "Ledger":
         """Put programs, each run so many times, into one ledger."""
-        counts = np.zeros(len(sheet.segments))
+        counts = np.zeros(len(sheet.layout.segments))
         for program, runs in programs:
             for segment, repeats in program:
-                counts[sheet.segments[segment]] += runs * repeats
-        times = np.repeat(counts, np.diff(sheet.first))
+                counts[sheet.layout.segments[segment]] += runs * repeats
+        times = np.repeat(counts, np.diff(sheet.layout.first))
         ran = times > 0
         times = times[ran]
         return cls(

@@ -11,37 +11,152 @@ stream as late as another, a sync makes the host as late as the compute stream. 
 maximum of sums, so a whole segment is a matrix A with
 ``state'[i] = max over j of A[i, j] + state[j]`` (Baccelli, Cohen, Olsder, Quadrat: Synchronization
 and Linearity, 1992, chapter 2): exact, composed by a product, repeated by a power.
+
+Compute launches in a row are one step. With ``S`` the running sum of ``gap + seconds``, a run of
+launches a to b ends at the stream's start plus ``S[b] - S[a-1]``, or at the latest of
+``queued[i] + S[b] - S[i-1]``.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
-from predictor.costs.prediction import Floats
-from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Sync, Wait
-from predictor.iteration.priced import Sheet
+from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stream
 
 HOST: Final = 0
-PLACE: Final = {stream: place + 1 for place, stream in enumerate(STREAMS)}
-COMPUTE: Final = PLACE["compute"]
-SIZE: Final = len(STREAMS) + 1
+COMPUTE: Final = 1
 NEVER: Final = -np.inf
 
 
-def identity() -> Floats:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Compute launches in a row: their place among all runs, and how many they are."""
+
+    place: int
+    launches: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Send:
+    """A launch on a communication stream: its row, and the stream's place in the state."""
+
+    row: int
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """The compute stream waits for a stream."""
+
+    stream: int
+
+
+_Move = _Run | _Send | _Join
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The steps of some segments, without seconds.
+
+    Attributes:
+        segments: The segments and their places.
+        first: Row of each segment's first launch, and the number of rows at the end.
+    """
+
+    segments: Mapping[Segment, int]
+    first: Ints
+
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """Streams that anything is launched on, compute first; a state has the host before them."""
+        used = {launch.stream for segment in self.segments for launch in segment.launches}
+        return tuple(stream for stream in STREAMS if stream in used or stream == "compute")
+
+    @property
+    def size(self) -> int:
+        """Numbers of a state."""
+        return len(self.streams) + 1
+
+    @cached_property
+    def _walk(self) -> tuple[list[list[_Move]], Ints, Ints]:
+        """Moves of each segment; first row, and row behind the last, of each run."""
+        place = {stream: index + 1 for index, stream in enumerate(self.streams)}
+        moves: list[list[_Move]] = []
+        bounds: list[tuple[int, int]] = []
+        row = 0
+        for segment in self.segments:
+            mine: list[_Move] = []
+            begun = row
+            for step in (*segment.steps, None):
+                if isinstance(step, Launch) and step.stream == "compute":
+                    row += 1
+                    continue
+                if row > begun:
+                    mine.append(_Run(len(bounds), row - begun))
+                    bounds.append((begun, row))
+                if isinstance(step, Launch):
+                    mine.append(_Send(row, place[step.stream]))
+                    row += 1
+                elif step is not None and step.stream in place:
+                    mine.append(_Join(place[step.stream]))
+                begun = row
+            moves.append(mine)
+        begins, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
+        return moves, begins, ends
+
+    @property
+    def moves(self) -> list[list[_Move]]:
+        """What each segment does, in order."""
+        return self._walk[0]
+
+    def runs(self, spans: Floats, shares: Floats) -> tuple[list[float], list[float]]:
+        """Seconds of each run from the stream's start, and from the host's.
+
+        Args:
+            spans: Gap and seconds of each row.
+            shares: Host seconds of one launch of each segment.
+        """
+        _, begins, ends = self._walk
+        if not len(begins):
+            return [], []
+        total = np.concatenate([[0.0], np.cumsum(spans)])
+        index = np.arange(len(spans))
+        owner = np.repeat(np.arange(len(self.segments)), np.diff(self.first))
+        start = np.zeros(len(spans), dtype=np.int64)
+        start[begins] = begins
+        start = np.maximum.accumulate(start)
+        queued = shares[owner] * (index - start + 1) - total[:-1]
+        bounds = np.stack([begins, ends], axis=1).ravel()
+        latest = np.maximum.reduceat(np.append(queued, NEVER), bounds)[::2]
+        return (total[ends] - total[begins]).tolist(), (total[ends] + latest).tolist()
+
+
+def identity(size: int) -> Floats:
     """Nothing runs."""
-    matrix = np.full((SIZE, SIZE), NEVER)
-    np.fill_diagonal(matrix, 0.0)
+    matrix = np.full((size, size), NEVER)
+    matrix.ravel()[:: size + 1] = 0.0
     return matrix
 
 
 def then(first: Floats, second: Floats) -> Floats:
-    """``first``, and after it ``second``."""
-    return np.asarray((second[:, :, None] + first[None, :, :]).max(axis=1))
+    """``first``, and after it ``second``; leading axes are scenarios."""
+    return np.asarray((second[..., :, :, None] + first[..., None, :, :]).max(axis=-2))
+
+
+def chain(matrices: Sequence[Floats]) -> Floats:
+    """One matrix after another."""
+    result = matrices[0]
+    for matrix in matrices[1:]:
+        result = then(result, matrix)
+    return result
 
 
 def power(matrix: Floats, times: int) -> Floats:
-    """A matrix so many times in a row, by repeated squaring."""
+    """A matrix at least once in a row, by repeated squaring."""
     result, square = None, matrix
     while times:
         if times & 1:
@@ -49,27 +164,77 @@ def power(matrix: Floats, times: int) -> Floats:
         times >>= 1
         if times:
             square = then(square, square)
-    return identity() if result is None else result
+    if result is None:
+        return np.broadcast_to(identity(matrix.shape[-1]), matrix.shape)
+    return result
+
+
+def essential(matrices: Floats) -> Ints:
+    """Places of a state that programs must be told apart by; leading axes are programs.
+
+    A stream that every program leaves no later than the compute stream, and that no program minds
+    more than the compute stream, is as good as free whenever that is: every launch on it waits for
+    the compute stream anyway. Host and compute stream are always kept.
+    """
+    kept = [HOST, COMPUTE]
+    for stream in range(2, matrices.shape[-1]):
+        minds = matrices[..., :, stream] > matrices[..., :, COMPUTE]
+        minds[..., stream] = False
+        late = matrices[..., stream, :].copy()
+        late[..., COMPUTE] = np.maximum(late[..., COMPUTE], late[..., stream])
+        late[..., stream] = NEVER
+        if minds.any() or (late > matrices[..., COMPUTE, :]).any():
+            kept.append(stream)
+    return np.array(kept)
 
 
 class Matrices:
-    """Matrices of segments and programs at the seconds of one sheet."""
+    """Matrices of segments and programs at the seconds of some scenarios.
 
-    def __init__(self, sheet: Sheet, gap_seconds: float) -> None:
-        """Start with none; each is made when asked for and kept."""
-        self._sheet, self._gap = sheet, gap_seconds
+    Attributes:
+        size: Numbers of a state.
+        scenarios: Sets of seconds.
+    """
+
+    def __init__(
+        self, layout: Layout, seconds: Floats, host_seconds: Floats, gap_seconds: float
+    ) -> None:
+        """Start with none; each is made when asked for and kept.
+
+        Args:
+            layout: Of the segments.
+            seconds: Of each row, by scenario.
+            host_seconds: Of one repetition of each segment.
+            gap_seconds: Idle seconds of the compute stream before each launch.
+        """
+        self.size, self.scenarios = layout.size, len(seconds)
+        self._layout, self._seconds = layout, seconds
+        self._host = host_seconds.tolist()
+        counts = np.diff(layout.first)
+        shares = host_seconds / np.maximum(counts, 1)
+        self._shares = shares.tolist()
+        self._counts = counts.tolist()
+        self._runs = [layout.runs(row + gap_seconds, shares) for row in seconds]
         self._segments: dict[Segment, Floats] = {}
         self._powers: dict[tuple[Segment, int], Floats] = {}
         self._programs: dict[Program, Floats] = {}
 
     def program(self, program: Program) -> Floats:
-        """The matrix of a program."""
+        """The matrices of a program, one for each scenario."""
         known = self._programs.get(program)
         if known is None:
-            known = identity()
-            for segment, times in program:
-                known = then(known, self._power(segment, times))
+            parts = [self._power(segment, times) for segment, times in program]
+            shape = (self.scenarios, self.size, self.size)
+            known = chain(parts) if parts else np.broadcast_to(identity(self.size), shape)
             self._programs[program] = known
+        return known
+
+    def segment(self, segment: Segment) -> Floats:
+        """The matrices of one repetition of a segment."""
+        known = self._segments.get(segment)
+        if known is None:
+            known = np.array([self._build(segment, s) for s in range(self.scenarios)])
+            self._segments[segment] = known
         return known
 
     def _power(self, segment: Segment, times: int) -> Floats:
@@ -78,53 +243,27 @@ class Matrices:
             self._powers[key] = power(self.segment(segment), times)
         return self._powers[key]
 
-    def segment(self, segment: Segment) -> Floats:
-        """The matrix of one repetition of a segment."""
-        if segment not in self._segments:
-            self._segments[segment] = self._build(segment)
-        return self._segments[segment]
-
-    def _build(self, segment: Segment) -> Floats:
-        """Runs of compute launches in one go, everything else step by step."""
-        sheet = self._sheet
-        spans = sheet.seconds[sheet.rows(segment)] + self._gap
-        host = float(sheet.host_seconds[sheet.segments[segment]])
-        share = host / max(len(spans), 1)
-        matrix = identity()
-        row = begun = 0
-        for step in segment.steps:
-            if isinstance(step, Launch) and step.stream == "compute":
-                row += 1
-                continue
-            _run(matrix, spans[begun:row], share)
-            if isinstance(step, Wait):
-                matrix[COMPUTE] = np.maximum(matrix[COMPUTE], matrix[PLACE[step.stream]])
-            elif isinstance(step, Sync):
-                matrix[HOST] = np.maximum(matrix[HOST], matrix[COMPUTE])
+    def _build(self, segment: Segment, scenario: int) -> list[list[float]]:
+        """Rows of one segment's matrix, in plain numbers: they are few."""
+        place = self._layout.segments[segment]
+        share, (alone, queued) = self._shares[place], self._runs[scenario]
+        seconds = self._seconds[scenario]
+        rows: list[list[float]] = identity(self.size).tolist()
+        if not self._counts[place]:
+            rows[HOST][HOST] = self._host[place]
+        for move in self._layout.moves[place]:
+            if isinstance(move, _Run):
+                mine, host = alone[move.place], queued[move.place]
+                rows[COMPUTE] = [
+                    max(free + mine, asked + host)
+                    for free, asked in zip(rows[COMPUTE], rows[HOST], strict=True)
+                ]
+                rows[HOST][HOST] += share * move.launches
+            elif isinstance(move, _Join):
+                rows[COMPUTE] = list(map(max, rows[COMPUTE], rows[move.stream]))
             else:
-                matrix[HOST] += share
-                place = PLACE[step.stream]
-                ready = np.maximum(matrix[COMPUTE], matrix[HOST])
-                matrix[place] = np.maximum(matrix[place], ready) + (spans[row] - self._gap)
-                row += 1
-            begun = row
-        _run(matrix, spans[begun:row], share)
-        if not len(spans):
-            matrix[HOST] += host
-        return matrix
-
-
-def _run(matrix: Floats, spans: Floats, share: float) -> None:
-    """Append compute launches in a row: the later of the stream's pace and the host's.
-
-    With ``C[i]`` the running sum of spans, the last launch ends at the stream's start plus
-    ``C[-1]``, or at the latest of ``queued[i] + C[-1] - C[i-1]``.
-    """
-    count = len(spans)
-    if not count:
-        return
-    remaining = np.cumsum(spans[::-1])[::-1]
-    queued = share * np.arange(1, count + 1)
-    late = float(np.max(queued + remaining))
-    matrix[COMPUTE] = np.maximum(matrix[COMPUTE] + remaining[0], matrix[HOST] + late)
-    matrix[HOST] += share * count
+                rows[HOST][HOST] += share
+                lasts = float(seconds[move.row])
+                ready = map(max, rows[COMPUTE], rows[HOST], rows[move.stream])
+                rows[move.stream] = [time + lasts for time in ready]
+        return rows

@@ -1,25 +1,28 @@
 """A step's stages in their schedule: which program each pass runs, and how long the whole takes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Program
-from predictor.iteration.maxplus import COMPUTE, Matrices, identity, power, then
+from predictor.iteration.maxplus import COMPUTE, Matrices, chain, essential, power
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import Order, order_of
 from predictor.iteration.schedules.order import B, F, W
 from predictor.iteration.timeline import Passes, Timeline, run
 
-SWEPT_GROUPS: Final = 8
+SWEPT_GROUPS: Final = 4
 """Micro-batches, in groups of the stages, up to which a pipeline is swept in full; a longer one
 repeats its steady state."""
 
-STEADY_GROUPS: Final = 5
-"""Groups of micro-batches after which a longer pipeline is taken to be in its steady state."""
+PERIODIC: Final = frozenset({"1f1b", "interleaved"})
+"""Schedules whose order repeats from group to group, with a forward and a backward pass each."""
+
+PASSES_OF_PERIODIC: Final = 2
+STEADY: Final = 1e-9
+"""Relative difference of two periods that counts as none."""
 
 FIRST_F, NEXT_F, FIRST_B, NEXT_B, LAST_B, NEXT_W, LAST_W = range(7)
 
@@ -63,19 +66,19 @@ class Pipeline:
         count = self.micro_batches if micro_batches is None else micro_batches
         return order_of(self.schedule, len(self.stages), count, self.chunks)
 
-    def swept(self) -> tuple[int, ...]:
-        """Micro-batches of the sweeps that the step's seconds follow from."""
+    @property
+    def swept(self) -> int:
+        """Micro-batches of the sweep that the step's seconds follow from."""
         group, count = len(self.stages), self.micro_batches
-        if count <= SWEPT_GROUPS * group:
-            return (count,)
-        first = count % group + STEADY_GROUPS * group
-        return (first, first + group)
+        if self.schedule not in PERIODIC or count <= SWEPT_GROUPS * group:
+            return count
+        return count % group + SWEPT_GROUPS * group
 
     def in_flight(self, stage: int) -> tuple[int, ...]:
         """Most micro-batches whose activations each chunk of a stage holds at one time."""
         if len(self.stages) == 1:
             return (1,)
-        most = self.order(self.swept()[-1]).in_flight()
+        most = self.order(self.swept).in_flight
         return tuple(int(count) for count in most[stage])
 
     def counted(self, stage: int) -> list[tuple[Program, int]]:
@@ -86,50 +89,74 @@ class Pipeline:
             found += _counted(chunk, self.micro_batches)
         return found
 
-    def alone(self, stage: int, matrices: Matrices) -> float:
-        """Seconds of a stage that never waits for another."""
-        mine = self.stages[stage]
-        head, rest, tail = identity(), identity(), identity()
+    def alone(self, stage: int, matrices: Matrices) -> Floats:
+        """Seconds of a stage that never waits for another, by scenario."""
+        mine, one = self.stages[stage], matrices.program
+        first: list[Floats] = []
+        between: list[Floats] = []
+        last: list[Floats] = []
         for chunk in mine.chunks:
-            one = matrices.program
-            weight, last_weight = one(chunk.weight), one(chunk.last_weight)
-            first, last = one(chunk.first_backward), one(chunk.last_backward)
-            if self.micro_batches == 1:
-                tail = _chain(tail, one(chunk.first_forward), last, last_weight)
-                continue
-            head = _chain(head, one(chunk.first_forward), first, weight)
-            rest = _chain(rest, one(chunk.forward), one(chunk.backward), weight)
-            tail = _chain(tail, one(chunk.forward), last, last_weight)
-        rest = power(rest, max(self.micro_batches - 2, 0))
-        ends = matrices.program(mine.reduce), matrices.program(mine.step)
-        whole = _chain(head, rest, tail, *ends)
-        return float(np.max(whole))
+            weight = [one(chunk.weight)] if chunk.weight else []
+            first += [one(chunk.first_forward), one(chunk.first_backward), *weight]
+            between += [one(chunk.forward), one(chunk.backward), *weight]
+            forward = chunk.first_forward if self.micro_batches == 1 else chunk.forward
+            last += [one(forward), one(chunk.last_backward)]
+            last += [one(chunk.last_weight)] if chunk.last_weight else []
+        whole = [*last, one(mine.reduce), one(mine.step)]
+        if self.micro_batches > 2:  # noqa: PLR2004 - a first, a last, and others
+            whole = [power(chain(between), self.micro_batches - 2), *whole]
+        if self.micro_batches > 1:
+            whole = [*first, *whole]
+        return np.asarray(chain(whole).max(axis=(-2, -1)))
 
-    def seconds(self, sheets: Sequence[Matrices], messages: Floats, tied_seconds: Floats) -> Floats:
-        """Seconds of the step for several scenarios at once.
+    def seconds(self, matrices: Matrices, messages: Floats, tied_seconds: Floats) -> Floats:
+        """Seconds of the step, by scenario.
 
         Args:
-            sheets: Matrices of each scenario.
+            matrices: Of the programs.
             messages: Seconds of a message by scenario, direction and sending stage.
             tied_seconds: Seconds of the tied tables' gradient sum, by scenario.
         """
         if len(self.stages) == 1:
-            return np.array([self.alone(0, matrices) for matrices in sheets])
-        totals = [
-            self._finished(self.sweep(sheets, messages, count), sheets, tied_seconds)
-            for count in self.swept()
-        ]
-        if len(totals) == 1:
-            return totals[0]
-        first, second = self.swept()
-        periods = (self.micro_batches - second) / (second - first)
-        return np.asarray(totals[1] + periods * (totals[1] - totals[0]))
+            return self.alone(0, matrices)
+        count = self.swept
+        timeline = self.sweep(matrices, messages, count)
+        if count < self.micro_batches:
+            period = self._period(timeline, self.order(count))
+            if period is None:
+                timeline = self.sweep(matrices, messages, self.micro_batches)
+            else:
+                more = (self.micro_batches - count) // len(self.stages)
+                timeline.state[...] += more * period[:, None, None]
+        return self._finished(timeline, matrices, tied_seconds)
 
-    def sweep(self, sheets: Sequence[Matrices], messages: Floats, micro_batches: int) -> Timeline:
+    def _period(self, timeline: Timeline, order: Order) -> Floats | None:
+        """Seconds that a group of micro-batches adds in the steady state, by scenario.
+
+        None where the sweep has not come to its steady state: where stages do not yet all advance
+        by the same time from one group to the next.
+        """
+        length = len(self.stages) * self.chunks * PASSES_OF_PERIODIC
+        drain = order.passes - self.chunks * len(self.stages) - len(self.stages) + 1
+        ends = timeline.end[:, :-1].reshape(len(timeline.end), order.stages, order.passes)
+        here = ends[:, :, drain - length : drain]
+        before = ends[:, :, drain - 2 * length : drain - length]
+        step = here - before
+        period = step[:, 0, -1]
+        if np.max(np.abs(step - period[:, None, None])) > STEADY * np.max(period):
+            return None
+        return np.asarray(period)
+
+    def sweep(self, matrices: Matrices, messages: Floats, micro_batches: int) -> Timeline:
         """Run every pass of a step with so many micro-batches."""
         order = self.order(micro_batches)
-        matrix = np.stack([[sheet.program(p) for p in self._programs] for sheet in sheets])
-        return run(Passes(order, matrix, self.which(order), messages, self.overlapped))
+        whole = np.stack([matrices.program(p) for p in self._programs], axis=1)
+        kept = essential(whole)
+        matrix = whole[:, :, kept[:, None], kept]
+        timeline = run(Passes(order, matrix, self.which(order), messages, self.overlapped))
+        state = np.repeat(timeline.state[:, :, COMPUTE, None], matrices.size, axis=2)
+        state[:, :, kept] = timeline.state
+        return replace(timeline, state=state)
 
     def which(self, order: Order) -> Ints:
         """Number of the program that each pass runs."""
@@ -148,17 +175,10 @@ class Pipeline:
         stage = np.arange(order.stages)[:, None]
         return np.asarray(self._slots[stage, order.chunk, slot].ravel())
 
-    def _finished(
-        self, timeline: Timeline, sheets: Sequence[Matrices], tied_seconds: Floats
-    ) -> Floats:
+    def _finished(self, timeline: Timeline, matrices: Matrices, tied_seconds: Floats) -> Floats:
         """After the last pass: gradients are summed, ranks agree on their norm, all step."""
-        reduce, step = (
-            np.array([[m.program(p) for p in programs] for m in sheets])
-            for programs in (
-                [stage.reduce for stage in self.stages],
-                [stage.step for stage in self.stages],
-            )
-        )
+        reduce = np.stack([matrices.program(stage.reduce) for stage in self.stages], axis=1)
+        step = np.stack([matrices.program(stage.step) for stage in self.stages], axis=1)
         state = (reduce + timeline.state[:, :, None, :]).max(axis=3)
         ends = state[:, [0, -1], COMPUTE].max(axis=1) + tied_seconds
         agreed = np.maximum(state[:, :, COMPUTE].max(axis=1), ends)
@@ -190,10 +210,3 @@ def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, in
         (chunk.weight, micro_batches - 1),
         (chunk.last_weight, 1),
     ]
-
-
-def _chain(*matrices: Floats) -> Floats:
-    result = matrices[0]
-    for matrix in matrices[1:]:
-        result = then(result, matrix)
-    return result

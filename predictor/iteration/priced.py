@@ -1,6 +1,6 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,6 +12,7 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.interference import interfered
 from predictor.iteration.launches import BARE_LAUNCH, COMMUNICATION, FAMILIES, Launch, Segment
+from predictor.iteration.maxplus import Layout, Matrices
 from predictor.operators import Collective, Host, Operator
 
 GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
@@ -24,8 +25,7 @@ class Sheet:
     """Every launch of some segments in columns.
 
     Attributes:
-        segments: The segments, in the order of their launches here.
-        first: Place of each segment's first launch, and the number of launches at the end.
+        layout: The segments, in the order of their launches here.
         operators: Every distinct operator.
         operator: Place of each launch's operator among them.
         seconds: Seconds of each launch, alone.
@@ -36,8 +36,7 @@ class Sheet:
         host_seconds: Host seconds of one repetition of each segment.
     """
 
-    segments: Mapping[Segment, int]
-    first: Ints
+    layout: Layout
     operators: tuple[Operator, ...]
     operator: Ints
     seconds: Floats
@@ -46,11 +45,6 @@ class Sheet:
     family: Ints
     bandwidth: Floats
     host_seconds: Floats
-
-    def rows(self, segment: Segment) -> slice:
-        """Where a segment's launches stand."""
-        place = self.segments[segment]
-        return slice(int(self.first[place]), int(self.first[place + 1]))
 
     def settled(self, heat: Heat, clock_hz: float) -> "Sheet":
         """The sheet at the clock that the step settles at as a whole."""
@@ -62,10 +56,17 @@ class Sheet:
         scale[self.family == REMOTE] = 1.0
         return replace(self, seconds=self.seconds * scale, half=self.half * scale)
 
-    def silent(self) -> "Sheet":
-        """The sheet if collectives took no time."""
-        silent = self.family == REMOTE
-        return replace(self, seconds=np.where(silent, 0.0, self.seconds))
+    @property
+    def communicates(self) -> bool:
+        """Whether there is any collective."""
+        return bool((self.family == REMOTE).any())
+
+    def matrices(self, gap_seconds: float, *, silent: bool) -> Matrices:
+        """Matrices at these seconds and, if ``silent``, at those without any of collectives."""
+        scenarios = [self.seconds]
+        if silent:
+            scenarios.append(np.where(self.family == REMOTE, 0.0, self.seconds))
+        return Matrices(self.layout, np.array(scenarios), self.host_seconds, gap_seconds)
 
 
 def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCosts) -> Sheet:
@@ -78,8 +79,7 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     moved = np.array([launch.operator.bytes for launch in launches], dtype=float)
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     sheet = Sheet(
-        segments={segment: place for place, segment in enumerate(segments)},
-        first=first,
+        layout=Layout({segment: place for place, segment in enumerate(segments)}, first),
         operators=tuple(table.index),
         operator=index,
         seconds=seconds,

@@ -42,7 +42,7 @@ class ChunkPrograms:
     last_weight: Program = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StagePrograms:
     """What a stage runs.
 
@@ -91,7 +91,8 @@ class Builder:
         return tuple(known[replace(stage, index=min(stage.index, 1))] for stage in stages)
 
     def _stage(self, stage: Stage) -> StagePrograms:
-        replicas = self._stack.replicas(stage)
+        alone = self._shape.data.ranks * self._shape.replicas.ranks == 1
+        replicas = Replicas() if alone else self._stack.replicas(stage)
         accumulate = self._stack.accumulate(stage)
         chunks = tuple(self._chunk(chunk, replicas, accumulate) for chunk in stage.chunks)
         return StagePrograms(
@@ -172,7 +173,7 @@ class Builder:
         if replicas.reduce and not replicas.overlap_reduce:
             for parameters in _buckets(_held(stage), replicas.bucket_parameters):
                 steps += _reductions(parameters, replicas, self._shape)
-        steps += [Wait("data"), Wait("expert")]
+        steps += [Wait("data"), Wait("gather")]
         return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
 
     def _gather(self, stage: Stage, replicas: Replicas) -> Program:

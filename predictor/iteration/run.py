@@ -7,7 +7,6 @@ import numpy as np
 
 from predictor.case import Case
 from predictor.costs import Costs, Origin
-from predictor.costs.prediction import Floats
 from predictor.errors import NotPredictable
 from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.costliest import OperatorShare, costliest
@@ -15,7 +14,6 @@ from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
-from predictor.iteration.maxplus import Matrices
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.priced import GAP, Sheet
 from predictor.operators import Collective
@@ -80,6 +78,7 @@ class Run:
         """
         self._case, self._costs, self._links = case, costs, links
         self._pipeline, self._gap = pipeline, costs.host_seconds(GAP)
+        self._communicates = sheet.communicates or case.plan.pipeline_parallel > 1
         self._stage = self._busiest(sheet)
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)
         if strict:
@@ -92,11 +91,14 @@ class Run:
         self.iteration_seconds = sum(self.breakdown.values())
 
     def _busiest(self, sheet: Sheet) -> int:
-        busy = [
-            sum(s for s, _ in Ledger.of(self._pipeline.counted(stage), sheet).by_family().values())
-            for stage in range(len(self._pipeline.stages))
-        ]
-        return int(np.argmax(busy))
+        stages = self._pipeline.stages
+        busy = dict.fromkeys(stages, 0.0)
+        for number, stage in enumerate(stages):
+            if not busy[stage]:
+                families = Ledger.of(self._pipeline.counted(number), sheet).by_family()
+                busy[stage] = sum(seconds for seconds, _ in families.values())
+        busiest = max(busy, key=lambda stage: busy[stage])
+        return stages.index(busiest)
 
     def _breakdown(self, sheet: Sheet, *, whole: bool) -> dict[str, float]:
         """Seconds by part.
@@ -105,9 +107,13 @@ class Run:
         its kernels is the host's; what the pipeline then adds is bubble; the rest is communication.
         With ``whole`` false, communication is not told from bubble.
         """
-        silent = Matrices(sheet.silent(), self._gap)
-        scenarios = [Matrices(sheet, self._gap)] + ([silent] if whole else [])
-        seconds = self._seconds(scenarios)
+        matrices = sheet.matrices(self._gap, silent=whole and self._communicates)
+        loud = np.array([1.0, 0.0])[: matrices.scenarios]
+        seconds = self._pipeline.seconds(
+            matrices,
+            loud[:, None, None] * self._links.messages,
+            loud * self._links.tied_seconds,
+        )
         busy = {
             name: seconds
             for name, (seconds, _) in self._ledger.by_family().items()
@@ -115,20 +121,12 @@ class Run:
         }
         worked = sum(busy.values())
         quiet = float(seconds[-1])
-        alone = min(self._pipeline.alone(self._stage, silent), quiet)
+        alone = min(float(self._pipeline.alone(self._stage, matrices)[-1]), quiet)
         parts = {**busy, "host": max(0.0, alone - worked)}
         if self._case.cluster.num_gpus > 1:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)
             parts["bubble"] = max(0.0, quiet - max(alone, worked))
         return parts
-
-    def _seconds(self, scenarios: list[Matrices]) -> Floats:
-        loud = np.array([1.0, 0.0])[: len(scenarios)]
-        return self._pipeline.seconds(
-            scenarios,
-            loud[:, None, None] * self._links.messages,
-            loud * self._links.tied_seconds,
-        )
 
     def _refuse_guesses(self) -> None:
         operator, origin = self._ledger.worst_origin()

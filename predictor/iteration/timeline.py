@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.maxplus import COMPUTE, HOST, NEVER, SIZE
+from predictor.iteration.maxplus import COMPUTE, HOST, NEVER
 from predictor.iteration.schedules.order import Order
 
 
@@ -51,13 +51,11 @@ class Timeline:
         state: Times at which each stage's host and streams are free at last, by scenario.
         start: When the compute stream takes up each pass; seconds, by scenario and number.
         end: When it has done it; one more, at the end, is never.
-        host_start: When the host begins to queue each pass.
     """
 
     state: Floats
     start: Floats
     end: Floats
-    host_start: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,12 +121,11 @@ def _levels(order: Order, *, overlapped: bool) -> tuple[_Level, ...]:
 def run(passes: Passes) -> Timeline:
     """Run every pass of every stage once, exactly."""
     order = passes.order
-    scenarios, count = passes.matrix.shape[0], order.kind.size
+    scenarios, _, size, _ = passes.matrix.shape
     timeline = Timeline(
-        state=np.zeros((scenarios, order.stages, SIZE)),
-        start=np.zeros((scenarios, count)),
-        end=np.full((scenarios, count + 1), NEVER),
-        host_start=np.zeros((scenarios, count)),
+        state=np.zeros((scenarios, order.stages, size)),
+        start=np.zeros((scenarios, order.kind.size)),
+        end=np.full((scenarios, order.kind.size + 1), NEVER),
     )
     (_sweep_overlapped if passes.overlapped else _sweep_blocking)(passes, timeline)
     return timeline
@@ -136,9 +133,9 @@ def run(passes: Passes) -> Timeline:
 
 def _advance(passes: Passes, level: _Level, now: Floats, timeline: Timeline) -> Floats:
     """Run one level from the state that its messages left; returns when each pass has ended."""
-    timeline.host_start[:, level.numbers] = now[:, :, HOST]
     timeline.start[:, level.numbers] = now[:, :, COMPUTE]
-    now = (passes.matrix[:, passes.which[level.numbers]] + now[:, :, None, :]).max(axis=3)
+    matrix = passes.matrix[:, passes.which[level.numbers]]
+    now = (matrix + now[:, :, None, :]).max(axis=3)
     timeline.state[:, level.stages] = now
     ended = now[:, :, COMPUTE]
     timeline.end[:, level.numbers] = ended
@@ -150,15 +147,16 @@ def _sweep_overlapped(passes: Passes, timeline: Timeline) -> None:
     send = passes.send_seconds
     arrival = np.full_like(timeline.end, NEVER)
     free = np.zeros_like(send)
+    crowded = np.max(send) > np.min(passes.matrix[:, :, COMPUTE, COMPUTE])
     for level in _levels(passes.order, overlapped=True):
         now = timeline.state[:, level.stages]
         np.maximum(now[:, :, COMPUTE], arrival[:, level.source], out=now[:, :, COMPUTE])
-        ended = _advance(passes, level, now, timeline)
+        left = _advance(passes, level, now, timeline)[:, level.senders]
         direction, stages = level.link
-        left = np.maximum(ended[:, level.senders], free[:, direction, stages])
-        left += send[:, direction, stages]
-        free[:, direction, stages] = left
-        arrival[:, level.numbers[level.senders]] = left
+        if crowded:  # a message may still be under way when the next is ready
+            left = np.maximum(left, free[:, direction, stages])
+            free[:, direction, stages] = left + send[:, direction, stages]
+        arrival[:, level.numbers[level.senders]] = left + send[:, direction, stages]
 
 
 def _sweep_blocking(passes: Passes, timeline: Timeline) -> None:

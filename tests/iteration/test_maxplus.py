@@ -1,15 +1,12 @@
 """The matrices of segments and programs against an event loop over single launches."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.iteration.launches import Launch, Segment, Wait
-from predictor.iteration.maxplus import HOST, PLACE, SIZE, Matrices, identity, power, then
-from predictor.iteration.priced import Sheet
+from predictor.iteration.maxplus import HOST, Layout, Matrices, essential, identity, power, then
 from predictor.operators import AllReduce, MemoryBound
 
 KERNEL = MemoryBound(kernel="copy", rows=1, cols=1)
@@ -33,104 +30,123 @@ def segment_of(steps):
     return Segment(label="any", phase="forward", steps=tuple(made))
 
 
-def sheet_of(segments):
-    """A sheet of made-up seconds: pairs of a segment's steps and its host seconds."""
+def matrices_of(segments, gap=0.0, scale=1.0):
+    """Matrices at made-up seconds, of pairs of a segment's steps and its host seconds."""
     made = {segment_of(steps): place for place, (steps, _) in enumerate(segments)}
     seconds = [[s for n, s in steps if not n.startswith("wait")] for steps, _ in segments]
-    flat = np.array([x for each in seconds for x in each], dtype=float)
-    nothing = np.zeros(len(flat), dtype=np.int64)
-    return Sheet(
-        segments=made,
-        first=np.cumsum([0] + [len(each) for each in seconds]),
-        operators=(KERNEL,),
-        operator=nothing,
-        seconds=flat,
-        half=flat,
-        origin=nothing,
-        family=nothing,
-        bandwidth=flat,
-        host_seconds=np.array([host for _, host in segments], dtype=float),
-    )
+    layout = Layout(made, np.cumsum([0] + [len(each) for each in seconds]))
+    flat = np.array([[x for each in seconds for x in each]], dtype=float)
+    host = np.array([host for _, host in segments], dtype=float)
+    return list(made), layout, Matrices(layout, scale * flat, host, gap)
 
 
-def loop(state, steps, host, gap):
+def total(steps, host, gap=0.0, times=1):
+    (segment,), _, matrices = matrices_of([(steps, host)], gap)
+    return matrices.program(((segment, times),))[0].max()
+
+
+def loop(state, steps, host, gap, names):
     """One launch after another."""
+    state = dict(state)
     launches = [step for step in steps if not step[0].startswith("wait")]
-    share = host / max(len(launches), 1)
     for name, seconds in steps:
         if name.startswith("wait"):
-            stream = PLACE[name.removeprefix("wait ")]
-            state[PLACE["compute"]] = max(state[PLACE["compute"]], state[stream])
+            stream = name.removeprefix("wait ")
+            if stream in names:
+                state["compute"] = max(state["compute"], state[stream])
             continue
-        state[HOST] += share
-        place = PLACE[name]
+        state["host"] += host / len(launches)
         if name == "compute":
-            state[place] = max(state[place], state[HOST]) + gap + seconds
+            state[name] = max(state[name], state["host"]) + gap + seconds
         else:
-            ready = max(state[PLACE["compute"]], state[HOST])
-            state[place] = max(state[place], ready) + seconds
+            state[name] = max(state[name], state["compute"], state["host"]) + seconds
     if not launches:
-        state[HOST] += host
+        state["host"] += host
     return state
 
 
 @settings(deadline=None)
-@given(st.lists(STEPS, max_size=20), SECONDS, st.floats(0, 1), st.integers(1, 4), st.data())
-def test_a_repeated_segment_equals_the_event_loop(steps, host, gap, times, data):
-    start = data.draw(st.lists(SECONDS, min_size=SIZE, max_size=SIZE))
-    sheet = sheet_of([(steps, host)])
-    (segment,) = sheet.segments
-    matrix = Matrices(sheet, gap).program(((segment, times),))
-    expected = list(start)
-    for _ in range(times):
-        expected = loop(expected, steps, host, gap)
-    assert (matrix + np.array(start)).max(axis=1) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+@given(
+    st.lists(st.tuples(st.lists(STEPS, max_size=12), SECONDS), min_size=1, max_size=3),
+    st.floats(0, 1),
+    st.integers(1, 4),
+    st.lists(SECONDS, min_size=4, max_size=4),
+)
+def test_a_repeated_program_equals_the_event_loop(segments, gap, times, start):
+    made, layout, matrices = matrices_of(segments, gap)
+    matrix = matrices.program(tuple((segment, times) for segment in made))[0]
+    names = ("host", *layout.streams)
+    expected = dict(zip(("host", "compute", "tensor", "data"), start, strict=True))
+    begin = np.array([expected[name] for name in names])
+    for steps, host in segments:
+        for _ in range(times):
+            expected = loop(expected, steps, host, gap, names)
+    assert (matrix + begin).max(axis=1) == pytest.approx([expected[name] for name in names])
 
 
 def test_gpu_bound_launches_take_their_kernels_and_gaps():
-    sheet = sheet_of([([("compute", 5.0)] * 10, 1.0)])
-    (segment,) = sheet.segments
-    total = Matrices(sheet, 1.0).program(((segment, 1),)).max()
-    assert total == pytest.approx(0.1 + 50.0 + 10.0)
+    assert total([("compute", 5.0)] * 10, 1.0, gap=1.0) == pytest.approx(0.1 + 50.0 + 10.0)
 
 
 def test_host_bound_launches_take_the_hosts_time_and_the_last_kernel():
-    sheet = sheet_of([([("compute", 1.0)] * 10, 50.0)])
-    (segment,) = sheet.segments
-    assert Matrices(sheet, 0.0).program(((segment, 1),)).max() == pytest.approx(51.0)
+    assert total([("compute", 1.0)] * 10, 50.0) == pytest.approx(51.0)
 
 
 def test_a_collective_hides_behind_what_runs_before_the_wait():
     steps = [("compute", 1.0), ("tensor", 3.0), ("compute", 2.0), ("wait tensor", 0.0)]
-    sheet = sheet_of([(steps, 0.0)])
-    (segment,) = sheet.segments
-    assert Matrices(sheet, 0.0).program(((segment, 1),)).max() == pytest.approx(4.0)
+    assert total(steps, 0.0) == pytest.approx(4.0)
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=20), SECONDS)
 def test_no_stream_is_shorter_than_its_work(steps, host):
-    sheet = sheet_of([(steps, host)])
-    (segment,) = sheet.segments
-    matrix = Matrices(sheet, 0.0).program(((segment, 3),))
-    ends = matrix.max(axis=1)
-    for stream, place in PLACE.items():
+    (segment,), layout, matrices = matrices_of([(steps, host)])
+    ends = matrices.program(((segment, 3),))[0].max(axis=1)
+    for place, stream in enumerate(layout.streams, start=1):
         assert ends[place] >= 3 * sum(s for name, s in steps if name == stream) - 1e-9
     assert ends[HOST] >= 3 * host - 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, min_size=1, max_size=20), SECONDS, st.floats(1, 3))
 def test_slower_launches_never_end_sooner(steps, host, factor):
-    sheet = sheet_of([(steps, host)])
-    (segment,) = sheet.segments
-    fast = Matrices(sheet, 0.0).segment(segment)
-    slow = Matrices(replace(sheet, seconds=sheet.seconds * factor), 0.0).segment(segment)
+    fast, slow = (
+        matrices.segment(segment)
+        for (segment,), _, matrices in (
+            matrices_of([(steps, host)]),
+            matrices_of([(steps, host)], scale=factor),
+        )
+    )
     assert np.all(slow >= fast - 1e-9)
 
 
 def test_powers_are_repeated_products():
     rng = np.random.default_rng(0)
-    matrix = rng.random((SIZE, SIZE))
-    product = identity()
+    matrix = rng.random((4, 4))
+    product = identity(4)
     for times in range(9):
         assert power(matrix, times) == pytest.approx(product)
         product = then(product, matrix)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(STEPS, min_size=1, max_size=8), min_size=2, max_size=4), SECONDS)
+def test_streams_that_are_left_out_change_nothing(programs, host):
+    made, layout, matrices = matrices_of([(steps, host) for steps in programs])
+    whole = np.stack([matrices.segment(segment)[0] for segment in made])
+    kept = essential(whole)
+    state, short = np.zeros(layout.size), np.zeros(len(kept))
+    for matrix in [*whole, *whole]:
+        state = (matrix + state).max(axis=1)
+    for matrix in [*whole, *whole]:
+        short = (matrix[np.ix_(kept, kept)] + short).max(axis=1)
+    assert short == pytest.approx(state[kept])
+    left_out = np.delete(state, kept)
+    assert np.all(left_out <= state[1] + 1e-9)
+
+
+def test_a_stream_that_is_joined_is_left_out_and_another_is_not():
+    steps = [("tensor", 3.0), ("wait tensor", 0.0), ("compute", 2.0), ("data", 9.0)]
+    (segment,), layout, matrices = matrices_of([(steps, 0.0)])
+    kept = [layout.streams[place - 1] for place in essential(matrices.segment(segment))[1:]]
+    assert kept == ["compute", "data"]

@@ -14,7 +14,7 @@ KINDS = 3
 
 
 def matrix_of(seconds, host=0.0):
-    matrix = identity()
+    matrix = identity(2)
     matrix[COMPUTE, COMPUTE] = seconds
     matrix[COMPUTE, HOST] = seconds + host
     matrix[HOST, HOST] = host
@@ -146,13 +146,13 @@ def test_bubbles_are_those_of_the_papers(schedule, stages, micro_batches, chunks
 
 
 def test_one_f_one_b_holds_as_many_micro_batches_as_stages_are_left():
-    assert order_of("1f1b", 4, 8, 1).in_flight().ravel().tolist() == [4, 3, 2, 1]
-    assert order_of("1f1b", 4, 2, 1).in_flight().ravel().tolist() == [2, 2, 2, 1]
-    assert order_of("gpipe", 4, 8, 1).in_flight().ravel().tolist() == [8] * 4
+    assert order_of("1f1b", 4, 8, 1).in_flight.ravel().tolist() == [4, 3, 2, 1]
+    assert order_of("1f1b", 4, 2, 1).in_flight.ravel().tolist() == [2, 2, 2, 1]
+    assert order_of("gpipe", 4, 8, 1).in_flight.ravel().tolist() == [8] * 4
 
 
 def test_interleaving_holds_a_little_more_than_the_plain_schedule():
-    held = order_of("interleaved", 4, 16, 2).in_flight().sum(axis=1)
+    held = order_of("interleaved", 4, 16, 2).in_flight.sum(axis=1)
     # Stage 0 runs 2(p - 1) + (v - 1)p forward passes ahead of its first backward pass, and one.
     assert held[0] == 2 * 3 + 4 + 1
 

@@ -169,6 +169,7 @@ class Order:
             found.append(chosen)
         return found
 
+    @cached_property
     def in_flight(self) -> Ints:
         """Micro-batches whose activations each chunk holds when a stage holds the most."""
         release = W if (self.kind == W).any() else B
