@@ -181,13 +181,15 @@ def _plan(case: Case) -> _Plan:
     stack = load_stack(str(case.implementation))
     shape = step_shape(case)
     stages = stages_of(case, shape)
-    builder = Builder(stack, shape, split_backward=case.plan.schedule in SPLIT_BACKWARD)
+    split = case.plan.schedule in SPLIT_BACKWARD
+    builder = Builder(stack, shape, split_backward=split)
     pipeline = Pipeline(
         stages=builder.stages(stages),
         schedule=str(case.plan.schedule),
         chunks=case.plan.virtual_pipeline,
         micro_batches=shape.micro_batches,
-        overlapped=stack.overlap_p2p(shape),
+        overlapped=split or stack.overlap_p2p(shape),  # split passes: only a receiver waits
+        agrees=stack.agrees,
     )
     programs = [program for stage in pipeline.stages for program in stage.programs()]
     return _Plan(stack, stages, pipeline, tuple(distinct(programs)))

@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stream
+from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stream, Sync
 
 HOST: Final = 0
 COMPUTE: Final = 1
@@ -55,7 +55,12 @@ class _Join:
     stream: int
 
 
-_Move = _Run | _Send | _Join
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The host waits for the compute stream."""
+
+
+_Move = _Run | _Send | _Join | _Read
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,8 @@ class Layout:
                 if isinstance(step, Launch):
                     mine.append(_Send(row, place[step.stream]))
                     row += 1
+                elif isinstance(step, Sync):
+                    mine.append(_Read())
                 elif step is not None and step.stream in place:
                     mine.append(_Join(place[step.stream]))
                 begun = row
@@ -250,7 +257,7 @@ class Matrices:
         seconds = self._seconds[scenario]
         rows: list[list[float]] = identity(self.size).tolist()
         if not self._counts[place]:
-            rows[HOST][HOST] = self._host[place]
+            rows[HOST] = [time + self._host[place] for time in rows[HOST]]
         for move in self._layout.moves[place]:
             if isinstance(move, _Run):
                 mine, host = alone[move.place], queued[move.place]
@@ -258,11 +265,13 @@ class Matrices:
                     max(free + mine, asked + host)
                     for free, asked in zip(rows[COMPUTE], rows[HOST], strict=True)
                 ]
-                rows[HOST][HOST] += share * move.launches
+                rows[HOST] = [time + share * move.launches for time in rows[HOST]]
             elif isinstance(move, _Join):
                 rows[COMPUTE] = list(map(max, rows[COMPUTE], rows[move.stream]))
+            elif isinstance(move, _Read):
+                rows[HOST] = list(map(max, rows[HOST], rows[COMPUTE]))
             else:
-                rows[HOST][HOST] += share
+                rows[HOST] = [time + share for time in rows[HOST]]
                 lasts = float(seconds[move.row])
                 ready = map(max, rows[COMPUTE], rows[HOST], rows[move.stream])
                 rows[move.stream] = [time + lasts for time in ready]

@@ -9,7 +9,7 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Program
 from predictor.iteration.maxplus import COMPUTE, Matrices, chain, essential, power
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
-from predictor.iteration.schedules import Order, order_of
+from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
 from predictor.iteration.timeline import Passes, Timeline, run
 
@@ -21,6 +21,9 @@ PERIODIC: Final = frozenset({"1f1b", "interleaved"})
 """Schedules whose order repeats from group to group, with a forward and a backward pass each."""
 
 PASSES_OF_PERIODIC: Final = 2
+RATIO_DIGITS: Final = 2
+"""Digits of the ratios that a search sees: the same schedule for nearly the same stage."""
+
 STEADY: Final = 1e-9
 """Relative difference of two periods that counts as none."""
 
@@ -37,6 +40,9 @@ class Pipeline:
         chunks: Chunks of a stage.
         micro_batches: Of one replica in a step.
         overlapped: Messages run beside computation.
+        agrees: No stage steps before all have come to their gradients' norm; else a stage begins
+            the next iteration as soon as it has stepped.
+        pass_seconds: Relative seconds of passes, for schedules that are found by search.
     """
 
     stages: tuple[StagePrograms, ...]
@@ -44,6 +50,8 @@ class Pipeline:
     chunks: int
     micro_batches: int
     overlapped: bool
+    agrees: bool = True
+    pass_seconds: PassSeconds = UNIT
     _programs: tuple[Program, ...] = field(init=False)
     _slots: Ints = field(init=False)
 
@@ -64,7 +72,29 @@ class Pipeline:
             NotPredictable: A rule of the schedule is broken.
         """
         count = self.micro_batches if micro_batches is None else micro_batches
-        return order_of(self.schedule, len(self.stages), count, self.chunks)
+        searched = {"seconds": self.pass_seconds} if self.schedule in SEARCHED else {}
+        return order_of(self.schedule, len(self.stages), count, self.chunks, **searched)
+
+    def tuned(self, matrices: Matrices, message_seconds: float) -> "Pipeline":
+        """The pipeline with the seconds that a search needs: those of a stage in the middle."""
+        if self.schedule not in SEARCHED:
+            return self
+        (chunk,) = self.stages[len(self.stages) // 2].chunks
+        forward, backward, weight = (
+            float(matrices.program(program)[0, COMPUTE, COMPUTE])
+            for program in (chunk.forward, chunk.backward, chunk.weight)
+        )
+        ratios = PassSeconds(
+            backward=round(backward / forward, RATIO_DIGITS),
+            weight=round(weight / forward, RATIO_DIGITS),
+            message=round(message_seconds / forward, RATIO_DIGITS),
+        )
+        return replace(self, pass_seconds=ratios)
+
+    @property
+    def rounds(self) -> int:
+        """Micro-batches that each chunk runs: half of them where they go both ways."""
+        return self.micro_batches // (2 if self.schedule == "dualpipe" else 1)
 
     @property
     def swept(self) -> int:
@@ -86,7 +116,7 @@ class Pipeline:
         mine = self.stages[stage]
         found: list[tuple[Program, int]] = [(mine.reduce, 1), (mine.step, 1)]
         for chunk in mine.chunks:
-            found += _counted(chunk, self.micro_batches)
+            found += _counted(chunk, self.rounds)
         return found
 
     def alone(self, stage: int, matrices: Matrices) -> Floats:
@@ -99,13 +129,13 @@ class Pipeline:
             weight = [one(chunk.weight)] if chunk.weight else []
             first += [one(chunk.first_forward), one(chunk.first_backward), *weight]
             between += [one(chunk.forward), one(chunk.backward), *weight]
-            forward = chunk.first_forward if self.micro_batches == 1 else chunk.forward
+            forward = chunk.first_forward if self.rounds == 1 else chunk.forward
             last += [one(forward), one(chunk.last_backward)]
             last += [one(chunk.last_weight)] if chunk.last_weight else []
         whole = [*last, one(mine.reduce), one(mine.step)]
-        if self.micro_batches > 2:  # noqa: PLR2004 - a first, a last, and others
-            whole = [power(chain(between), self.micro_batches - 2), *whole]
-        if self.micro_batches > 1:
+        if self.rounds > 2:  # noqa: PLR2004 - a first, a last, and others
+            whole = [power(chain(between), self.rounds - 2), *whole]
+        if self.rounds > 1:
             whole = [*first, *whole]
         return np.asarray(chain(whole).max(axis=(-2, -1)))
 
@@ -180,6 +210,10 @@ class Pipeline:
         reduce = np.stack([matrices.program(stage.reduce) for stage in self.stages], axis=1)
         step = np.stack([matrices.program(stage.step) for stage in self.stages], axis=1)
         state = (reduce + timeline.state[:, :, None, :]).max(axis=3)
+        if not self.agrees:
+            state = (step + state[:, :, None, :]).max(axis=3)
+            begun = timeline.start.reshape(len(state), len(self.stages), -1)[:, :, 0]
+            return np.asarray((state.max(axis=2) - begun).max(axis=1))
         ends = state[:, [0, -1], COMPUTE].max(axis=1) + tied_seconds
         agreed = np.maximum(state[:, :, COMPUTE].max(axis=1), ends)
         state[:, :, COMPUTE] = np.maximum(state[:, :, COMPUTE], agreed[:, None])

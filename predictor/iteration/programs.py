@@ -173,7 +173,7 @@ class Builder:
         if replicas.reduce and not replicas.overlap_reduce:
             for parameters in _buckets(_held(stage), replicas.bucket_parameters):
                 steps += _reductions(parameters, replicas, self._shape)
-        steps += [Wait("data"), Wait("gather")]
+        steps += [Wait("data"), Wait("gather"), Wait("expert")]
         return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
 
     def _gather(self, stage: Stage, replicas: Replicas) -> Program:

@@ -77,7 +77,11 @@ class Run:
             NotPredictable: ``strict`` and a number would be extrapolated.
         """
         self._case, self._costs, self._links = case, costs, links
-        self._pipeline, self._gap = pipeline, costs.host_seconds(GAP)
+        self._gap = costs.host_seconds(GAP)
+        self._pipeline = pipeline.tuned(
+            sheet.matrices(self._gap, silent=False), float(np.max(links.messages))
+        )
+        pipeline = self._pipeline
         self._communicates = sheet.communicates or case.plan.pipeline_parallel > 1
         self._stage = self._busiest(sheet)
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)

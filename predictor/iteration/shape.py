@@ -112,10 +112,11 @@ def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
         blocks = _blocks(kinds[start:end], replays)
         chunks.append(Chunk(blocks=blocks, embedding=index == 0, head=last))
         start = end
-    stride = case.plan.pipeline_parallel
-    return tuple(
-        _stage(case, shape, index, tuple(chunks[index::stride])) for index in range(stride)
-    )
+    stages = case.plan.pipeline_parallel
+    mine = [tuple(chunks[index::stages]) for index in range(stages)]
+    if case.plan.schedule == "dualpipe":  # each stage also holds its mirror image's part
+        mine = [(chunks[index], chunks[-1 - index]) for index in range(stages)]
+    return tuple(_stage(case, shape, index, held) for index, held in enumerate(mine))
 
 
 def layers_of_chunks(model: Model, plan: Plan) -> tuple[int, ...]:

@@ -66,21 +66,36 @@ class _Level:
         numbers: Their numbers.
         stages: Their stages.
         source: The pass of another stage whose message each needs.
+        released_by: The pass at whose end that message leaves.
         arriving: Link of that message: direction and sending stage.
         meeting: Pass after which the receiver of the stage's last message can receive it.
         leaving: Link of the stage's last message.
         stopped: Which of them a message stops (blocking messages alone).
-        senders: Places of the passes that send.
-        link: Their links.
+        messages: What leaves when these passes end, one after another on each link.
     """
 
     numbers: Ints
     stages: Ints
     source: Ints
+    released_by: Ints
     arriving: tuple[Ints, Ints]
     meeting: Ints
     leaving: tuple[Ints, Ints]
     stopped: NDArray[np.bool_]
+    messages: tuple["_Messages", ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Messages:
+    """Messages on different links.
+
+    Attributes:
+        places: Places in a level of the passes at whose end they leave.
+        senders: Numbers of the passes whose messages they are.
+        link: Direction and sending stage.
+    """
+
+    places: Ints
     senders: Ints
     link: tuple[Ints, Ints]
 
@@ -94,6 +109,10 @@ def _levels(order: Order, *, overlapped: bool) -> tuple[_Level, ...]:
     source = np.where(order.remote, order.source, -1)
     previous = np.arange(order.kind.size) - 1
     previous[:: order.passes] = -1
+    released = np.full((2, order.kind.size), -1)  # by kind: a pass may release an F and a B
+    sends = np.flatnonzero(target >= 0)
+    departs = sends if order.departs is None else order.departs[sends]
+    released[order.kind.ravel()[sends], departs] = sends
     result = []
     meet = not overlapped and order.chunks == 1
     for numbers in order.levels(meet=meet):
@@ -101,18 +120,24 @@ def _levels(order: Order, *, overlapped: bool) -> tuple[_Level, ...]:
         came, stages = source[numbers], stage[numbers]
         leaving = np.where(last < 0, -1, direction[last])
         arriving = np.where(came < 0, -1, direction[came])
-        senders = np.flatnonzero(direction[numbers] >= 0)
+        messages = []
+        for leaving_kind in released:
+            places = np.flatnonzero(leaving_kind[numbers] >= 0)
+            senders = leaving_kind[numbers[places]]
+            if len(places):
+                link = (direction[senders], stages[places])
+                messages.append(_Messages(places, senders, link))
         result.append(
             _Level(
                 numbers=numbers,
                 stages=stages,
                 source=came,
+                released_by=np.where(came < 0, -1, order.needs[numbers]),
                 arriving=(arriving, stage[came]),
                 meeting=np.where((last < 0) | (not meet), -1, order.meeting[last]),
                 leaving=(leaving, stages),
                 stopped=(arriving >= 0) | (leaving >= 0),
-                senders=senders,
-                link=(direction[numbers[senders]], stages[senders]),
+                messages=tuple(messages),
             )
         )
     return tuple(result)
@@ -147,16 +172,19 @@ def _sweep_overlapped(passes: Passes, timeline: Timeline) -> None:
     send = passes.send_seconds
     arrival = np.full_like(timeline.end, NEVER)
     free = np.zeros_like(send)
-    crowded = np.max(send) > np.min(passes.matrix[:, :, COMPUTE, COMPUTE])
+    shortest = np.min(passes.matrix[:, :, COMPUTE, COMPUTE])
+    crowded = passes.order.departs is not None or np.max(send) > shortest
     for level in _levels(passes.order, overlapped=True):
         now = timeline.state[:, level.stages]
         np.maximum(now[:, :, COMPUTE], arrival[:, level.source], out=now[:, :, COMPUTE])
-        left = _advance(passes, level, now, timeline)[:, level.senders]
-        direction, stages = level.link
-        if crowded:  # a message may still be under way when the next is ready
-            left = np.maximum(left, free[:, direction, stages])
-            free[:, direction, stages] = left + send[:, direction, stages]
-        arrival[:, level.numbers[level.senders]] = left + send[:, direction, stages]
+        ended = _advance(passes, level, now, timeline)
+        for message in level.messages:
+            direction, stages = message.link
+            left = ended[:, message.places]
+            if crowded:  # another may still be under way
+                left = np.maximum(left, free[:, direction, stages])
+                free[:, direction, stages] = left + send[:, direction, stages]
+            arrival[:, message.senders] = left + send[:, direction, stages]
 
 
 def _sweep_blocking(passes: Passes, timeline: Timeline) -> None:
@@ -166,7 +194,7 @@ def _sweep_blocking(passes: Passes, timeline: Timeline) -> None:
     for level in _levels(passes.order, overlapped=False):
         now = timeline.state[:, level.stages]
         free = now[:, :, COMPUTE]
-        come = np.maximum(free, timeline.end[:, level.source])
+        come = np.maximum(free, timeline.end[:, level.released_by])
         come += send[:, level.arriving[0], level.arriving[1]]
         gone = np.maximum(free, timeline.end[:, level.meeting])
         gone += send[:, level.leaving[0], level.leaving[1]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.iteration.launches import Launch, Segment, Wait
+from predictor.iteration.launches import Launch, Segment, Sync, Wait
 from predictor.iteration.maxplus import HOST, Layout, Matrices, essential, identity, power, then
 from predictor.operators import AllReduce, MemoryBound
 
@@ -15,14 +15,16 @@ SECONDS = st.floats(0, 10, allow_nan=False)
 STEPS = st.one_of(
     st.tuples(st.just("compute"), SECONDS),
     st.tuples(st.sampled_from(["tensor", "data"]), SECONDS),
-    st.tuples(st.sampled_from(["wait tensor", "wait data"]), st.just(0.0)),
+    st.tuples(st.sampled_from(["wait tensor", "wait data", "wait host"]), st.just(0.0)),
 )
 
 
 def segment_of(steps):
     made = []
     for name, _ in steps:
-        if name.startswith("wait"):
+        if name == "wait host":
+            made.append(Sync())
+        elif name.startswith("wait"):
             made.append(Wait(name.removeprefix("wait ")))
         else:
             operator = KERNEL if name == "compute" else COLLECTIVE
@@ -49,10 +51,14 @@ def loop(state, steps, host, gap, names):
     """One launch after another."""
     state = dict(state)
     launches = [step for step in steps if not step[0].startswith("wait")]
+    if not launches:
+        state["host"] += host
     for name, seconds in steps:
         if name.startswith("wait"):
             stream = name.removeprefix("wait ")
-            if stream in names:
+            if stream == "host":
+                state["host"] = max(state["host"], state["compute"])
+            elif stream in names:
                 state["compute"] = max(state["compute"], state[stream])
             continue
         state["host"] += host / len(launches)
@@ -60,8 +66,6 @@ def loop(state, steps, host, gap, names):
             state[name] = max(state[name], state["host"]) + gap + seconds
         else:
             state[name] = max(state[name], state["compute"], state["host"]) + seconds
-    if not launches:
-        state["host"] += host
     return state
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from predictor.errors import NotPredictable
 from predictor.iteration.maxplus import COMPUTE, HOST, identity
-from predictor.iteration.schedules import ORDERS, order_of
+from predictor.iteration.schedules import ORDERS, SPLIT_BACKWARD, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F
 from predictor.iteration.timeline import Passes, run
 
@@ -65,6 +66,11 @@ class Loop:
                 self.source[me] = number[key]
                 if key[2] != s:
                     self.target[number[key]] = me
+        leaves = order.departs if order.departs is not None else range(p * n)
+        self.leaves = {me: int(leaves[me]) for me in range(p * n)}
+        self.released = {}
+        for sender in self.target:
+            self.released.setdefault(self.leaves[sender], []).append(sender)
 
     def message(self, sender):
         n = self.order.passes
@@ -75,9 +81,9 @@ class Loop:
         """When a pass can start, or None if what it needs has not run."""
         n = self.order.passes
         free, needed = self.free[me // n], self.source.get(me)
-        if needed is not None and needed not in self.end:
-            return None
         remote = needed is not None and needed // n != me // n
+        if needed is not None and (self.leaves[needed] if remote else needed) not in self.end:
+            return None
         if self.overlapped:
             return max(free, self.arrival[needed]) if remote else free
         start = free
@@ -102,16 +108,23 @@ class Loop:
             me = stage * n + at[stage]
             end = start + self.seconds[self.order.kind[stage, at[stage]]][stage]
             self.end[me] = self.free[stage] = end
-            if me in self.target:
-                link = self.message(me)
+            for sender in self.released.get(me, ()):
+                link = self.message(sender)
                 self.link[link] = max(end, self.link.get(link, 0.0)) + self.messages[link]
-                self.arrival[me] = self.link[link]
+                self.arrival[sender] = self.link[link]
             at[stage] += 1
         return [self.end[me] for me in range(p * n)]
 
 
 SHAPES = st.one_of(
     st.tuples(st.sampled_from(["gpipe", "1f1b"]), st.integers(2, 5), st.integers(1, 9), st.just(1)),
+    st.tuples(
+        st.sampled_from(["zb-h1", "zb-h2", "zb-1p", "zb-2p"]),
+        st.integers(2, 4),
+        st.integers(1, 9),
+        st.just(1),
+    ),
+    st.tuples(st.just("dualpipe"), st.just(4), st.sampled_from([8, 10, 14]), st.just(1)),
     st.tuples(st.integers(2, 4), st.integers(1, 3), st.integers(2, 3)).map(
         lambda shape: ("interleaved", shape[0], shape[0] * shape[1], shape[2])
     ),
@@ -122,6 +135,7 @@ SHAPES = st.one_of(
 @given(SHAPES, st.booleans(), st.integers(0, 2**32 - 1))
 def test_the_sweep_equals_the_event_loop(shape, overlapped, seed):
     order = order_of(*shape)
+    overlapped = overlapped or shape[0] in SPLIT_BACKWARD
     rng = np.random.default_rng(seed)
     seconds = rng.random((KINDS, order.stages)) + 0.1
     messages = rng.random((2, order.stages))
@@ -143,6 +157,65 @@ def test_bubbles_are_those_of_the_papers(schedule, stages, micro_batches, chunks
     bubble = line.state[0, :, COMPUTE].max() - work
     assert bubble == pytest.approx((stages - 1) * 3.0)
     assert bubble / work == pytest.approx((stages - 1) / (micro_batches * chunks))
+
+
+UNEQUAL = (1.0, 1.2, 0.8)
+
+
+def spans(order, forward, backward, weight):
+    """Idle seconds of the worst stage between its first and its last pass."""
+    seconds = np.array([[each] * order.stages for each in (forward, backward, weight)])
+    line = run(passes_of(order, seconds))
+    start = line.start[0].reshape(order.stages, -1)
+    end = line.end[0, :-1].reshape(order.stages, -1)
+    work = (forward + backward + weight) * order.passes / 3
+    return (end[:, -1] - start[:, 0]).max() - work
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(2, 8), (4, 12), (8, 32)])
+@pytest.mark.parametrize("seconds", [(1.0, 1.0, 1.0), UNEQUAL])
+def test_zero_bubbles_by_hand_idle_as_the_paper_says(stages, micro_batches, seconds):
+    f, b, w = seconds
+    h1 = spans(order_of("zb-h1", stages, micro_batches, 1), f, b, w)
+    h2 = spans(order_of("zb-h2", stages, micro_batches, 1), f, b, w)
+    assert h1 == pytest.approx((stages - 1) * (f + b - w))
+    assert h2 == pytest.approx((stages - 1) * (f + b - 2 * w), abs=1e-9)
+
+
+@pytest.mark.parametrize("seconds", [(1.0, 1.0, 1.0), UNEQUAL, (1.0, 1.05, 0.6)])
+@pytest.mark.parametrize(("stages", "micro_batches"), [(4, 12), (8, 24), (4, 40)])
+def test_the_search_is_no_worse_than_the_hand_and_keeps_its_limit(stages, micro_batches, seconds):
+    f, b, w = seconds
+    given = PassSeconds(forward=f, backward=b, weight=w)
+    for groups, hand in ((1, "zb-h1"), (2, "zb-h2")):
+        found = order_of(f"zb-{groups}p", stages, micro_batches, 1, given)
+        by_hand = order_of(hand, stages, micro_batches, 1)
+        assert found.in_flight.max() <= groups * stages
+        assert spans(found, f, b, w) <= spans(by_hand, f, b, w) + 1e-9
+
+
+def test_twice_the_memory_leaves_no_bubble_where_passes_are_equal():
+    assert spans(order_of("zb-2p", 8, 24, 1), 1.0, 1.0, 1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(4, 8), (8, 20), (16, 64)])
+def test_dualpipe_idles_and_holds_as_the_paper_says(stages, micro_batches):
+    order = order_of("dualpipe", stages, micro_batches, 1)
+    # F&B = F + B + W and the whole backward pass B + W: (p/2 - 1)(F&B + (B + W) - 3W).
+    assert spans(order, 1.0, 1.0, 1.0) == pytest.approx((stages / 2 - 1) * 2.0)
+    assert spans(order, *UNEQUAL) <= (stages / 2 - 1) * (3.0 + 2.0 - 2.4) + 1e-9
+    assert set(order.in_flight.sum(axis=1).tolist()) == {stages + 1}
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(3, 12), (4, 7), (4, 6)])
+def test_dualpipe_refuses_what_it_cannot_run(stages, micro_batches):
+    with pytest.raises(NotPredictable, match="dualpipe"):
+        order_of("dualpipe", stages, micro_batches, 1)
+
+
+def test_interleaving_refuses_micro_batches_left_over():
+    with pytest.raises(NotPredictable, match="multiples of pipeline_parallel"):
+        order_of("interleaved", 4, 10, 2)
 
 
 def test_one_f_one_b_holds_as_many_micro_batches_as_stages_are_left():

@@ -8,13 +8,15 @@ is itself the result of a search over them. Adding a schedule is one file and on
 from functools import lru_cache
 from typing import Final
 
-from predictor.errors import NotPredictable
 from predictor.iteration.schedules import (
+    dualpipe,
     gpipe,
     interleaved,
     one_f_one_b,
+    zero_bubble,
 )
 from predictor.iteration.schedules.order import Order
+from predictor.iteration.schedules.zero_bubble_search import PassSeconds, search
 
 SPLIT_BACKWARD: Final = frozenset({"zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe"})
 """Schedules that run weight gradients as passes of their own."""
@@ -23,20 +25,37 @@ ORDERS: Final = {
     "gpipe": gpipe.order,
     "1f1b": one_f_one_b.order,
     "interleaved": interleaved.order,
+    "dualpipe": dualpipe.order,
+    "zb-h1": zero_bubble.h1,
+    "zb-h2": zero_bubble.h2,
 }
+
+SEARCHED: Final = {"zb-1p": 1, "zb-2p": 2}
+"""Schedules found by search, and their memory limit in micro-batches a stage of the pipeline."""
+
+UNIT: Final = PassSeconds()
 
 
 @lru_cache(maxsize=32)
-def order_of(schedule: str, stages: int, micro_batches: int, chunks: int) -> Order:
+def order_of(
+    schedule: str, stages: int, micro_batches: int, chunks: int, seconds: PassSeconds = UNIT
+) -> Order:
     """The order of a schedule.
+
+    Args:
+        schedule: Its name.
+        stages: Of the pipeline.
+        micro_batches: Of a step.
+        chunks: Of a stage.
+        seconds: Of the passes; only a search looks at them.
 
     Raises:
         NotPredictable: The schedule's own rule on stages, micro-batches or chunks is broken.
     """
-    if schedule not in ORDERS:
-        msg = f"schedule {schedule!r} is not supported yet"
-        raise NotPredictable(msg)
+    if schedule in SEARCHED:
+        zero_bubble.one_chunk(schedule, chunks)
+        return search(stages, micro_batches, SEARCHED[schedule] * stages, seconds)
     return ORDERS[schedule](stages, micro_batches, chunks)
 
 
-__all__ = ["ORDERS", "SPLIT_BACKWARD", "Order", "order_of"]
+__all__ = ["ORDERS", "SEARCHED", "SPLIT_BACKWARD", "UNIT", "Order", "PassSeconds", "order_of"]

@@ -31,6 +31,8 @@ class Order:
         chunk: Its chunk of the stage.
         routes: For each route, the (stage, chunk) pairs that a micro-batch visits.
         route_of: The route of each micro-batch.
+        departs: Number of the pass at whose end each pass's message leaves, where passes are run as
+            one; None: each message leaves at the end of its own pass.
     """
 
     kind: Ints
@@ -38,6 +40,7 @@ class Order:
     chunk: Ints
     routes: tuple[tuple[tuple[int, int], ...], ...]
     route_of: Ints
+    departs: Ints | None = None
 
     @classmethod
     def of(
@@ -121,6 +124,13 @@ class Order:
         return np.asarray((self.source >= 0) & (self.source // self.passes != stage))
 
     @cached_property
+    def needs(self) -> Ints:
+        """Number of the pass that must have ended before each pass can start; -1: none."""
+        if self.departs is None:
+            return self.source
+        return np.where(self.remote, self.departs[self.source], self.source)
+
+    @cached_property
     def target(self) -> Ints:
         """Number of the pass of another stage that needs each pass; -1: none."""
         found = np.full(self.kind.size, -1, dtype=np.int64)
@@ -149,7 +159,7 @@ class Order:
         done[-1] = True
         base = np.arange(stages) * passes
         position = np.zeros(stages, dtype=np.int64)
-        source = np.append(self.source, -1)
+        source = np.append(self.needs, -1)
         held = np.full(stages * passes + 1, -1, dtype=np.int64)
         if meet:
             held[1:-1] = self.meeting[:-1]
