@@ -53,7 +53,8 @@ class Memory:
         return sum(self.parts.values())
 
 
-def _finish(parts: dict[str, float], *, distributed: bool) -> Memory:
+def finished(parts: dict[str, float], *, distributed: bool) -> Memory:
+    """Parts of the allocator's peak, and what the device holds beside them."""
     allocated = sum(parts.values())
     extra = CONTEXT_BYTES + (NCCL_BYTES if distributed else 0)
     return Memory(parts, allocated * (1 + FRAGMENTATION) + extra)
@@ -129,13 +130,13 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
 def eager_memory(stage: Stage, in_flight: tuple[int, ...] = (1,)) -> Memory:
     """One GPU, eager: 12 bytes a logit at the loss."""
     del in_flight
-    return _finish(_peak(stage, eager_saved_bytes, logit_bytes=12.0), distributed=False)
+    return finished(_peak(stage, eager_saved_bytes, logit_bytes=12.0), distributed=False)
 
 
 def compiled_memory(stage: Stage, in_flight: tuple[int, ...] = (1,)) -> Memory:
     """One GPU, compiled: three bf16 buffers of logits at the loss."""
     del in_flight
-    return _finish(_peak(stage, compiled_saved_bytes, logit_bytes=6.0), distributed=False)
+    return finished(_peak(stage, compiled_saved_bytes, logit_bytes=6.0), distributed=False)
 
 
 def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
@@ -150,11 +151,30 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         in_flight: Micro-batches whose activations each of its chunks holds at the peak.
     """
     shape = stage.shape
-    n = shape.tokens
-    activations = replay = 0.0
     heads = 1 + sum(
         block.count for chunk in stage.chunks for block in chunk.blocks if block.layer.predicts
     )
+    logits = 10.0 * shape.tokens * shape.vocab * heads
+    parts = {
+        "parameters": 2.0 * stage.parameters,
+        "optimizer states": 12.0 * stage.owned_parameters,
+        "activations": fused_activations(stage, in_flight),
+        "logits and loss": logits if stage.last else 0.0,
+        "gradients": float(shape.gradient_bytes * stage.parameters),
+        "workspaces": float(CUBLAS_WORKSPACE_BYTES),
+    }
+    return finished(parts, distributed=shape.world.ranks > 1)
+
+
+def fused_activations(stage: Stage, in_flight: tuple[int, ...]) -> float:
+    """Bytes that a stage's layers keep, and one replayed layer anew.
+
+    Args:
+        stage: What it holds.
+        in_flight: Micro-batches whose activations each of its chunks holds at the peak.
+    """
+    shape = stage.shape
+    activations = replay = 0.0
     for chunk, batches in zip(stage.chunks, in_flight, strict=True):
         for block in chunk.blocks:
             kept = _fused_saved_bytes(shape, block.layer)
@@ -162,15 +182,7 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
                 replay = max(replay, kept)
                 kept = 2.0 * shape.shard_tokens * shape.hidden
             activations += kept * block.count * batches
-    parts = {
-        "parameters": 2.0 * stage.parameters,
-        "optimizer states": 12.0 * stage.owned_parameters,
-        "activations": activations + replay,
-        "logits and loss": n * shape.vocab * 10.0 * heads if stage.last else 0.0,
-        "gradients": float(shape.gradient_bytes * stage.parameters),
-        "workspaces": float(CUBLAS_WORKSPACE_BYTES),
-    }
-    return _finish(parts, distributed=shape.world.ranks > 1)
+    return activations + replay
 
 
 def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:

@@ -14,13 +14,13 @@ STACKS: Final[dict[str, str]] = {
     "hf-eager": "hf_eager",
     "hf-compile": "hf_compile",
     "megatron-core-te": "megatron_core_te",
+    "megatron-core-local": "megatron_core_local",
 }
 
 PLANNED: Final[frozenset[str]] = frozenset(
     {
         "hf-fsdp2",
         "torchtitan",
-        "megatron-core-local",
         "megatron-lm-2021",
         "megatron-lm-2022",
         "megatron-deepspeed",

@@ -30,10 +30,20 @@ def linear_forward(tape: Tape, n: int, out: int, into: int, *, bias: bool = Fals
 
 def linear_backward(tape: Tape, n: int, out: int, into: int, *, bias: bool = False) -> None:
     """wgrad, then dgrad; a bias gradient is a column sum of its own."""
-    tape.run(Gemm(m=n, n=out, k=into, kind="wgrad"))
-    tape.run(Gemm(m=n, n=out, k=into, kind="dgrad"))
+    wgrad(tape, n, out, into)
+    dgrad(tape, n, out, into)
     if bias:
         tape.run(kernel("sum_rows", n, out))
+
+
+def wgrad(tape: Tape, n: int, out: int, into: int) -> None:
+    """``dw[out, into] = dy[n, out]ᵀ · x[n, into]``."""
+    tape.run(Gemm(m=n, n=out, k=into, kind="wgrad"))
+
+
+def dgrad(tape: Tape, n: int, out: int, into: int) -> None:
+    """``dx[n, into] = dy[n, out] · w[out, into]``."""
+    tape.run(Gemm(m=n, n=out, k=into, kind="dgrad"))
 
 
 def rms_norm_forward(tape: Tape, rows: int, cols: int) -> None:

@@ -1,0 +1,284 @@
+"""``megatron-core-local``: Megatron-Core's local spec, no Transformer Engine, no Apex.
+
+Read in Megatron-Core 0.19 on torch 2.11 and compared with profiled kernel counts of six steps:
+torch norms, products without fused accumulation, rotary embedding written out, PyTorch's scaled dot
+product attention, activations and residual adds by ``torch.compile``. A hook adds every parameter's
+gradient into an fp32 buffer after each backward pass. The loss is Megatron's vocabulary-split one
+in fp32; AdamW runs list by list (``foreach``), over experts apart.
+"""
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import local_moe
+from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
+from predictor.iteration.stack import Part, Replicas, Stack, module_host
+from predictor.iteration.step import Stage, StepShape
+from predictor.operators import MemoryBound
+
+WEIGHT_BYTES = 2
+LOGIT_BYTES = 6
+"""At the loss: fp32 exponentials, which become the gradient in place, and its bf16 copy."""
+
+TEMPORARY_BYTES = 4
+"""A parameter's fp32 denominator in ``foreach`` AdamW: the whole list's at once."""
+
+OPTIMIZER_PASSES = ("mul_scalar_fp32",) * 5 + ("add_fp32",) * 3
+"""Passes over the states: decay, both moments, root, correction, epsilon, update (80 bytes)."""
+
+TENSORS_A_LAUNCH = 30
+"""Tensors that one launch of a list kernel takes, on average."""
+
+
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """One layer of one rank."""
+    forward, backward = Tape(), Tape()
+    layer_forward(forward, shape, layer)
+    layer_backward(backward, shape, layer)
+    _accumulated(backward, layer.parameters, _tensors(layer))
+    return Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        replay=forward.steps(),
+        forward_host=module_host("forward", forward.steps()),
+        backward_host=module_host("backward", backward.steps()),
+        replay_host=module_host("forward", forward.steps()),
+        parameters=layer.dense_parameters,
+        expert_parameters=layer.expert_parameters,
+    )
+
+
+def _tensors(layer: Layer) -> int:
+    experts = 2 * layer.experts.held - 1 if layer.experts else 0
+    return 6 + experts + (2 if layer.qk_norm else 0)
+
+
+def _held_tensors(stage: Stage) -> int:
+    """Parameter tensors of a stage: its layers', the table, the final norm and the head."""
+    blocks = [block for chunk in stage.chunks for block in chunk.blocks]
+    return sum(_tensors(b.layer) * b.count for b in blocks) + stage.first + 2 * stage.last
+
+
+def _norm(layer: Layer) -> str:
+    return "layer_norm" if layer.layer_norm else "rms_norm"
+
+
+def _compiled(name: str, rows: int, cols: int) -> MemoryBound:
+    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="inductor")
+
+
+def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """Attention and feed-forward, each between a norm and a fused add."""
+    n, shard = shape.tokens, shape.shard_tokens
+    tape.fresh(eager.kernel(_norm(layer), shard, layer.hidden))
+    _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    for heads in (layer.heads, layer.groups):
+        if layer.qk_norm:
+            tape.run(eager.kernel("rms_norm", n * heads, layer.head_dim))
+        if layer.rope:
+            eager.rope_forward(tape, n * heads, layer.head_dim)
+            tape.fresh(eager.kernel("cat", n * heads, layer.head_dim))
+    tape.run(shape.attention("forward", layer))
+    _row_forward(tape, shape, layer.hidden, layer.q)
+    tape.fresh(eager.kernel("add", shard, layer.hidden))
+    tape.fresh(eager.kernel(_norm(layer), shard, layer.hidden))
+    if layer.experts:
+        local_moe.forward(tape, shape.routed(layer))
+    else:
+        _column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+        tape.fresh(_compiled("silu_mul" if layer.gated else "gelu", n, layer.ffn))
+        _row_forward(tape, shape, layer.hidden, layer.ffn)
+    tape.fresh(eager.kernel("add", shard, layer.hidden))
+
+
+def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """The gradient of :func:`layer_forward`."""
+    n, shard = shape.tokens, shape.shard_tokens
+    norm_backward = _norm(layer) + "_backward"
+    if layer.experts:
+        local_moe.backward(tape, shape.routed(layer))
+    else:
+        _row_backward(tape, shape, layer.hidden, layer.ffn)
+        name = "silu_mul_backward" if layer.gated else "gelu_backward"
+        tape.fresh(_compiled(name, n, layer.ffn))
+        _column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+    tape.fresh(eager.kernel(norm_backward, shard, layer.hidden), kernels=2)
+    tape.fresh(eager.kernel("add", shard, layer.hidden))
+    _row_backward(tape, shape, layer.hidden, layer.q)
+    if shape.selective_recompute:
+        tape.run(shape.attention("forward", layer))
+    tape.run(shape.attention("backward", layer), kernels=eager.attention_kernels(layer))
+    for heads in (layer.groups, layer.heads):
+        if layer.rope:
+            eager.rope_forward(tape, n * heads, layer.head_dim)  # its gradient is another rotation
+            tape.fresh(eager.kernel("add", n * heads, layer.head_dim))
+        if layer.qk_norm:
+            tape.run(eager.kernel("rms_norm_backward", n * heads, layer.head_dim), kernels=2)
+    tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
+    _column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    tape.fresh(eager.kernel(norm_backward, shard, layer.hidden), kernels=2)
+    tape.fresh(eager.kernel("add", shard, layer.hidden))
+
+
+def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    if shape.sequence_parallel:
+        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * into))
+    eager.linear_forward(tape, shape.tokens, out, into)
+
+
+def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    eager.linear_forward(tape, shape.tokens, out, into)
+    _sum(tape, shape, out)
+
+
+def _sum(tape: Tape, shape: StepShape, width: int) -> None:
+    size = 2.0 * shape.tokens * width
+    scatter = shape.sequence_parallel
+    tape.collective((shape.tensor.reduce_scatter if scatter else shape.tensor.all_reduce)(size))
+
+
+def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """The input is gathered again beside dgrad, its gradient summed beside wgrad."""
+    size = 2.0 * shape.tokens * into
+    if shape.sequence_parallel:
+        tape.start(shape.tensor.all_gather(size), "tensor")
+    eager.dgrad(tape, shape.tokens, out, into)
+    if shape.sequence_parallel:
+        tape.wait("tensor")
+        tape.start(shape.tensor.reduce_scatter(size), "tensor")
+    else:
+        tape.start(shape.tensor.all_reduce(size), "tensor")
+    eager.wgrad(tape, shape.tokens, out, into)
+    tape.wait("tensor")
+
+
+def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    if shape.sequence_parallel:
+        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * out))
+    eager.dgrad(tape, shape.tokens, out, into)
+    eager.wgrad(tape, shape.tokens, out, into)
+
+
+def _accumulated(tape: Tape, parameters: int, tensors: int) -> None:
+    """Each parameter's bf16 gradient is added into the fp32 buffer."""
+    tape.run(eager.kernel("accumulate_fp32", parameters, 1), kernels=tensors)
+
+
+def embedding_part(shape: StepShape) -> Part:
+    """Lookup and its scattered gradient."""
+    forward, backward = Tape(), Tape()
+    forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
+    _sum(forward, shape, shape.hidden)
+    if shape.sequence_parallel:
+        backward.collective(shape.tensor.all_gather(shape.activation_bytes))
+    backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
+    backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden), kernels=12)
+    parameters = shape.vocab * shape.hidden
+    _accumulated(backward, parameters, 1)
+    return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
+
+
+def head_part(shape: StepShape) -> Part:
+    """Final norm, the rank's columns of the logits, the loss in fp32 pass by pass, in place."""
+    n, layer, vocab = shape.tokens, shape.layer, shape.vocab
+    forward, backward = Tape(), Tape()
+    forward.fresh(eager.kernel(_norm(layer), shape.shard_tokens, shape.hidden))
+    _column_forward(forward, shape, vocab, shape.hidden)
+    for name in ("cast_up", "amax_fp32", "sub_rows_fp32", "exp_fp32", "sum_fp32", "mul_rows_fp32"):
+        forward.run(eager.kernel(name, n, vocab))
+    for _ in range(3):
+        forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
+    backward.run(eager.kernel("mul_rows_fp32", n, vocab))
+    backward.run(eager.kernel("cast_down", n, vocab))
+    _column_backward(backward, shape, vocab, shape.hidden)
+    backward.fresh(
+        eager.kernel(_norm(layer) + "_backward", shape.shard_tokens, shape.hidden), kernels=2
+    )
+    parameters = vocab * shape.hidden
+    _accumulated(backward, parameters, 2)
+    tied = shape.tied_embeddings and shape.stages == 1
+    return Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        parameters=0 if tied else parameters,
+    )
+
+
+def replicas(stage: Stage) -> Replicas:
+    """One collective a buffer when all is done, unless overlap is asked for."""
+    shape = stage.shape
+    sharded = shape.sharding != "none"
+    return Replicas(
+        reduce="reduce_scatter" if sharded else "all_reduce",
+        gradient_bytes=shape.gradient_bytes,
+        bucket_parameters=40_000_000 if stage.index == 0 and shape.overlap_grad_reduce else None,
+        overlap_reduce=shape.overlap_grad_reduce is True,
+        gather_bytes=WEIGHT_BYTES if sharded else 0.0,
+        overlap_gather=shape.overlap_param_gather is True,
+    )
+
+
+def reduced(stage: Stage) -> Program:
+    """Gradients scaled by the replicas; their norms tensor by tensor, each read by the host."""
+    tape = Tape()
+    tensors = _held_tensors(stage)
+    if stage.shape.data.ranks > 1:
+        tape.run(eager.kernel("mul_scalar_fp32", stage.parameters, 1))
+    for _ in range(tensors):
+        tape.run(eager.kernel("sum_fp32", -(-stage.owned_parameters // tensors), 1))
+        tape.sync()
+    tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
+    tape.sync()
+    return ((Segment(label="gradient norm", phase="optimizer", steps=tape.steps()), 1),)
+
+
+def optimizer(stage: Stage) -> Program:
+    """Pass by pass over the owned states, a copy into every parameter, zeroed gradients."""
+    tape = Tape()
+    tensors = _held_tensors(stage)
+    launches = 1 + tensors // TENSORS_A_LAUNCH
+    for name in OPTIMIZER_PASSES:
+        tape.run(eager.kernel(name, stage.owned_parameters, 1), kernels=launches)
+    tape.run(eager.kernel("cast_down", stage.owned_parameters, 1), kernels=tensors)
+    tape.run(eager.kernel("fill_fp32", stage.parameters, 1))
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
+
+
+def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
+    """The larger of two moments: the loss of the last micro-batch, and the optimizer's step.
+
+    Experts have an optimizer of their own, so that its temporaries come after the other's.
+    """
+    shape = stage.shape
+    experts = stage.expert_parameters
+    states = {
+        "parameters": 2.0 * stage.parameters,
+        "optimizer states": 12.0 * stage.owned_parameters,
+        "gradients": 4.0 * stage.parameters,
+        "workspaces": float(CUBLAS_WORKSPACE_BYTES),
+    }
+    share = stage.owned_parameters / stage.parameters
+    loss = {
+        "activations": fused_activations(stage, in_flight),
+        "logits and loss": float(LOGIT_BYTES * shape.tokens * shape.vocab) if stage.last else 0.0,
+    }
+    temporary = TEMPORARY_BYTES * share * max(experts, stage.parameters - experts)
+    step = {"activations": temporary, "logits and loss": 0.0}
+    worst = max((loss, step), key=lambda moment: sum(moment.values()))
+    return finished({**states, **worst}, distributed=shape.world.ranks > 1)
+
+
+STACK = Stack(
+    name="megatron-core-local",
+    description="Megatron-Core 0.19 local spec on torch 2.11: no Transformer Engine, no Apex",
+    parallel=True,
+    compared=False,
+    knows=frozenset({"experts"}),
+    layer=layer_part,
+    embedding=embedding_part,
+    head=head_part,
+    replicas=replicas,
+    reduced=reduced,
+    optimizer=optimizer,
+    memory=memory,
+)

@@ -1,0 +1,99 @@
+"""Launches of Megatron-Core's local layers against profiled counts, peaks against measured ones.
+
+The counts are of Megatron-Core 0.19 on torch 2.11 (16 layers, 4 micro-batches on one H100; a
+four-layer mixture of experts over two H200), the peaks PyTorch's max_memory_allocated.
+"""
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.iteration import estimate
+from predictor.iteration.implementations.megatron_core_local import STACK, layer_part
+from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import AllToAll, Gemm, MemoryBound
+
+LLAMA_1B = {
+    "num_layers": 16,
+    "hidden_size": 2048,
+    "ffn_hidden_size": 8192,
+    "num_attention_heads": 32,
+    "num_query_groups": 8,
+    "vocab_size": 128256,
+    "gated_mlp": True,
+    "tied_embeddings": False,
+}
+MIXTRAL_4 = {
+    "num_layers": 4,
+    "hidden_size": 4096,
+    "ffn_hidden_size": 14336,
+    "num_attention_heads": 32,
+    "num_query_groups": 8,
+    "vocab_size": 32000,
+    "gated_mlp": True,
+    "tied_embeddings": False,
+    "moe": {"num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 14336},
+}
+
+
+def case(model, gpus=1, micro=1, plan=None):
+    return Case.from_dict(
+        {
+            "model": model,
+            "training": {"seq_length": 4096, "micro_batch_size": micro, "global_batch_size": 8},
+            "plan": {"tensor_parallel": 1, "sharding": "none"} | (plan or {}),
+            "cluster": {"gpu": "h200-sxm5-141gb", "num_gpus": gpus, "gpus_per_node": 2},
+            "implementation": "megatron-core-local",
+        }
+    )
+
+
+def part_of(asked):
+    asked = resolve(asked).case
+    shape = step_shape(asked)
+    return layer_part(shape, stages_of(asked, shape)[0].chunks[0].blocks[0].layer)
+
+
+def launches(steps, kind):
+    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+
+
+def test_a_dense_layer_launches_its_profiled_products_and_norms():
+    part = part_of(case(LLAMA_1B))
+    assert (len(launches(part.forward, Gemm)), len(launches(part.backward, Gemm))) == (4, 8)
+    names = [op.kernel for op in launches(part.forward, MemoryBound)]
+    assert names.count("rms_norm") == 2
+    assert names.count("rope_neg") == 2
+    assert names.count("silu_mul") == 1
+
+
+def test_experts_run_one_by_one_and_send_six_messages_a_layer():
+    part = part_of(case(MIXTRAL_4, gpus=2, plan={"expert_parallel": 2}))
+    held = 4
+    assert len(launches(part.forward, Gemm)) == 2 + 1 + 2 * held
+    assert len(launches(part.backward, Gemm)) == 4 + 2 + 4 * held
+    both = part.forward + part.backward
+    assert len(launches(both, AllToAll)) == 96 // (4 * 4)
+    assert sum(isinstance(s, Sync) for s in part.forward) == 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "peak_bytes"),
+    [
+        (case(LLAMA_1B, micro=2), 44_069_125_632),
+        (case(MIXTRAL_4, gpus=2, plan={"expert_parallel": 2}), 69_820_034_048),
+    ],
+)
+def test_peaks_within_three_percent(asked, peak_bytes):
+    assert estimate(asked).memory_bytes_per_gpu == pytest.approx(peak_bytes, rel=0.03)
+
+
+def test_many_small_experts_wait_for_the_host():
+    small = MIXTRAL_4 | {
+        "hidden_size": 1024,
+        "ffn_hidden_size": 2048,
+        "moe": {"num_experts": 64, "top_k": 4, "expert_ffn_hidden_size": 512},
+    }
+    answer = estimate(case(small, gpus=2, plan={"expert_parallel": 2}))
+    assert answer.breakdown["host"] > 0.4 * answer.iteration_seconds
+    assert STACK.knows == {"experts"}
