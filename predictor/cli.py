@@ -175,16 +175,25 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
 @click.argument("skus", nargs=-1, metavar="[SKU]...")
 @click.option("--check", is_flag=True, help="Refit, write nothing, fail on drift.")
 @click.option("--explain", metavar="OPERATOR", help="Print the regression of one operator.")
-def fit(skus: tuple[str, ...], *, check: bool, explain: str | None) -> None:
+@click.option(
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --explain and one SKU: plot measured against fitted (.png, .svg).",
+)
+def fit(skus: tuple[str, ...], *, check: bool, explain: str | None, plot: Path | None) -> None:
     """Fit the cost functions of measured GPUs and write fit.json beside their tables."""
+    folders = _measured_folders(skus)
+    if plot is not None and (explain is None or len(folders) != 1):
+        raise click.UsageError("--plot needs --explain OPERATOR and one SKU")
+    if explain is not None:
+        _explain(folders, explain, plot)
+        return
     from predictor.costs import fitting  # noqa: PLC0415
-    from predictor.report.fit import fit_text  # noqa: PLC0415
 
     drifts: list[str] = []
-    for folder in _measured_folders(skus):
-        if explain is not None:
-            click.echo(fit_text(folder, explain))
-        elif check:
+    for folder in folders:
+        if check:
             drifts += fitting.check_fit(folder)
         else:
             click.echo(f"wrote {fitting.write_fit(folder)}", err=True)
@@ -192,6 +201,18 @@ def fit(skus: tuple[str, ...], *, check: bool, explain: str | None) -> None:
         click.echo(drift, err=True)
     if drifts:
         raise click.exceptions.Exit(FAILED)
+
+
+def _explain(folders: list[Path], operator: str, plot: Path | None) -> None:
+    from predictor.report.fit import fit_text  # noqa: PLC0415
+
+    for folder in folders:
+        click.echo(fit_text(folder, operator))
+    if plot is not None:
+        from predictor.report.fit_plot import plot_fit  # noqa: PLC0415
+
+        plot_fit(folders[0], operator, plot)
+        click.echo(f"wrote {plot}", err=True)
 
 
 def _measured_folders(skus: Iterable[str]) -> list[Path]:

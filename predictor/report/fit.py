@@ -1,53 +1,126 @@
-"""A fitted cost function for people: regressors, coefficients and held-out errors."""
+"""A fitted cost function for people: coefficients, domain, held-out errors, the worst of them."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Final
 
 from predictor.errors import FitError, nearest
+from predictor.operators import OPERATORS, field_names
 from predictor.report.quantities import percent_text
 from predictor.report.table import columns
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FIT_FILE = "fit.json"
+FIT_FILE: Final = "fit.json"
+WORST: Final = 10
+RATES: Final = {
+    "gemm": {"tensor": "tensor cores", "memory": "memory", "feed": "an SM's port to L2"},
+    "memory_bound": {"bytes": "memory"},
+    "optimizer": {"bytes": "memory"},
+    "attention": {"work": "tensor cores"},
+}
+"""Coefficients that are the time of a datasheet's rate: their inverse is the share reached."""
 
 
-def fit_text(folder: Path, operator: str) -> str:
-    """Return the regressions of one operator of a SKU, cold and warm, from its fit.json.
+def read_fits(folder: Path, operator: str) -> dict[str, dict[str, Any]]:
+    """Fits of one operator in fit.json, by cache state (``gemm/cold``), with measured rows.
 
     Raises:
         FitError: there is no fit, or none of that operator.
     """
     path = folder / FIT_FILE
     try:
-        fits: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["fits"]
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fits, measured = raw["fits"], raw["measured"]
     except (OSError, ValueError, KeyError) as error:
         raise FitError(
             f"{path}: cannot be read as a fit; run `predictor fit {folder.name}`"
         ) from error
-    chosen = {key: fit for key, fit in fits.items() if key.split("/")[0] == operator}
+    chosen = {
+        key: {**fit, "measured": measured.get(key, [])}
+        for key, fit in fits.items()
+        if key.split("/")[0] == operator
+    }
     if not chosen:
         known = sorted({key.split("/")[0] for key in fits})
         hint = nearest(operator, known)
         raise FitError(f"{path}: holds no fit of {operator!r}{hint}; it has {', '.join(known)}")
-    blocks = [_block(f"{folder.name} {key}", fit) for key, fit in chosen.items()]
+    return chosen
+
+
+def fit_text(folder: Path, operator: str) -> str:
+    """Return the regressions of one operator of a SKU, cold and warm, from its fit.json.
+
+    Raises:
+        FitError: See :func:`read_fits`.
+    """
+    fits = read_fits(folder, operator)
+    blocks = [_block(f"{folder.name} {key}", operator, fit) for key, fit in fits.items()]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _block(title: str, fit: dict[str, Any]) -> list[str]:
-    surface = fit["surface"]
+def _block(title: str, operator: str, fit: dict[str, Any]) -> list[str]:
     errors = ", ".join(f"{name} {percent_text(value)}" for name, value in fit["held_out"].items())
-    lines = [
-        f"{title}: log(seconds / bound) from {fit['points']} measured shapes",
+    return [
+        f"{title}: seconds / bound from {fit['points']} measured shapes",
         f"held out by shape: {errors}",
+        *_domain(operator, fit["measured"]),
+        *_coefficients(operator, fit),
+        *_worst(operator, fit),
     ]
+
+
+def _domain(operator: str, measured: list[list[Any]]) -> list[str]:
+    """Lowest and highest of each size that varies."""
+    spans = []
+    for index, name in enumerate(field_names(operator)):
+        values = {row[index] for row in measured if len(row) > index}
+        whole = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+        if len(whole) > 1:
+            spans.append(f"{name} {min(whole)} to {max(whole)}")
+    return [f"domain: {', '.join(spans)}"] if spans else []
+
+
+def _coefficients(operator: str, fit: dict[str, Any]) -> list[str]:
+    surface, rates = fit["surface"], RATES.get(operator, {})
+    lines: list[str] = []
     grouped = zip(surface["coefficients"], fit["standard_errors"], strict=True)
-    for group, (coefficients, deviations) in enumerate(grouped):
-        named = zip(surface["regressors"], coefficients, deviations, strict=True)
-        rows = [["group", "regressor", "coefficient", "standard error"]] if group == 0 else []
-        rows += [[str(group), name, f"{beta:+.4f}", f"{se:.4f}"] for name, beta, se in named]
+    for group, (values, deviations) in enumerate(grouped):
+        named = zip(surface["regressors"], values, deviations, strict=True)
+        head = ["group", "coefficient", "value", "standard error", "share of the datasheet's rate"]
+        rows = [head] if group == 0 else []
+        for name, beta, error in named:
+            share = _share(beta, error, rates[name]) if name in rates else ""
+            rows.append([str(group), name, f"{beta:+.4f}", f"{error:.4f}", share])
         lines += columns(rows, right=(0, 2, 3))
     return lines
+
+
+def _share(beta: float, error: float, rate: str) -> str:
+    """Inverse of a coefficient in percent; its error to first order."""
+    if beta <= 0:
+        return ""
+    return f"{100 / beta:.1f} ± {100 * error / beta**2:.1f} % of {rate}"
+
+
+def _worst(operator: str, fit: dict[str, Any]) -> list[str]:
+    """Shapes with the largest held-out errors."""
+    pairs = zip(fit.get("errors", []), fit["measured"], strict=False)
+    worst = sorted(pairs, key=lambda pair: -abs(pair[0]))[:WORST]
+    if not worst:
+        return []
+    rows = [["held-out error", "measured", "shape"]]
+    for error, row in worst:
+        rows.append(
+            [f"{100 * math.expm1(-error):+.1f} %", f"{row[-3]:.3g} s", _shape(operator, row)]
+        )
+    return ["worst held out:", *columns(rows, right=(0, 1))]
+
+
+def _shape(operator: str, row: list[Any]) -> str:
+    defaults = {n: s.default for n, s in OPERATORS[operator].__dataclass_fields__.items()}
+    named = zip(field_names(operator), row[:-3], strict=False)
+    return " ".join(f"{name}={value}" for name, value in named if value != defaults[name])

@@ -7,25 +7,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from predictor.errors import FitError
+from predictor.errors import FitError, PredictorError
 from predictor.report.fit import fit_text
+from predictor.report.fit_plot import plot_fit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FIT = {
-    "surface": {"regressors": ["one", "waves"], "coefficients": [[0.25, -0.5]]},
+    "surface": {"regressors": ["tensor", "waves"], "coefficients": [[1.25, -0.5]]},
     "standard_errors": [[0.01, 0.02]],
     "points": 40,
     "held_out": {"median": 0.031, "p95": 0.12},
+    "errors": [0.01, -0.5],
 }
+MEASURED = [[8, 16, 32, 1e-6, 1e-6, 1e-6], [64, 16, 32, 2e-6, 1e-6, 3e-6]]
+
+
+FITS = {"fits": {"gemm/cold": FIT}, "measured": {"gemm/cold": MEASURED}}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "toy"
     path.mkdir()
-    (path / "fit.json").write_text(json.dumps({"fits": {"gemm/cold": FIT}}), encoding="utf-8")
+    (path / "fit.json").write_text(json.dumps(FITS), encoding="utf-8")
     return path
 
 
@@ -35,6 +41,27 @@ def test_coefficients_stand_beside_their_errors(folder: Path) -> None:
     assert "40 measured shapes" in text
     assert "median 3.1 %, p95 12.0 %" in text
     assert any(line.split() == ["0", "waves", "-0.5000", "0.0200"] for line in text.splitlines())
+
+
+def test_a_rate_is_shown_as_a_share_of_the_datasheet(folder: Path) -> None:
+    # 1 / 1.25 = 80 %, and 0.01 / 1.25² = 0.64 % of error
+    assert "80.0 ± 0.6 % of tensor cores" in fit_text(folder, "gemm")
+
+
+def test_domain_and_worst_shapes_are_named(folder: Path) -> None:
+    text = fit_text(folder, "gemm")
+    assert "domain: m 8 to 64" in text
+    worst = text.split("worst held out:")[1].splitlines()[2]
+    assert worst.split()[:2] == ["+64.9", "%"]
+    assert worst.endswith("m=64 n=16 k=32")
+
+
+def test_a_plot_is_written_as_the_suffix_says(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot_fit(folder, "gemm", tmp_path / "fit.svg")
+    assert "<svg" in (tmp_path / "fit.svg").read_text(encoding="utf-8")
+    with pytest.raises(PredictorError, match="picture"):
+        plot_fit(folder, "gemm", tmp_path / "fit.nope")
 
 
 def test_an_unknown_operator_names_the_nearest(folder: Path) -> None:
