@@ -77,6 +77,10 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
         "helpers": helpers / chip.bytes_per_second / bound,
         "flash": work * flash,
         "flash_backward": work * flash * backward,
+        "window": work * (column(rows, "window") > 0),
+        "packed": work * (column(rows, "documents") > 1),
+        "short": work * (queries < s),
+        "thin_values": work * (value != d),
     }
     coordinates = np.stack([np.log2(s), np.log2(batch * heads), np.log2(d)], axis=1)
     group = (backward + 2 * causal + 4 * bias + 8 * flash).astype(np.int64)

@@ -11,8 +11,15 @@ from predictor.costs.bounds import (
     stream_design,
 )
 from predictor.costs.design import Chip, Design
+from predictor.costs.grouped import GROUPED_PRIOR, grouped_design
+from predictor.costs.messages import (
+    COPY_PRIOR,
+    MESSAGE_PRIOR,
+    collective_design,
+    memcpy_design,
+)
 from predictor.costs.products import gemm_design
-from predictor.operators import Operator
+from predictor.operators import OPERATORS, Collective, Operator
 
 Prior = Mapping[str, tuple[float, float]]
 
@@ -32,8 +39,13 @@ class Family:
     prior: Prior | None = None
 
 
+COLLECTIVES: Final = tuple(
+    name for name, operator in OPERATORS.items() if issubclass(operator, Collective)
+)
+
 FAMILIES: Final[Mapping[str, Family]] = {
     "gemm": Family(design=gemm_design, shape=("n", "k")),
+    "grouped_gemm": Family(design=grouped_design, shape=("n", "k", "experts"), prior=GROUPED_PRIOR),
     "attention": Family(
         design=attention_design, shape=("num_heads", "num_query_groups", "head_dim")
     ),
@@ -43,4 +55,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "optimizer": Family(
         design=optimizer_design, shape=("kernel", "impl", "dtype", "elements"), prior=STREAM_PRIOR
     ),
+    "memcpy": Family(
+        design=memcpy_design, shape=("direction", "pinned", "bytes"), prior=COPY_PRIOR
+    ),
+    **{
+        name: Family(design=collective_design, shape=("bytes",), prior=MESSAGE_PRIOR)
+        for name in COLLECTIVES
+    },
 }

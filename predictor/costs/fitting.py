@@ -74,6 +74,9 @@ def fit_folder(folder: Path) -> dict[str, Any]:
             surface, report = fit_surface(sample_of(merged, name, chip, cache), f"{sku}/{key}")
             fits[key] = {"surface": surface.to_dict(), **report}
             exact[key] = [_exact_row(operator, rows) for operator, rows in merged.items()]
+    if "interference" in measured.tables:
+        merged = merge(measured.tables["interference"].rows, regime="burst", cache="cold")
+        exact["interference/cold"] = [_exact_row(op, rows) for op, rows in merged.items()]
     if not fits:
         msg = f"{folder}: no table to fit; measure one with `bench-run --out {folder}`"
         raise FitError(msg)

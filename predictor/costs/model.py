@@ -7,7 +7,7 @@ coefficients of a measured one over its own datasheet's bounds; everything is th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from predictor.case import Gpu, bench_results_folder, load_gpu
 from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
-from predictor.costs.families import FAMILIES
+from predictor.costs.fabric import Fabric
+from predictor.costs.families import COLLECTIVES, FAMILIES
 from predictor.costs.ladder import Ladder, option_names
 from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints, Origin, Prediction, PredictionRow
 from predictor.costs.products import product_design
 from predictor.costs.surface import Surface
 from predictor.errors import FitError
-from predictor.operators import OPERATORS, Host, Operator, field_names
+from predictor.operators import OPERATORS, Collective, Host, Operator, field_names
 
 FIT_FILE: Final = "fit.json"
 FIT_FORMAT: Final = 2
@@ -196,10 +197,17 @@ class Costs:
         key = f"{family}/{cache}" if f"{family}/{cache}" in self.surfaces else f"{family}/cold"
         if key not in self.surfaces and family in COMPOSED:
             return composed(operators, lambda parts: self.predict(parts, cache=cache))
+        if family in COLLECTIVES and (self.borrowed or key not in self.surfaces):
+            return self._fabric(operators)
+        if family not in FAMILIES:
+            return self._looked_up(family, operators)
         surface = self._surface(key)
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
-        if cache == "warm" and not surface.knows(design).all():
-            return self._partly_warm(operators, surface.knows(design))
+        known = surface.knows(design)
+        if family in COLLECTIVES and not known.all():
+            return self._merge(operators, known, self._family_known, self._fabric)
+        if cache == "warm" and not known.all():
+            return self._merge(operators, known, self._warm, self._cold)
         log_seconds, half = self._evaluate(surface, design)
         if not self.borrowed:
             log_seconds = self._ladder(key).clip_operators(operators, log_seconds)
@@ -219,13 +227,56 @@ class Costs:
         seconds = np.exp(log_seconds)
         return Prediction(seconds, seconds * np.exp(-half), seconds * np.exp(half), origin)
 
-    def _partly_warm(self, operators: Sequence[Operator], known: NDArray[np.bool_]) -> Prediction:
+    def _merge(
+        self,
+        operators: Sequence[Operator],
+        first: NDArray[np.bool_],
+        one: Callable[[Sequence[Operator]], Prediction],
+        other: Callable[[Sequence[Operator]], Prediction],
+    ) -> Prediction:
+        """Answers of ``one`` where ``first`` and of ``other`` elsewhere, in order."""
+        rows: list[PredictionRow] = [(0.0, 0.0, 0.0, 0)] * len(operators)
+        for answer, wanted in ((one, first), (other, ~first)):
+            places = np.flatnonzero(wanted).tolist()
+            if places:
+                answered = answer([operators[place] for place in places]).rows()
+                for place, row in zip(places, answered, strict=True):
+                    rows[place] = row
+        return Prediction.from_rows(rows)
+
+    def _warm(self, operators: Sequence[Operator]) -> Prediction:
+        return self.predict(operators, cache="warm")
+
+    def _cold(self, operators: Sequence[Operator]) -> Prediction:
         """Kernels that were only measured cold are as slow when warm."""
-        rows: dict[Operator, PredictionRow] = {}
-        for state, wanted in (("warm", known), ("cold", ~known)):
-            chosen = [op for op, take in zip(operators, wanted, strict=True) if take]
-            rows.update(zip(chosen, self.predict(chosen, cache=state).rows(), strict=True))
-        return Prediction.from_rows([rows[operator] for operator in operators])
+        return self.predict(operators, cache="cold")
+
+    def _family_known(self, operators: Sequence[Operator]) -> Prediction:
+        return self._family(operators[0].name, operators, "cold")
+
+    def _fabric(self, operators: Sequence[Operator]) -> Prediction:
+        """Collectives over groups that nobody measured here: links of the GPU's usual machine."""
+        return Fabric.usual(self.gpu).predict(
+            [op for op in operators if isinstance(op, Collective)]
+        )
+
+    def _looked_up(self, family: str, operators: Sequence[Operator]) -> Prediction:
+        """Operators that are answered only where they were measured.
+
+        Raises:
+            FitError: One was not.
+        """
+        points = {} if self.borrowed else self.measured.get(f"{family}/cold", {})
+        rows: list[PredictionRow] = []
+        for operator in operators:
+            point = points.get(operator_key(operator))
+            if point is None:
+                raise FitError(
+                    f"{self.gpu.sku} has {len(points)} measured points of {family!r}, and none is "
+                    f"{operator}; measure it with `bench-run --operators {family}`"
+                )
+            rows.append((*point, Origin.MEASURED.value))
+        return Prediction.from_rows(rows)
 
     def _evaluate(self, surface: Surface, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds, not below the memory that holds the data, and half-width."""

@@ -8,8 +8,16 @@ from typing import Any, get_args, get_type_hints
 from predictor.costs.model import Costs, load_costs
 from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Origin, Prediction
-from predictor.errors import PredictorError, nearest
-from predictor.operators import KERNELS, OPERATORS, Operator
+from predictor.errors import FitError, PredictorError, nearest
+from predictor.operators import (
+    KERNELS,
+    OPERATORS,
+    Collective,
+    Host,
+    Interference,
+    Memcpy,
+    Operator,
+)
 
 MAX_SIZE = 2**40
 MAX_LINE = 100_000
@@ -55,14 +63,29 @@ def _answer(costs: Costs, line: str, *, strict: bool) -> dict[str, Any]:
     regime = _choice(raw, "regime", REGIMES)
     cache = _choice(raw, "cache", CACHES)
     operator = _operator(raw)
+    if isinstance(operator, Host):
+        return _host(costs, operator)
     prediction = costs.predict([operator], cache=cache)
     factor = _sustained(costs, operator, prediction) if regime == "sustained" else 1.0
     return _word(prediction, factor, strict=strict, regime=regime)
 
 
+def _host(costs: Costs, activity: Host) -> dict[str, Any]:
+    """Host seconds where they were measured; the span of other rounds is not kept."""
+    if activity not in costs.host:
+        known = sorted({f"{each.stack}/{each.phase}/{each.quantity}" for each in costs.host})
+        asked = f"{activity.stack}/{activity.phase}/{activity.quantity}"
+        raise FitError(f"host: {asked} was not measured{nearest(asked, known)}")
+    seconds = costs.host[activity]
+    origin = Origin.DATASHEET if costs.borrowed else Origin.MEASURED
+    return {"seconds": seconds, "low": seconds, "high": seconds, "origin": origin.label}
+
+
 def _sustained(costs: Costs, operator: Operator, prediction: Prediction) -> float:
     """Seconds under steady load over those of a burst."""
     clock = costs.heat.settled_clock_hz({operator.name: 1.0})
+    if isinstance(operator, Collective | Memcpy | Interference):
+        return 1.0
     if operator.name in TENSOR_FAMILIES:
         return costs.heat.tensor_factor(clock)
     share = operator.bytes / costs.gpu.memory_bytes_per_second / prediction.seconds
@@ -93,8 +116,8 @@ def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
 
 def _operator(raw: Mapping[str, Any]) -> Operator:
     name = raw.get("operator")
-    if name not in OPERATORS or name == "host":
-        known = [n for n in OPERATORS if n != "host"]
+    if name not in OPERATORS:
+        known = list(OPERATORS)
         hint = nearest(str(name), known)
         msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"
         raise ValueError(msg)
@@ -154,10 +177,11 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
 
 
 _WORDS = {
-    ("gemm", "dtype"): ("bf16",),
+    ("gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8"),
+    ("grouped_gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8"),
     ("gemm", "api"): ("cublas", "cublaslt"),
     ("gemm", "algorithm"): ("heuristic", "best"),
-    ("attention", "dtype"): ("bf16",),
+    ("attention", "dtype"): ("bf16", "fp16"),
     ("attention", "impl"): ("cudnn", "flash"),
     ("memory_bound", "dtype"): ("bf16",),
     ("memory_bound", "impl"): ("native", "torch", "inductor"),

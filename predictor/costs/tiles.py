@@ -94,16 +94,18 @@ CHUNK: Final = 4096
 """Rows evaluated at once, so that temporaries stay in the first cache."""
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
+    """A tile and the number of parts that its reduction is split into."""
+
     high: int
     wide: int
     splits: int
 
 
-def _candidates(tiles: Iterable[tuple[int, int]], splits: Iterable[int]) -> tuple[_Candidate, ...]:
+def _candidates(tiles: Iterable[tuple[int, int]], splits: Iterable[int]) -> tuple[Candidate, ...]:
     """Each tile either side up, with each number of splits."""
     found = (
-        _Candidate(high, wide, number)
+        Candidate(high, wide, number)
         for a, b in tiles
         for high, wide in ((a, b), (b, a))
         for number in splits
@@ -149,6 +151,17 @@ class Products:
         return Products(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
 
 
+def tile_cost(tile: Candidate, products: Products, coefficients: Floats, chip: Chip) -> Floats:
+    """Seconds of one tile on one SM: its reduction and its output (eq. 3 and 4)."""
+    c = dict(zip(NAMES, coefficients.tolist(), strict=True))
+    tensor = c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"]
+    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * (1 + c["ragged_feed"] * products.ragged)
+    depth = np.ceil(products.depth / TILE_DEPTH) * TILE_DEPTH
+    step = np.maximum(tensor * tile.high * tile.wide, feed * (tile.high + tile.wide))
+    output = c["epilogue"] * products.output_bytes * (tile.high * tile.wide)
+    return np.asarray(depth * step + output / chip.sm_l2_bytes_per_second)
+
+
 def tile_seconds(products: Products, coefficients: Floats, chip: Chip) -> Floats:
     """Time on the tensor cores, eq. 3 and 4.
 
@@ -176,7 +189,7 @@ def _fastest(products: Products, coefficients: Floats, chip: Chip) -> Floats:
 
 
 def _try(
-    candidates: Sequence[_Candidate],
+    candidates: Sequence[Candidate],
     products: Products,
     coefficients: Floats,
     chip: Chip,

@@ -1,0 +1,81 @@
+"""Bound and regressors of an expert layer's products (eq. 15).
+
+    t = a₀·t₀·launches + a₁·W + a₂·B/β
+
+One after the other, each expert's product takes its own waves: W is their sum. In one kernel, tiles
+of all experts share the SMs: with tiles handed out as SMs fall free (Graham 1969, bound on list
+scheduling), W = Σ tiles·cost/S + (1 - 1/S)·(the dearest tile). Tile costs are those of eq. 3 at
+the expected coefficients.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from predictor.costs.design import LAUNCH_SECONDS, Chip, LinearDesign, column, labels, peaks, words
+from predictor.costs.prediction import Floats
+from predictor.costs.products import product_design
+from predictor.costs.tiles import ANY_WAVES, EXPECTED, SHARPNESS, Products, tile_cost, tile_seconds
+from predictor.operators import GroupedGemm, Operator
+
+GROUPED_PRIOR: Final = {"launch": (1.3, 0.7), "work": (1.0, 0.3), "memory": (0.2, 0.3)}
+LAUNCHES_EACH: Final = {"looped": 1.0, "multi_stream": 0.25}
+"""Launches an expert, one after the other; over four streams a quarter of them are in sequence."""
+
+
+def grouped_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
+    """Products of all experts of a rank."""
+    del cache  # as products
+    calls = [row for row in rows if isinstance(row, GroupedGemm)]
+    active = column(rows, "active_experts")
+    launches = np.array([LAUNCHES_EACH.get(call.impl, 0.0) for call in calls]) * active
+    launch = LAUNCH_SECONDS * np.maximum(launches, 1.0)
+    memory = column(rows, "bytes") / chip.bytes_per_second
+    compute = column(rows, "flops") / peaks(chip, words(rows, "dtype"))
+    bound = launch + np.maximum(compute, memory)
+    work = np.array([_work(call, chip) for call in calls])
+    columns = {"launch": launch / bound, "work": work / bound, "memory": memory / bound}
+    sizes = np.stack([column(rows, key) for key in ("tokens", "n", "k", "experts")], axis=1)
+    group = labels(rows, "impl", "kind", "accumulate", "dtype")
+    return LinearDesign(
+        bound=bound,
+        floor=memory,
+        coordinates=np.log2(sizes),
+        group=group,
+        stratum=np.zeros_like(group),
+        columns=columns,
+    )
+
+
+def _work(call: GroupedGemm, chip: Chip) -> float:
+    """Seconds of the SMs and the memory, W of eq. 15 or the bytes' time where that is longer."""
+    tokens, experts = np.unique([count for count in call.counts if count], return_counts=True)
+    if len(tokens) == 0:
+        return 0.0
+    fields = {
+        "m": tokens,
+        "n": call.n,
+        "k": call.k,
+        "dtype": call.dtype,
+        "kind": call.kind,
+        "accumulate": call.accumulate,
+    }
+    products = product_design(fields, chip).products
+    if call.impl in LAUNCHES_EACH:
+        compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
+        each = (compute**SHARPNESS + memory**SHARPNESS) ** (1.0 / SHARPNESS)
+        return float(np.sum(experts * each))
+    compute_all = _shared_waves(products, experts.astype(float), chip)
+    memory_all = float(np.sum(experts * products.memory_seconds))
+    return float((compute_all**SHARPNESS + memory_all**SHARPNESS) ** (1.0 / SHARPNESS))
+
+
+def _shared_waves(products: Products, experts: Floats, chip: Chip) -> float:
+    best = np.inf
+    for tile in ANY_WAVES:
+        cost = tile_cost(tile, products, EXPECTED, chip)
+        tiles = np.ceil(products.rows / tile.high) * np.ceil(products.cols / tile.wide) * experts
+        shared = np.sum(tiles * cost) / chip.sm_count
+        best = min(best, float(shared + (1.0 - 1.0 / chip.sm_count) * np.max(cost)))
+    return best

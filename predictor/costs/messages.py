@@ -1,0 +1,63 @@
+"""Bounds and regressors of what moves between devices: collectives and copies (eq. 13, 14).
+
+    t = a₀·t₀ + a₁·n/B + a₂·√(t₀·n/B)
+
+of each measured kind of call: its start, its bytes on the link, and the sizes between, where the
+library changes protocol. Bytes ``n`` are those that a rank must send. Collectives over groups that
+nobody measured are the business of :mod:`predictor.costs.fabric`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from predictor.costs.design import LAUNCH_SECONDS, Chip, LinearDesign, column, labels, words
+from predictor.costs.prediction import Floats, Ints
+from predictor.operators import Operator
+
+MESSAGE_PRIOR = {"launch": (4.0, 4.0), "bytes": (1.3, 0.5), "between": (0.5, 1.0)}
+"""A collective starts in some ten microseconds and reaches most of the link."""
+
+COPY_PRIOR = {"launch": (1.5, 1.5), "bytes": (1.2, 0.5)}
+
+_KEY = ("ranks", "ranks_per_node", "nvls", "groups", "in_place", "pattern")
+
+
+def collective_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
+    """Collectives of one kind inside a scale-up domain; each group of ranks is a curve of its own.
+
+    Elements of another type change what is added, not what is sent, so types share a curve.
+    """
+    del cache  # links do not care
+    link = column(rows, "bus_bytes") / (chip.link_bytes_per_second or chip.bytes_per_second)
+    bound = LAUNCH_SECONDS + link
+    columns = {
+        "launch": LAUNCH_SECONDS / bound,
+        "bytes": link / bound,
+        "between": np.sqrt(LAUNCH_SECONDS * link) / bound,
+    }
+    known = tuple(key for key in _KEY if hasattr(rows[0], key))
+    return _design(bound, column(rows, "bytes"), labels(rows, *known), columns)
+
+
+def memcpy_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
+    """Copies by the driver: launch plus bytes over the rate of what they cross."""
+    del cache  # copies are measured cold
+    direction, size = words(rows, "direction"), column(rows, "bytes")
+    rate = np.full(len(size), chip.host_bytes_per_second or chip.bytes_per_second)
+    rate = np.where(direction == "d2d", 0.5 * chip.bytes_per_second, rate)
+    rate = np.where(direction == "peer", chip.link_bytes_per_second or rate, rate)
+    bound = LAUNCH_SECONDS + size / rate
+    columns = {"launch": LAUNCH_SECONDS / bound, "bytes": size / rate / bound}
+    return _design(bound, size, labels(rows, "direction", "pinned"), columns)
+
+
+def _design(bound: Floats, size: Floats, group: Ints, columns: dict[str, Floats]) -> LinearDesign:
+    return LinearDesign(
+        bound=bound,
+        floor=np.zeros_like(bound),
+        coordinates=np.log2(size + 1.0)[:, None],
+        group=group,
+        stratum=np.zeros_like(group),
+        columns=columns,
+    )
