@@ -16,7 +16,14 @@ import numpy as np
 from predictor.costs.design import LAUNCH_SECONDS, Chip, LinearDesign, column, labels, peaks, words
 from predictor.costs.prediction import Floats
 from predictor.costs.products import product_design
-from predictor.costs.tiles import ANY_WAVES, EXPECTED, SHARPNESS, Products, tile_cost, tile_seconds
+from predictor.costs.tiles import (
+    ANY_WAVES,
+    EXPECTED,
+    Products,
+    smooth_maximum,
+    tile_cost,
+    tile_seconds,
+)
 from predictor.operators import GroupedGemm, Operator
 
 GROUPED_PRIOR: Final = {"launch": (1.3, 0.7), "work": (1.0, 0.3), "memory": (0.2, 0.3)}
@@ -64,11 +71,10 @@ def _work(call: GroupedGemm, chip: Chip) -> float:
     products = product_design(fields, chip).products
     if call.impl in LAUNCHES_EACH:
         compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
-        each = (compute**SHARPNESS + memory**SHARPNESS) ** (1.0 / SHARPNESS)
-        return float(np.sum(experts * each))
-    compute_all = _shared_waves(products, experts.astype(float), chip)
-    memory_all = float(np.sum(experts * products.memory_seconds))
-    return float((compute_all**SHARPNESS + memory_all**SHARPNESS) ** (1.0 / SHARPNESS))
+        return float(np.sum(experts * smooth_maximum(compute, memory)))
+    shared = np.array([_shared_waves(products, experts.astype(float), chip)])
+    memory = np.sum(experts * products.memory_seconds, keepdims=True)
+    return float(smooth_maximum(shared, memory)[0])
 
 
 def _shared_waves(products: Products, experts: Floats, chip: Chip) -> float:

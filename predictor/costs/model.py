@@ -175,6 +175,12 @@ class Costs:
             )
         return result
 
+    def _nearest_state(self, family: str, cache: str) -> str:
+        """Key of a cache state that was measured: the asked one, else the other."""
+        wanted = f"{family}/{cache}"
+        other = f"{family}/{'cold' if cache == 'warm' else 'warm'}"
+        return other if wanted not in self.surfaces and other in self.surfaces else wanted
+
     def _ladder(self, key: str) -> Ladder:
         if key not in self._ladders:
             family = key.partition("/")[0]
@@ -194,13 +200,13 @@ class Costs:
         return self.surfaces[key]
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
-        key = f"{family}/{cache}" if f"{family}/{cache}" in self.surfaces else f"{family}/cold"
-        if key not in self.surfaces and family in COMPOSED:
-            return composed(operators, lambda parts: self.predict(parts, cache=cache))
+        key = self._nearest_state(family, cache)
         if family in COLLECTIVES and (self.borrowed or key not in self.surfaces):
             return self._fabric(operators)
         if family not in FAMILIES:
             return self._looked_up(family, operators)
+        if family in COMPOSED and key not in self.surfaces:
+            return composed(operators, lambda parts: self.predict(parts, cache=cache))
         surface = self._surface(key)
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         known = surface.knows(design)

@@ -111,7 +111,8 @@ def _alignment(
     by_depth = (kind == "forward") | (size == 1.0)
     first = np.where(by_depth | (kind == "dgrad"), depth, rows) * size
     second = np.where(by_depth, depth, cols) * size
-    ragged = 0.5 * ((first % SECTOR_BYTES != 0).astype(float) + (second % SECTOR_BYTES != 0))
-    output = cols * np.maximum(size, 2.0)
-    off = (first % ALIGNED_BYTES) + (second % ALIGNED_BYTES) + (output % ALIGNED_BYTES)
-    return ragged, (off > 0).astype(float)
+    starts = [bytes_.astype(np.int64) for bytes_ in (first, second, cols * np.maximum(size, 2.0))]
+    off = [(start & (SECTOR_BYTES - 1)) != 0 for start in starts[:2]]
+    ragged = 0.5 * (off[0].astype(float) + off[1])
+    together = starts[0] | starts[1] | starts[2]
+    return ragged, ((together & (ALIGNED_BYTES - 1)) != 0).astype(float)

@@ -5,7 +5,7 @@
         W·( K/s·u + c_epilogue·a·b·o/L ) + [s>1]·( c_split·t₀ + c_partials·4·s·M·N/β )    (3)
     W = ⌈ s·⌈M/a⌉·⌈N/b⌉ / S ⌉
     u = max( c_tensor·2·a·b·S/Π, c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )            (4)
-    heat = (1 + F/Π / 10 ms)^c_heat                                                       (5)
+    heat = 1 + c_heat·x²/(1 + x²),  x = F/Π / 15 ms                                       (5)
 
 An output of M×N is cut into tiles that run S at a time; a tile needs its products at the tensor
 rate or its operands at the rate of an SM's port to L2 (L), whichever is slower, then writes its
@@ -82,16 +82,22 @@ TILE_DEPTH: Final = 64.0
 """Reduction step of a tile, in two-byte elements: one line of shared memory."""
 
 WHOLE: Final = 64
-SHARPNESS: Final = 4.0
-"""Of the maximum of arithmetic and memory, which overlap but not perfectly."""
+HEAT_SECONDS: Final = 0.015
+"""Bursts last some 30 ms, or a few calls where a call is long: calls of this length are half way
+from a cool device's clock to the one that the power cap settles."""
 
-HEAT_SECONDS: Final = 0.01
-"""A single call this long keeps the device busy until the power cap acts (tens of milliseconds)."""
+TINY: Final = 1e-300
+
+FORBIDDEN: Final = 1e9
+"""What a second wave of an odd tile counts."""
+
+BELOW_ONE: Final = 1.0 - 1e-12
+"""Keeps a whole number of waves from being rounded up to the next."""
 
 LARGEST_TILE: Final = max(a * b for a, b in TILES)
 
-CHUNK: Final = 4096
-"""Rows evaluated at once, so that temporaries stay in the first cache."""
+CHUNK: Final = 16384
+"""Rows evaluated at once, so that temporaries stay in the cache."""
 
 
 class Candidate(NamedTuple):
@@ -198,30 +204,48 @@ def _try(
     """Lower ``best`` to the fastest of the candidates, eq. 3 and 4."""
     c = dict(zip(NAMES, coefficients.tolist(), strict=True))
     tensor = c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"]
-    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * (1 + c["ragged_feed"] * products.ragged)
-    epilogue = c["epilogue"] * products.output_bytes / chip.sm_l2_bytes_per_second
+    ragged = 1.0 + c["ragged_feed"] * _common(products.ragged)
+    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * ragged
+    output = _common(products.output_bytes)
+    epilogue = c["epilogue"] * output / chip.sm_l2_bytes_per_second
     partials = c["partials"] * 4.0 * products.rows * products.cols / chip.bytes_per_second
-    highs = {h: np.ceil(products.rows / h) for h in {each.high for each in candidates}}
-    wides = {w: np.ceil(products.cols / w) for w in {each.wide for each in candidates}}
     steps = products.depth / TILE_DEPTH
+    waved = {
+        (h, s): np.ceil(products.rows / h) * (s / chip.sm_count * BELOW_ONE)
+        for h, s in {(each.high, each.splits) for each in candidates}
+    }
+    wides = {w: np.ceil(products.cols / w) for w in {each.wide for each in candidates}}
     depths = {s: np.ceil(steps / s) * TILE_DEPTH for s in {each.splits for each in candidates}}
     waves, cost = np.empty_like(steps), np.empty_like(steps)
     for high, wide, splits in candidates:
-        np.multiply(highs[high], wides[wide], out=waves)
-        waves *= splits / chip.sm_count
+        np.multiply(waved[high, splits], wides[wide], out=waves)
         np.ceil(waves, out=waves)
-        np.multiply(feed, high + wide, out=cost)
-        np.maximum(cost, tensor * high * wide, out=cost)
-        cost *= depths[splits]
+        step = np.maximum(feed * (high + wide), tensor * high * wide)
         if _is_odd((high, wide)):
-            cost *= 1.0 + c["odd"]
-            np.copyto(waves, np.inf, where=waves > 1.0)
+            step = step * (1.0 + c["odd"])
+            waves -= 1.0
+            waves *= FORBIDDEN
+            waves += 1.0
+        np.multiply(depths[splits], step, out=cost)
         cost += epilogue * (high * wide)
         cost *= waves
         if splits > 1:
             cost += partials * splits
             cost += c["split"] * LAUNCH_SECONDS
         np.minimum(best, cost, out=best)
+
+
+def smooth_maximum(one: Floats, other: Floats) -> Floats:
+    """Fourth root of the sum of fourth powers: two parts that overlap, but not perfectly."""
+    larger = np.maximum(one, other)
+    share = np.minimum(one, other) / np.maximum(larger, TINY)
+    return np.asarray(larger * np.sqrt(np.sqrt(1.0 + np.square(np.square(share)))))
+
+
+def _common(values: Floats) -> Floats | float:
+    """The one value of an array that holds no other, so that arithmetic on it is done once."""
+    first = float(values[0])
+    return first if bool(np.all(values == first)) else values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,10 +302,10 @@ class TileDesign:
         products = self.products
         c = dict(zip(NAMES, coefficients.tolist(), strict=True))
         compute = tile_seconds(products, coefficients, self.chip)
-        compute *= (1.0 + products.compute_seconds / HEAT_SECONDS) ** c["heat"]
+        long = (products.compute_seconds / HEAT_SECONDS) ** 2
+        compute *= 1.0 + c["heat"] * long / (1.0 + long)
         memory = c["memory"] * products.memory_seconds
-        work = np.maximum(compute, memory)
-        work *= (1.0 + (np.minimum(compute, memory) / work) ** SHARPNESS) ** (1.0 / SHARPNESS)
+        work = smooth_maximum(compute, memory)
         factor = np.exp(products.flags @ coefficients[-len(FLAGS) :])
         return np.asarray((c["launch"] * LAUNCH_SECONDS + work) * factor)
 
