@@ -213,8 +213,8 @@ DEFAULTS: tuple[Default, ...] = (
     Default("model.moe.moe_layer_frequency", "1", lambda _: 1),
     Default(
         "model.moe.imbalance",
-        "balanced",
-        lambda _: "balanced",
+        "balanced; nemo-automodel: consecutive, as its benchmarks' gate",
+        lambda d: "consecutive" if _stack(d) == "nemo-automodel" else "balanced",
         matters=lambda d: d["plan"].get("expert_parallel", 1) > 1,
     ),
     Default(

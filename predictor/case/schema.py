@@ -126,7 +126,7 @@ class Moe(Section):
         Flag(), "Experts run at their whole capacity, however few tokens came."
     )
     imbalance: str | float = optional(
-        Spread(("balanced", "random"), ("zipf", "dirichlet")),
+        Spread(("balanced", "consecutive", "random"), ("zipf", "dirichlet")),
         "How unevenly tokens reach the experts, or tokens of the fullest expert rank over the "
         "mean; histogram:FILE names a file with one count an expert.",
     )

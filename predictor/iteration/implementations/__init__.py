@@ -15,6 +15,7 @@ STACKS: Final[dict[str, str]] = {
     "hf-compile": "hf_compile",
     "megatron-core-te": "megatron_core_te",
     "megatron-core-local": "megatron_core_local",
+    "nemo-automodel": "nemo_automodel",
 }
 
 PLANNED: Final[frozenset[str]] = frozenset(
@@ -32,7 +33,6 @@ PLANNED: Final[frozenset[str]] = frozenset(
         "deepspeed",
         "fsdp-eager",
         "fsdp-compile",
-        "nemo-automodel",
         "jax-xla",
         "megascale",
     }

@@ -78,7 +78,8 @@ def _deduplicated(experts: Experts, plan: ExpertPlan, whole: float) -> list[Tran
     ``whole`` is all tokens once. A buffer of ``b`` over ``p`` ranks sends ``b/p`` to each, so
     buffers here are the bytes of all places, a rank's own among them.
     """
-    nodes, ranks = plan.outer.ranks, plan.expert.ranks
-    across = plan.outer.all_to_all(whole * places_visited(experts.total, experts.top_k, nodes))
-    inside = plan.inner.all_to_all(whole * places_visited(experts.total, experts.top_k, ranks))
-    return [(across, "expert"), (inside, "tensor")]
+    across, inside = (
+        whole * places_visited(experts.total, experts.top_k, places, consecutive=plan.consecutive)
+        for places in (plan.outer.ranks, plan.expert.ranks)
+    )
+    return [(plan.outer.all_to_all(across), "expert"), (plan.inner.all_to_all(inside), "tensor")]

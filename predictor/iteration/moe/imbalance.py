@@ -6,6 +6,8 @@ the expected maximum over ranks. A distribution is named in ``model.moe.imbalanc
 
     balanced      every expert has the same share (a router that is forced to, or Megatron's
                   ``--moe-router-force-load-balancing`` over many tokens)
+    consecutive   the same share, and each token's experts lie next to each other (the fake balanced
+                  gate of NeMo AutoModel's benchmarks), so that it travels to fewer places
     random        every token picks ``top_k`` experts uniformly
     zipf:s        the share of the expert of popularity r goes with r**-s; which expert is how
                   popular is anybody's guess, so they are dealt to the ranks at random
@@ -28,6 +30,7 @@ from numpy.typing import NDArray
 from predictor.case import Moe
 
 SAMPLES: Final = 512
+EVEN: Final = frozenset({None, "balanced", "consecutive"})
 SEED: Final = 20_260_101
 MOST_SKEW: Final = 16.0
 
@@ -62,7 +65,7 @@ def load_of(moe: Moe, *, ranks: int, copies: int) -> Load:
         copies: Routed copies of tokens in the layer, over all ranks: tokens times ``top_k``.
     """
     capacity = math.inf if moe.capacity_factor is None else moe.capacity_factor
-    given = 1.0 if moe.imbalance in {None, "balanced"} else moe.imbalance
+    given = 1.0 if moe.imbalance in EVEN else moe.imbalance
     if isinstance(given, float) and moe.expert_tokens is None:
         fullest = min(given, float(ranks))
         kept = capacity if moe.pad_to_capacity else min(fullest, capacity)

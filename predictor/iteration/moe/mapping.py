@@ -7,7 +7,7 @@ group sit next to each other, then those that share the experts, then those that
 """
 
 from dataclasses import dataclass
-from math import comb
+from math import comb, gcd
 from typing import Final
 
 from predictor.case import Case
@@ -32,6 +32,7 @@ class ExpertPlan:
         dispatcher: How tokens travel.
         experts: How a rank runs its experts: ``sequential``, ``grouped`` or ``batched``.
         load: What reaches the fullest rank.
+        consecutive: A token's experts lie next to each other, else anywhere.
         padded: Experts run at their whole capacity, so that no count need be known.
         dispatch_bytes: Bytes a number of a dispatched token.
         compression: Bytes sent over bytes before, of dispatch and combine.
@@ -47,6 +48,7 @@ class ExpertPlan:
     dispatcher: str
     experts: str
     load: Load
+    consecutive: bool = False
     padded: bool = False
     dispatch_bytes: float = 2.0
     compression: float = 1.0
@@ -81,6 +83,7 @@ def expert_plan(case: Case, *, tokens: int, node: int) -> ExpertPlan | None:
         dispatcher=str(plan.moe_dispatcher),
         experts=str(plan.moe_experts),
         load=load_of(moe, ranks=ep, copies=tokens * moe.top_k * ep * etp),
+        consecutive=moe.imbalance == "consecutive",
         padded=bool(moe.pad_to_capacity),
         dispatch_bytes=1.0 if plan.moe_dispatch_dtype == "fp8" else 2.0,
         compression=float(plan.moe_compression),
@@ -89,11 +92,15 @@ def expert_plan(case: Case, *, tokens: int, node: int) -> ExpertPlan | None:
     )
 
 
-def places_visited(experts: int, top_k: int, places: int) -> float:
+def places_visited(experts: int, top_k: int, places: int, *, consecutive: bool = False) -> float:
     """Expected number of ``places`` that a token visits whose experts are picked evenly.
 
-    A place holds ``experts/places`` experts and is left out with the hypergeometric probability
-    that none of the ``top_k`` lies there.
+    A place holds ``g = experts/places`` experts and is left out with the hypergeometric probability
+    that none of the ``top_k`` lies there. Consecutive experts begin at multiples of ``top_k`` and
+    touch ``1 + (top_k - gcd(top_k, g))/g`` places on average.
     """
-    elsewhere = experts - experts // places
+    held = experts // places
+    if consecutive:
+        return 1.0 + (top_k - gcd(top_k, held)) / held
+    elsewhere = experts - held
     return places * (1.0 - comb(elsewhere, top_k) / comb(experts, top_k))

@@ -137,6 +137,18 @@ def test_places_a_token_visits(experts, top_k, places, expected):
     assert places_visited(experts, top_k, places) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("experts", "top_k", "places", "expected"),
+    [(256, 8, 8, 1.0), (256, 8, 64, 2.0), (12, 4, 2, 1 + (4 - 2) / 6), (12, 4, 12, 4.0)],
+)
+def test_places_of_consecutive_experts_by_enumeration(experts, top_k, places, expected):
+    held = experts // places
+    starts = range(0, experts * top_k, top_k)
+    visited = [len({(s + i) % experts // held for i in range(top_k)}) for s in starts]
+    assert sum(visited) / len(visited) == pytest.approx(expected)
+    assert places_visited(experts, top_k, places, consecutive=True) == pytest.approx(expected)
+
+
 def test_experts_are_folded_apart_from_attention():
     shape = shape_of(
         gpus=32, plan={"tensor_parallel": 4, "expert_parallel": 8, "expert_tensor_parallel": 1}
