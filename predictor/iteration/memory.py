@@ -155,12 +155,16 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         block.count for chunk in stage.chunks for block in chunk.blocks if block.layer.predicts
     )
     logits = 10.0 * shape.tokens * shape.vocab * heads
+    held, whole = stage.parameters, 0
+    if shape.sharding == "parameters":  # shards, and two layers whole with one layer's gradient
+        held = stage.owned_parameters
+        whole = max(b.layer.parameters for chunk in stage.chunks for b in chunk.blocks)
     parts = {
-        "parameters": 2.0 * stage.parameters,
+        "parameters": 2.0 * held + 4.0 * whole,
         "optimizer states": 12.0 * stage.owned_parameters,
         "activations": fused_activations(stage, in_flight),
         "logits and loss": logits if stage.last else 0.0,
-        "gradients": float(shape.gradient_bytes * stage.parameters),
+        "gradients": float(shape.gradient_bytes * (held + whole)),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
     return finished(parts, distributed=shape.world.ranks > 1)

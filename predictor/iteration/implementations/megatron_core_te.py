@@ -16,6 +16,7 @@ one all-reduce behind each pair, in the backward pass beside the wgrad product.
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
+from predictor.iteration.implementations.fully_sharded import fully_sharded
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack, module_host
@@ -192,6 +193,8 @@ def head_part(shape: StepShape) -> Part:
 def replicas(stage: Stage) -> Replicas:
     """Buckets beside the last backward pass; only the first stage splits its gradients."""
     shape = stage.shape
+    if shape.sharding == "parameters":
+        return Replicas()
     sharded = shape.sharding != "none"
     ranks = shape.data.ranks
     bucket = max(LEAST_BUCKET_PARAMETERS, BUCKET_PARAMETERS_PER_RANK * ranks)
@@ -234,9 +237,9 @@ STACK = Stack(
     parallel=True,
     compared=False,
     knows=frozenset({"experts", "latent", "windows"}),
-    layer=layer_part,
-    embedding=embedding_part,
-    head=head_part,
+    layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
+    embedding=lambda shape: fully_sharded(embedding_part(shape), shape),
+    head=lambda shape: fully_sharded(head_part(shape), shape),
     replicas=replicas,
     reduced=reduced,
     optimizer=optimizer,

@@ -226,3 +226,27 @@ def test_shared_experts_may_run_beside_dispatch():
 def test_a_mapping_that_cannot_be_is_refused_in_words(plan, words):
     with pytest.raises(CaseError, match=words):
         case(plan=plan)
+
+
+def test_a_fully_sharded_layer_gathers_its_own_parameters_twice_and_reduces_once():
+    asked = case(gpus=16, plan={"expert_parallel": 4, "sharding": "parameters"})
+    forward, backward = steps_of(megatron_core_te, asked)
+    resolved = resolve(asked).case
+    shape = step_shape(resolved)
+    layer = layer_of(shape, asked)
+    weights = [2 * layer.dense_parameters, 2 * layer.expert_parameters]
+    counts = 8 * 8 * 4
+    for steps in (forward, backward):
+        gathered = [c.bytes for c in collectives(steps) if c.name == "all_gather"]
+        assert [size for size in gathered if size != counts] == weights
+    reduced = [(c.bytes, c.ranks) for c in collectives(backward) if c.name == "reduce_scatter"]
+    assert reduced == [(4 * layer.dense_parameters, 16), (4 * layer.expert_parameters, 4)]
+    (stage,) = stages_of(resolved, shape)
+    assert megatron_core_te.STACK.replicas(stage).reduce is None
+
+
+def test_sharding_parameters_takes_memory_away_and_costs_time():
+    plans = [{"expert_parallel": 4, "sharding": kind} for kind in ("optimizer", "parameters")]
+    split, whole = (estimate(case(gpus=16, plan=plan)) for plan in plans)
+    assert whole.memory_bytes_per_gpu < split.memory_bytes_per_gpu
+    assert whole.iteration_seconds > split.iteration_seconds
