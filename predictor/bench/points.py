@@ -14,6 +14,8 @@ IDLE_SECONDS: Final = 0.02
 _EXPECTED_FLOPS_PER_SECOND: Final = 500e12
 _EXPECTED_BYTES_PER_SECOND: Final = 2e12
 _LAUNCH_SECONDS: Final = 5e-6
+_USED: Final = 0.5
+"""Share of a round's time after which its median is sure enough (an H100's run)."""
 _LINK_BYTES_PER_SECOND: Final = {"h2d": 25e9, "d2h": 25e9, "d2d": 1e12, "peer": 100e9}
 _PAGEABLE_BYTES_PER_SECOND: Final = 5e9
 
@@ -149,7 +151,7 @@ class Point:
         """Rough wall seconds of all rounds."""
         if isinstance(self.operator, Host):
             return 0.0
-        loaded = max(self.round_seconds, MIN_SAMPLES * self.expected_seconds)
+        loaded = max(_USED * self.round_seconds, MIN_SAMPLES * self.expected_seconds)
         if self.sustained_seconds:
             loaded = 1.5 * self.sustained_seconds
         return self.rounds * (loaded + IDLE_SECONDS)

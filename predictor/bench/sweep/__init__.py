@@ -5,8 +5,8 @@ operators interleaved within a tier, so that a run that is cut short still holds
 everything.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from predictor.bench.points import Point
@@ -19,9 +19,15 @@ from predictor.bench.sweep import (
     memory_bound,
     optimizer,
 )
-from predictor.bench.sweep.tiers import ANCHOR, NAMES
+from predictor.bench.sweep.tiers import ANCHOR, CORE, FINGERPRINT, NAMES, WIDE
+from predictor.bench.sweep.uncertainty import most_telling
 from predictor.errors import UnknownName, nearest
 from predictor.operators import OPERATORS, Operator
+
+FINGERPRINT_SHARES: Final = {"gemm": 0.22, "attention": 0.4, "memory_bound": 0.35}
+LEAST_FINGERPRINT_SHARE: Final = 0.1
+"""Of an operator's core and wide points, as many as two minutes hold: a fit to them errs at most
+1.5 times as much as a fit to all (benchmarks/short_budget.py)."""
 
 STARTUP_SECONDS: Final = 15.0
 """Wall seconds before the first round: imports, the device, its arena, loading of libraries."""
@@ -69,7 +75,12 @@ def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Poin
         "memcpy": memcpy.points(),
         "host": host.points(),
     }
-    return _ordered([points for name, points in sweeps.items() if name in wanted])
+    return ordered({name: points for name, points in sweeps.items() if name in wanted})
+
+
+def ordered(sweeps: Mapping[str, list[Point]]) -> list[Point]:
+    """The points of several operators by tier, the most telling of each in the fingerprint."""
+    return _ordered([_by_telling(points, name) for name, points in sweeps.items()])
 
 
 def points_for(operators: Iterable[Operator]) -> list[Point]:
@@ -105,6 +116,19 @@ def summary(points: Iterable[Point]) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _by_telling(points: list[Point], operator: str) -> list[Point]:
+    """Move the most telling points to the fingerprint, and put the wide ones in that order."""
+    anchors = [point for point in points if point.tier == ANCHOR]
+    known = {point.identity for point in anchors}
+    field = [p for p in points if p.tier in {CORE, WIDE} and p.identity not in known]
+    field = list({point.identity: point for point in reversed(field)}.values())[::-1]
+    share = FINGERPRINT_SHARES.get(operator, LEAST_FINGERPRINT_SHARE)
+    telling = most_telling(field, anchors)
+    first = [replace(p, tier=FINGERPRINT) for p in telling[: round(share * len(telling))]]
+    rest = [point for point in points if point.tier not in {ANCHOR, WIDE}]
+    return [*anchors, *first, *rest, *(p for p in telling[len(first) :] if p.tier == WIDE)]
+
+
 def _ordered(groups: list[list[Point]]) -> list[Point]:
     """Merge groups by tier, each spread evenly over its tier; a repeated point keeps its first."""
     ranked = []
@@ -119,4 +143,4 @@ def _ordered(groups: list[list[Point]]) -> list[Point]:
     return list(unique.values())
 
 
-__all__ = ["Plan", "default_points", "plan", "points_for", "summary"]
+__all__ = ["Plan", "default_points", "ordered", "plan", "points_for", "summary"]

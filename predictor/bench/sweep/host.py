@@ -26,15 +26,19 @@ RUNTIME_QUANTITIES: Final = (
 )
 
 
+def bare_launches() -> list[Point]:
+    """What a launch of no known activity costs the host, and the GPU between two kernels."""
+    return [
+        Point(operator=Host(stack="torch", phase=phase, quantity=quantity), tier=HOST)
+        for phase, quantity in BARE_QUANTITIES
+    ]
+
+
 def points() -> list[Point]:
     """The runtime's calls and bare launches, then the blocks of eager and compiled models."""
     runtime = [
         Point(operator=Host(stack="cuda", quantity=quantity), tier=HOST)
         for quantity in RUNTIME_QUANTITIES
-    ]
-    bare = [
-        Point(operator=Host(stack="torch", phase=phase, quantity=quantity), tier=HOST)
-        for phase, quantity in BARE_QUANTITIES
     ]
     eager = [
         Point(
@@ -51,4 +55,4 @@ def points() -> list[Point]:
         for block in ("llama", "gpt2")
         for phase, quantity in LAYER_QUANTITIES[:4]
     ]
-    return [*runtime, *bare, *eager, *compiled]
+    return [*runtime, *bare_launches(), *eager, *compiled]

@@ -4,23 +4,26 @@ from typing import Final
 
 ANCHOR: Final = 0
 """A few points of every operator, in more rounds."""
-CORE: Final = 1
+FINGERPRINT: Final = 1
+"""What a fit of the SKU needs at least: the most telling of the core and wide points."""
+CORE: Final = 2
 """What real training steps are made of."""
-HOST: Final = 2
+HOST: Final = 3
 """What it costs the host to launch them."""
-COMPILED: Final = 3
+COMPILED: Final = 4
 """Generated kernels: seconds of compilation each."""
-SUSTAINED: Final = 4
+SUSTAINED: Final = 5
 """Long loads at the settled clock."""
-COMPILED_HOST: Final = 5
+COMPILED_HOST: Final = 6
 """Host cost of compiled models: half a minute of compilation each."""
-WIDE: Final = 6
+WIDE: Final = 7
 """The rest of the box that the cost functions cover."""
-BETWEEN: Final = 7
+BETWEEN: Final = 8
 """Products of sizes between those of the tiers before: shards, vocabularies, few rows."""
 
 NAMES: Final = {
     ANCHOR: "anchors",
+    FINGERPRINT: "fingerprint",
     CORE: "core",
     HOST: "host",
     COMPILED: "compiled",

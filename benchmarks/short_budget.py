@@ -1,0 +1,93 @@
+"""What a short run would cost in accuracy, from a table of a long one.
+
+    python benchmarks/short_budget.py [SKU [FAMILY ...]]
+
+Chooses out of a SKU's committed tables what ``bench-run --time-budget 2m`` would measure first (the
+anchors and the fingerprint), fits it, and compares held-out errors with those of the whole tables:
+both fits predict the same shapes, which neither has seen (five folds of whole shapes).
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.bench.points import Point
+from predictor.bench.sweep import default_points, ordered
+from predictor.bench.sweep.tiers import CORE, FINGERPRINT, WIDE
+from predictor.case import load_gpu
+from predictor.costs.fitting import merge, sample_of
+from predictor.costs.model import chip_of
+from predictor.costs.regression import FOLDS, Sample, fit_surface
+from predictor.operators import Operator
+from predictor.tables import read_folder
+
+ROOT = Path(__file__).resolve().parents[1] / "bench_results"
+
+
+def measured(sku: str, family: str) -> tuple[list[Operator], Sample]:
+    """The cold points of a family, as ``predictor fit`` sees them, and their operators."""
+    merged = merge(read_folder(ROOT / sku).tables[family].rows, regime="burst", cache="cold")
+    return list(merged), sample_of(merged, family, chip_of(load_gpu(sku)), "cold")
+
+
+def held_out_errors(sample: Sample, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Relative errors of every point, by fits to what is ``kept`` of the other folds."""
+    order = np.random.default_rng(0).permutation(int(sample.clusters.max()) + 1)
+    folds = order[sample.clusters] % FOLDS
+    errors = np.zeros(len(folds))
+    for fold in range(FOLDS):
+        surface, _ = fit_surface(sample.take((folds != fold) & kept), "short budget")
+        test = sample.take(folds == fold)
+        ratio, _ = surface.evaluate(test.design)
+        errors[folds == fold] = np.exp(ratio - test.log_ratio) - 1
+    return errors
+
+
+def figures(errors: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[float, ...]:
+    """Median, 90th percentile and time-weighted error."""
+    size = np.abs(errors)
+    return np.median(size), np.quantile(size, 0.9), np.sum(size * seconds) / np.sum(seconds)
+
+
+def fingerprint(sku: str, family: str) -> set[Operator]:
+    """The points that a short run would measure, out of those that a long one did."""
+    tiers = {point.identity: point.tier for point in default_points([family])}
+    rows = read_folder(ROOT / sku).tables[family].rows
+    points = {
+        (row.operator, row.cache): Point(operator=row.operator, cache=row.cache, tier=WIDE)
+        for row in rows
+        if row.regime == "burst" and row.status == "ok"
+    }
+    tiered = [replace(p, tier=tiers.get(p.identity, WIDE)) for p in points.values()]
+    known = [replace(p, tier=CORE) if p.tier == FINGERPRINT else p for p in tiered]
+    return {
+        point.operator
+        for point in ordered({family: known})
+        if point.tier <= FINGERPRINT and point.cache == "cold"
+    }
+
+
+def main(sku: str = "h100-sxm5-80gb", *families: str) -> None:
+    """Print a line a family."""
+    print(f"{sku}: held-out errors, fingerprint / all points")
+    for family in families or ("gemm", "attention", "memory_bound"):
+        operators, sample = measured(sku, family)
+        wanted = fingerprint(sku, family)
+        kept = np.array([operator in wanted for operator in operators])
+        short = figures(held_out_errors(sample, kept), sample.seconds)
+        full = figures(held_out_errors(sample, np.ones_like(kept)), sample.seconds)
+        print(
+            f"{family:14} {kept.sum():4} of {len(kept):4} points   "
+            + "   ".join(
+                f"{name} {100 * a:.2f} / {100 * b:.2f} % = {a / b:.2f}"
+                for name, a, b in zip(("median", "p90", "time-weighted"), short, full, strict=True)
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
