@@ -10,8 +10,10 @@ from pathlib import Path
 
 from predictor.bench.points import Point
 from predictor.bench.sweep import points_for
+from predictor.bench.sweep.host import bare_launches
 from predictor.case import Case, resolve
 from predictor.errors import BenchError
+from predictor.operators import Host
 
 
 def points_of_case(path: Path, names: Iterable[str] = ()) -> list[Point]:
@@ -27,8 +29,10 @@ def points_of_case(path: Path, names: Iterable[str] = ()) -> list[Point]:
     """
     case = resolve(Case.from_file(path)).case
     counts = import_module("predictor.iteration.estimate").operators_of(case)
-    wanted = set(names) or {operator.name for operator in counts}
-    points = points_for(operator for operator in counts if operator.name in wanted)
+    wanted = set(names) or {operator.name for operator in counts} | {Host.name}
+    # What the timeline takes between kernels, and of launches that no activity stands for.
+    needed = [*counts, *(point.operator for point in bare_launches())]
+    points = points_for(operator for operator in needed if operator.name in wanted)
     if not points:
         raise BenchError(f"{path} launches none of {', '.join(sorted(wanted))}")
     return sorted(points, key=lambda p: -counts[p.operator] * p.expected_seconds)

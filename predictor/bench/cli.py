@@ -111,6 +111,35 @@ def doctor(
     console.print(verdict(findings), highlight=False)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="FOLDER or FOLDER#RUN.")],
+    second: Annotated[str, typer.Argument(help="FOLDER or FOLDER#RUN.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
+) -> None:
+    """Say how far two measurements of one SKU lie apart: two runs, or two devices."""
+    from predictor.bench.compare import compare as compared  # noqa: PLC0415 - reads tables
+
+    difference = compared(first, second)
+    if as_json:
+        print(json.dumps(difference.to_dict()))  # noqa: T201 - the answer
+        return
+    table = Table("operator", "points", "second / first", "median apart", "p90 apart")
+    for name, figures in difference.operators.items():
+        table.add_row(
+            name,
+            f"{figures['points']:.0f}",
+            f"{figures['median_ratio']:.4f}",
+            f"{figures['median_difference']:.2%}",
+            f"{figures['p90_difference']:.2%}",
+        )
+    console = Console()
+    console.print(table)
+    devices = "the same device" if difference.same_device else "two devices"
+    console.print(f"{difference.sku}, {devices}", highlight=False)
+
+
 def main() -> None:
     """Entry point of ``bench-run``: a user's error is one line on standard error, exit code 2."""
     try:
@@ -168,6 +197,22 @@ def _print_outcome(outcome: dict[str, Any]) -> None:
         )
     console = Console(stderr=True)
     console.print(table)
+    if spent := outcome["spent"]:
+        console.print(
+            f"{spent['timed_seconds']:.0f} of {spent['wall_seconds']:.0f} s inside timed rounds, "
+            f"{spent['overhead_seconds_per_point']:.3f} s of harness a point",
+            highlight=False,
+        )
+    check = outcome["cross_check"]
+    if "ratio" in check:
+        console.print(
+            f"profiler against timers at {check['points']} points: kernel time "
+            f"{check['ratio']:.3f} of the timer's ({check['ratio_low']:.3f} to "
+            f"{check['ratio_high']:.3f})",
+            highlight=False,
+        )
+    for finding in check.get("findings", []):
+        console.print(f"cross-check: {finding}", highlight=False, markup=False)
     console.print(
         f"{outcome['points']} points in {outcome['folder']}, {outcome['left']} left; "
         "go on with --resume"

@@ -1,13 +1,31 @@
 """What a machine can measure, and what to do about what it cannot."""
 
+import ctypes
 import importlib
 import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
 
+from predictor.bench.provenance import nvml_settings
 from predictor.bench.worker import describe
 
 Finding = dict[str, Any]
+
+# Environment variable, soname, function that says the version, wheel, and what is lost without it.
+_OPTIONAL: Final = {
+    "CUPTI": (
+        *("PREDICTOR_CUPTI", "libcupti.so.13", "cuptiGetVersion", "nvidia-cuda-cupti"),
+        "timers are not cross-checked",
+    ),
+    "NCCL": (
+        *("PREDICTOR_NCCL", "libnccl.so.2", "ncclGetVersion", "nvidia-nccl-cu13"),
+        "collectives are not measured",
+    ),
+}
+_MOST_LINKS: Final = 36
 
 
 def examine() -> dict[str, Finding]:
@@ -16,12 +34,12 @@ def examine() -> dict[str, Finding]:
     if findings["native extension"]["ok"]:
         findings["GPU"] = _gpu()
         findings |= _libraries() if findings["GPU"]["ok"] else {}
-    findings["telemetry"] = _telemetry()
+        findings |= {name: _optional(name, *where) for name, where in _OPTIONAL.items()}
+    findings |= _board()
     for package, why in (
         ("torch", "PyTorch's kernels and host costs are left out"),
         ("transformers", "host costs of Hugging Face models are left out"),
         ("triton", "compiled kernels are left out"),
-        ("pyarrow", "--raw is not possible"),
     ):
         findings[package] = _package(package, why)
     return findings
@@ -33,7 +51,7 @@ def verdict(findings: dict[str, Finding]) -> str:
         return "nothing can be measured: the native extension is missing"
     if not findings["GPU"]["ok"]:
         return "only the mock can be measured: bench-run --device mock --out FOLDER"
-    return "ready: bench-run --time-budget 8m"
+    return "ready: bench-run"
 
 
 def _native() -> Finding:
@@ -64,19 +82,74 @@ def _libraries() -> dict[str, Finding]:
     return {
         name: _missing(library["error"], f"install a wheel or package that holds {name}")
         if library.get("error")
-        else _found(library.get("version", ""))
+        else _found(f"{library.get('version', '')}, {library.get('path', '')}".strip(", "))
         for name, library in libraries.items()
     }
 
 
-def _telemetry() -> Finding:
+def _optional(name: str, *where: str) -> Finding:
+    """A library that only a part of the measuring needs."""
+    variable, soname, version, wheel, lost = where
+    native = importlib.import_module("predictor._native")
+    try:
+        path = native.find_library(name.lower(), variable, soname)
+        number = ctypes.c_uint32(0)
+        getattr(ctypes.CDLL(path), version)(ctypes.byref(number))
+    except (native.NativeError, OSError, AttributeError) as error:
+        return _missing(describe(error), f"{lost}; pip install {wheel}, or set {variable}")
+    return _found(f"{number.value}, {path}")
+
+
+def _board() -> dict[str, Finding]:
+    """Driver and, of each GPU, its links and settings as NVML tells them; nothing is changed."""
     try:
         import pynvml  # noqa: PLC0415 - may be absent
 
         pynvml.nvmlInit()
-        return _found(f"NVML, {pynvml.nvmlDeviceGetCount()} GPU(s)")
+        driver, count = pynvml.nvmlSystemGetDriverVersion(), pynvml.nvmlDeviceGetCount()
     except Exception as error:  # noqa: BLE001 - whatever it is, telemetry is not to be had
-        return _missing(describe(error), "clock, power and energy columns stay empty")
+        way_out = "install the driver; clock, power and energy columns stay empty without NVML"
+        return {"telemetry": _missing(describe(error), way_out)}
+    findings = {"driver": _found(str(driver)), "telemetry": _found(f"NVML, {count} GPU(s)")}
+    for index in range(count):
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        settings = nvml_settings(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+        findings[f"GPU {index}"] = _described(pynvml, handle, settings)
+    return findings
+
+
+def _described(pynvml: ModuleType, handle: Any, settings: dict[str, Any]) -> Finding:  # noqa: ANN401
+    parts = [_text(_asked(lambda: pynvml.nvmlDeviceGetName(handle), "unknown GPU"))]
+    parts.append(f"{_links(pynvml, handle)} NVLinks")
+    if "power_cap_watts" in settings:
+        parts.append(f"power cap {settings['power_cap_watts']:.0f} W")
+    for name, words in (("persistence", "persistence"), ("mig", "MIG"), ("ecc", "ECC")):
+        if name in settings:
+            parts.append(f"{words} {'on' if settings[name] else 'off'}")
+    finding = _found(", ".join(parts))
+    if settings.get("mig"):
+        finding |= {"way_out": "MIG is on: what is measured is a slice, not the SKU"}
+    elif settings.get("persistence") is False:
+        finding |= {"way_out": "without persistence the first launches of a process are slow"}
+    return finding
+
+
+def _links(pynvml: ModuleType, handle: Any) -> int:  # noqa: ANN401
+    """NVLinks that are up."""
+    active = 0
+    for link in range(_MOST_LINKS):
+        active += bool(_asked(lambda link=link: pynvml.nvmlDeviceGetNvLinkState(handle, link), 0))  # type: ignore[misc]
+    return active
+
+
+def _asked(query: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401
+    with suppress(Exception):  # a quantity that the driver does not report
+        return query()
+    return otherwise
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _package(package: str, why: str) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any
 
 from predictor.bench import provenance
 from predictor.bench.budget import Budget, BudgetEnded
-from predictor.bench.cross_check import cross_check, held_seconds
+from predictor.bench.cross_check import cross_check, held_seconds, summary
 from predictor.bench.ending import EXIT_CODES, Ending, Terminated, stoppable, uninterrupted
 from predictor.bench.journal import JOURNAL_FILE, CannotWrite, Journal
 from predictor.bench.output import report, rows_of, write_results
@@ -74,6 +74,7 @@ class Outcome:
         left: Points of the sweep that no time was left for.
         ending: Why the run ended.
         spent: Where its time went, as :func:`_spent` says.
+        cross_check: What the profiler says of the timers.
     """
 
     sku: str
@@ -83,6 +84,7 @@ class Outcome:
     left: int
     ending: Ending = "done"
     spent: Mapping[str, float] = field(default_factory=dict)
+    cross_check: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -100,6 +102,7 @@ class Outcome:
             "left": self.left,
             "ending": self.ending,
             "spent": dict(self.spent),
+            "cross_check": dict(self.cross_check),
             "operators": report(self.rows),
         }
 
@@ -220,6 +223,7 @@ def _measure(
         left=runner.left,
         ending=ending,
         spent=spent,
+        cross_check=summary([r for r in journal.records if r.get("run") == key]),
     )
 
 

@@ -101,13 +101,14 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def nvml_settings(pci_bus_id: str) -> dict[str, Any]:
+def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
     """Power cap, ECC, MIG and clocks as they are found; empty without NVML."""
     try:
         import pynvml  # noqa: PLC0415 - only where a GPU is measured
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByPciBusId(pci_bus_id.encode())
+        raw = pci_bus_id if isinstance(pci_bus_id, bytes) else pci_bus_id.encode()
+        handle = pynvml.nvmlDeviceGetHandleByPciBusId(raw)
     except Exception:  # noqa: BLE001 - no NVML, no settings
         return {}
     queries: dict[str, Callable[[], Any]] = {
