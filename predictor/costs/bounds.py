@@ -1,4 +1,4 @@
-"""Physical bounds and regressors of attention and of kernels that move bytes (eq. 6-9).
+"""Physical bounds and regressors of attention and of kernels that move bytes (eq. 6-8).
 
 A cost function is fitted to *measured seconds over a physical bound*, so its coefficients are
 dimensionless and the same regressors carry over from one GPU to another. Functions here turn
@@ -37,7 +37,7 @@ reaches most of the bandwidth. With few points a kernel, what they do not say is
 
 
 def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
-    """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 5)."""
+    """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 6)."""
     del cache  # as products
     batch, heads = column(rows, "batch"), column(rows, "num_heads")
     groups, s = column(rows, "num_query_groups"), column(rows, "seq_length")
@@ -97,7 +97,7 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
 def stream_columns(
     moved: Floats, row_bytes: Floats, width: Floats, chip: Chip, cache: str
 ) -> tuple[Floats, dict[str, Floats]]:
-    """Bound and regressors of a kernel that only moves bytes (eq. 6–7).
+    """Bound and regressors of a kernel that only moves bytes (eq. 7).
 
     ``resident`` is the share of a warm working set that survives in L2 from one launch to the
     next: all of it up to half of L2's size, none beyond the whole. ``row`` is one row on one SM,
@@ -142,7 +142,7 @@ def _stream(
 
 
 def stream_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
-    """Memory-bound kernels: launch plus bytes over bandwidth, with what stays in L2 (eq. 6–7)."""
+    """Memory-bound kernels: launch plus bytes over bandwidth, with what stays in L2 (eq. 7)."""
     extent, width = column(rows, "rows"), column(rows, "cols")
     moved = column(rows, "bytes")
     row_bytes = moved / extent

@@ -2,7 +2,7 @@
 
 Measured points of one class (options and alignment alike) bracket what lies between them:
 
-    t(x) = median( max over measured p ≤ x of t_p,  fitted t̂(x),  min over measured p ≥ x of t_p )
+    t(x) = median( max over p ≤ x of t_p,  fitted t̂(x),  min over p ≥ x of t_p )          (16)
 
 where ≤ holds for every size at once. All three grow with x if t̂ does, and so does their median; at
 a measured point it is the measurement. Where measurements contradict the order (noise, or a library

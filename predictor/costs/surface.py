@@ -1,6 +1,6 @@
 """A fitted cost function as plain arrays: a trend and, for sums of regressors, what it leaves.
 
-    seconds(x) = bound(x) · exp( trend(x, β) + Σᵢ wᵢ·κ(x, xᵢ) )       (docs/cost_model.md, eq. 10)
+    seconds(x) = bound(x) · exp( trend(x, β) + Σᵢ wᵢ·κ(x, xᵢ) )        (docs/cost_model.md, eq. 9)
 
 β comes from statsmodels; the second term is the simple-kriging mean of the regression's residuals
 (Matheron 1963; Rasmussen & Williams 2006, eq. 2.25), so a measured shape pulls its neighbours
