@@ -56,7 +56,8 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     launch = LAUNCH_SECONDS * (1 + 2 * backward)
     bound = launch + np.maximum(compute, moved / chip.bytes_per_second)
     blocks = batch * heads * np.ceil(queries / 128)
-    work = compute * np.ceil(blocks / chip.sm_count) * chip.sm_count / blocks / bound
+    work = compute / bound
+    share = chip.sm_count / blocks
     diagonal = causal * 2 * batch * heads * queries * 64 * products / rate / bound
     helpers = tokens * backward * (14 * heads * d + (groups < heads) * 4 * (heads + groups) * d)
     narrow = np.log2(128.0 / d)
@@ -64,6 +65,8 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     columns = {
         "launch": launch / bound,
         "work": work,
+        "waste": work * (np.ceil(1.0 / share) * share - 1.0),
+        "tail": work * share * (1 + causal),
         "work_backward": work * backward,
         "narrow": work * narrow,
         "narrow_backward": work * narrow * backward,
