@@ -109,6 +109,17 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
     click.echo(estimate_text(answer))
 
 
+@predictor.command(params=_case_options())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+def trace(case: str | None, *, output: Path, **flags: object) -> None:
+    """Write one iteration as a Chrome trace, for Perfetto: streams, stages, micro-batches."""
+    from predictor.report.trace import write_trace  # noqa: PLC0415
+
+    count = write_trace(_read_case(case, flags), output)
+    click.echo(f"wrote {output}: {count} events", err=True)
+
+
 def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
     from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
 

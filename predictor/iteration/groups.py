@@ -1,8 +1,9 @@
 """Groups of ranks that talk to each other, and what they say.
 
 A group knows how many of its ranks share a node, so an implementation names only what is sent:
-``shape.tensor.all_gather(bytes)``. A collective of one rank is nothing at all. Ranks are laid out
-as Megatron lays them out: tensor ranks next to each other, then context, data and pipeline ranks.
+``shape.tensor.all_gather(bytes)``. A collective of one rank, or of no bytes, is nothing at all.
+Ranks are laid out as Megatron lays them out: tensor ranks next to each other, then context, data
+and pipeline ranks.
 """
 
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Group:
         )
 
     def _made(self, kind: type[Collective], size: float, dtype: str) -> Collective | None:
-        if self.ranks <= 1:
+        if self.ranks <= 1 or size < 1:
             return None
         return kind(
             bytes=int(size), ranks=self.ranks, ranks_per_node=self.ranks_per_node, dtype=dtype

@@ -150,11 +150,11 @@ class Pipeline:
         if len(self.stages) == 1:
             return self.alone(0, matrices)
         count = self.swept
-        timeline = self.sweep(matrices, messages, count)
+        timeline = self.sweep(matrices, messages, self.order(count))
         if count < self.micro_batches:
             period = self._period(timeline, self.order(count))
             if period is None:
-                timeline = self.sweep(matrices, messages, self.micro_batches)
+                timeline = self.sweep(matrices, messages, self.order())
             else:
                 more = (self.micro_batches - count) // len(self.stages)
                 timeline.state[...] += more * period[:, None, None]
@@ -177,9 +177,13 @@ class Pipeline:
             return None
         return np.asarray(period)
 
-    def sweep(self, matrices: Matrices, messages: Floats, micro_batches: int) -> Timeline:
-        """Run every pass of a step with so many micro-batches."""
-        order = self.order(micro_batches)
+    @property
+    def numbered(self) -> tuple[Program, ...]:
+        """The distinct programs of passes, in the order of their numbers."""
+        return self._programs
+
+    def sweep(self, matrices: Matrices, messages: Floats, order: Order) -> Timeline:
+        """Run every pass of an order once."""
         whole = np.stack([matrices.program(p) for p in self._programs], axis=1)
         kept = essential(whole)
         matrix = whole[:, :, kept[:, None], kept]

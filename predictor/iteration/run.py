@@ -15,6 +15,7 @@ from predictor.iteration.interval import half_width
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
 from predictor.iteration.pipeline import Pipeline
+from predictor.iteration.playback import Playback
 from predictor.iteration.priced import GAP, Sheet
 from predictor.operators import Collective
 
@@ -131,6 +132,12 @@ class Run:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)
             parts["bubble"] = max(0.0, quiet - max(alone, worked))
         return parts
+
+    def playback(self) -> Playback:
+        """The step launch by launch, at its settled clock."""
+        return Playback(
+            self._pipeline, self.sheet, self._gap, self._links.messages, self._links.tied_seconds
+        )
 
     def _refuse_guesses(self) -> None:
         operator, origin = self._ledger.worst_origin()
