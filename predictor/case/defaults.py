@@ -45,6 +45,10 @@ _FULLY_SHARDED_STACKS = frozenset(
 _PLAIN_REPLICA_STACKS = frozenset(
     {"megatron-lm-2021", "megatron-deepspeed", "zero-bubble", "hf-eager", "hf-compile"}
 )
+# Trained in fp16 with a loss scale, as their papers and examples do.
+_HALF_STACKS = frozenset(
+    {"deepspeed", "megatron-deepspeed", "megatron-lm-2021", "megatron-lm-2022", "zero-bubble"}
+)
 # Weights, gradients and optimizer states all in the model's own format.
 _ONE_FORMAT_STACKS = frozenset({"hf-eager", "hf-compile"})
 
@@ -120,9 +124,9 @@ def _sharding(draft: Draft) -> str:
 
 
 def _gradient_dtype(draft: Draft) -> str:
-    if draft["training"]["master_weights"] == "fp32":
-        return "fp32"
-    return "fp16" if draft["training"]["precision"] == "fp16" else "bf16"
+    if draft["training"]["precision"] == "fp16":
+        return "fp16"
+    return "fp32" if draft["training"]["master_weights"] == "fp32" else "bf16"
 
 
 def _schedule(draft: Draft) -> str:
@@ -228,7 +232,11 @@ DEFAULTS: tuple[Default, ...] = (
         _positions,
     ),
     Default("training.micro_batch_size", "1", lambda _: 1),
-    Default("training.precision", "bf16", lambda _: "bf16"),
+    Default(
+        "training.precision",
+        f"bf16; fp16 in {', '.join(sorted(_HALF_STACKS))}",
+        lambda d: "fp16" if _stack(d) in _HALF_STACKS else "bf16",
+    ),
     Default("training.recompute", "none", lambda _: "none"),
     Default(
         "training.optimizer",
@@ -242,7 +250,7 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "training.gradient_dtype",
-        "fp32 with master_weights, else that of the model",
+        "fp16 with precision fp16; else fp32 with master_weights, else that of the model",
         _gradient_dtype,
     ),
     Default("plan.tensor_parallel", "the smallest of 1, 2, 4, 8 that fits", lambda _: 1),

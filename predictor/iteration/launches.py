@@ -95,6 +95,8 @@ class Segment:
         steps: Launches and waits of one repetition, in the order in which the host queues them.
         host: Host activities spent in queueing one repetition, each with how often; None stands
             for a bare launch of every kernel.
+        launch_seconds: Host seconds of every kernel's launch, of a stack whose host cannot be
+            measured; 0 with measured activities.
         parameters: Parameters whose gradients are ready once it has run, those of routed experts
             apart.
         expert_parameters: Parameters of routed experts among them.
@@ -104,6 +106,7 @@ class Segment:
     phase: str
     steps: tuple[Step, ...]
     host: tuple[tuple[Host, float], ...] | None = None
+    launch_seconds: float = 0.0
     parameters: int = 0
     expert_parameters: int = 0
 

@@ -209,3 +209,40 @@ def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:
     else:
         kept += 2.0 * n * (2 * layer.q + 2 * layer.kv)
     return kept + 2.0 * n * (up + 1) * width
+
+
+def unfused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
+    """Megatron-LM before flash attention: scores, their softmax and its dropout are kept.
+
+    Bytes a layer: 10·s·b·h over the sequence shard, 8·q + 4·f a token, 5·a·s² a sequence unless
+    core attention is recomputed (Korthikanti et al., arXiv:2205.05198, eq. 1 to 6).
+
+    Args:
+        stage: What it holds.
+        in_flight: Micro-batches whose activations each of its chunks holds at the peak.
+    """
+    shape = stage.shape
+    activations = replay = 0.0
+    for chunk, batches in zip(stage.chunks, in_flight, strict=True):
+        for block in chunk.blocks:
+            kept = _unfused_saved_bytes(shape, block.layer)
+            if block.replayed:
+                replay = max(replay, kept)
+                kept = 2.0 * shape.shard_tokens * shape.hidden
+            activations += kept * block.count * batches
+    parts = {
+        "parameters": 2.0 * stage.parameters,
+        "optimizer states": 12.0 * stage.owned_parameters,
+        "activations": activations + replay,
+        "logits and loss": shape.tokens * shape.vocab * 10.0 if stage.last else 0.0,
+        "gradients": float(shape.gradient_bytes * stage.parameters),
+        "workspaces": float(CUBLAS_WORKSPACE_BYTES),
+    }
+    return finished(parts, distributed=shape.world.ranks > 1)
+
+
+def _unfused_saved_bytes(shape: StepShape, layer: Layer) -> float:
+    scores = 5.0 * shape.batch * layer.heads * shape.seq_length**2
+    kept = 10.0 * shape.shard_tokens * layer.hidden
+    kept += shape.tokens * (8.0 * layer.q + 4.0 * layer.ffn)
+    return kept if shape.selective_recompute else kept + scores

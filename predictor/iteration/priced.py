@@ -93,9 +93,9 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
 
 
 def _host_seconds(segment: Segment, costs: Costs) -> float:
-    if segment.host is None:
+    if segment.host is None or segment.launch_seconds:
         kernels = sum(launch.kernels for launch in segment.launches)
-        return kernels * costs.host_seconds(BARE_LAUNCH)
+        return kernels * (segment.launch_seconds or costs.host_seconds(BARE_LAUNCH))
     return float(sum(times * costs.host_seconds(activity) for activity, times in segment.host))
 
 

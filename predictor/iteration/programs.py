@@ -150,6 +150,7 @@ class Builder:
             phase="forward",
             steps=part.forward,
             host=part.forward_host,
+            launch_seconds=part.launch_seconds,
             parameters=part.parameters,
             expert_parameters=part.expert_parameters,
         )

@@ -38,11 +38,11 @@ def refuse(case: Case, stack: Stack) -> None:
             f"sliding-window attention is not supported by {stack.name} yet",
         ),
         (
-            model.position_embedding not in {"rope", "learned"},
+            model.position_embedding not in {"rope", "learned"} | stack.knows,
             f"position_embedding {model.position_embedding!r} is not supported yet",
         ),
         (
-            training.precision != "bf16",
+            training.precision != "bf16" and training.precision not in stack.knows,
             f"precision {training.precision!r} is not supported yet; bf16 is",
         ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
@@ -78,6 +78,7 @@ def step_shape(case: Case) -> StepShape:
         layer=_kinds(case)[0],
         tied_embeddings=bool(model.tied_embeddings),
         layer_norm=model.normalization == "layernorm",
+        alibi=model.position_embedding == "alibi",
         fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
         gradient_bytes=4 if training.gradient_dtype == "fp32" else 2,
         selective_recompute=training.recompute == "selective",

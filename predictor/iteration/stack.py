@@ -43,6 +43,7 @@ class Part:
         forward_host: Host work of the forward pass; None: a bare launch for every kernel.
         backward_host: Host work of the backward pass.
         replay_host: Host work of the replay.
+        launch_seconds: Host seconds of a launch, where the stack's host cannot be measured.
         parameters: Parameters whose gradients the backward pass makes, routed experts apart.
         expert_parameters: Parameters of routed experts.
     """
@@ -53,6 +54,7 @@ class Part:
     forward_host: HostWork | None = None
     backward_host: HostWork | None = None
     replay_host: HostWork | None = None
+    launch_seconds: float = 0.0
     parameters: int = 0
     expert_parameters: int = 0
 
@@ -108,7 +110,8 @@ class Stack:
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
         compared: Measured steps of it stand behind the model.
-        knows: Of ``experts``, ``latent`` attention and ``windows``, what its layers may have.
+        knows: Of ``experts``, ``latent`` attention, ``windows``, ``alibi`` and ``fp16``, what its
+            layers may have.
         layer: The launches of one layer.
         embedding: Those of the input table.
         head: Those of the final norm, the logits and the loss.

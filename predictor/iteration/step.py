@@ -25,6 +25,7 @@ class StepShape:
         layer: The (first kind of) layer after tensor parallelism.
         tied_embeddings: The head shares the input table.
         layer_norm: Norms are LayerNorm with bias instead of RMSNorm.
+        alibi: Positions are biases of attention's scores.
         fp32_states: Masters, moments and gradients in fp32 instead of bf16.
         gradient_bytes: Bytes of a stored gradient.
         selective_recompute: Core attention is replayed in the backward pass.
@@ -55,6 +56,7 @@ class StepShape:
     layer: Layer
     tied_embeddings: bool = False
     layer_norm: bool = False
+    alibi: bool = False
     fp32_states: bool = True
     gradient_bytes: int = 4
     selective_recompute: bool = False

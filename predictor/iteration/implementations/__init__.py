@@ -16,17 +16,17 @@ STACKS: Final[dict[str, str]] = {
     "megatron-core-te": "megatron_core_te",
     "megatron-core-local": "megatron_core_local",
     "nemo-automodel": "nemo_automodel",
+    "megatron-lm-2021": "megatron_lm_2021",
+    "megatron-lm-2022": "megatron_lm_2022",
+    "megatron-deepspeed": "megatron_deepspeed",
+    "zero-bubble": "zero_bubble",
+    "bigscience-megatron-deepspeed": "bigscience_megatron_deepspeed",
 }
 
 PLANNED: Final[frozenset[str]] = frozenset(
     {
         "hf-fsdp2",
         "torchtitan",
-        "megatron-lm-2021",
-        "megatron-lm-2022",
-        "megatron-deepspeed",
-        "bigscience-megatron-deepspeed",
-        "zero-bubble",
         "nanotron",
         "llm-foundry",
         "internevo",

@@ -1,0 +1,326 @@
+"""The kernels that Megatron-LM launched before Transformer Engine, and that its forks still launch.
+
+Source: NVIDIA/Megatron-LM v2.6 (2021-08) and main of 2022-09: ``model/transformer.py``,
+``model/fused_softmax.py``, ``model/fused_bias_gelu.py``, ``mpu/layers.py``,
+``mpu/cross_entropy.py``. Attention is two batched products around a fused scaled, masked softmax
+and a dropout of its scores; bias and GELU, and bias, dropout and residual, are one TorchScript
+kernel each; the loss is taken from fp32 logits, split over the vocabulary.
+
+A batched product of ``B`` heads is priced as one product with ``B`` times the rows: the same tiles,
+flops and scores read and written; the ``B`` small operands count once, 2·s·d of 2·s·(s + 2d) bytes
+a head. fp16 and bf16 move the same bytes and run at the same rate, so both are priced as bf16.
+"""
+
+from dataclasses import dataclass
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.launches import Step, Tape
+from predictor.iteration.stack import Part
+from predictor.iteration.step import StepShape
+from predictor.operators import Gemm, MemoryBound
+from predictor.operators.gemm import GemmKind
+
+FUSED_SOFTMAX_LONGEST = 2048
+"""Longest sequence of ``scaled_upper_triang_masked_softmax.h``."""
+
+LAUNCH_SECONDS = 50e-6
+"""Host seconds of a launch from modules and autograd functions on the hosts of A100 machines, with
+what checkpointing and random states cost spread over launches. Set by vTrain's launch-bound steps
+(docs/implementations.md); 35 to 60 µs are plausible, 26 to 32 µs are measured on an H100's host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where descendants of Megatron-LM differ in what a layer launches.
+
+    Attributes:
+        fused_wgrad: Weight gradients accumulate into the main gradient inside the product.
+        main_gradients: Otherwise every micro-batch adds its gradient to a main one.
+        overlap_dgrad: The sum of a column-split product's input gradient runs beside wgrad.
+        dropout: Scores, residual branches and embeddings are dropped out.
+        alibi: Position is a bias of the scores, copied into the product's output first.
+        duplicated: Tensors of ``hidden`` numbers, equal on all tensor ranks, that each layer's
+            forward pass averages over them.
+    """
+
+    fused_wgrad: bool
+    main_gradients: bool = True
+    overlap_dgrad: bool = True
+    dropout: bool = True
+    alibi: bool = False
+    duplicated: int = 0
+
+
+def fused(name: str, rows: int, cols: int) -> MemoryBound:
+    """One fused kernel."""
+    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="native")
+
+
+def eager(name: str, rows: int, cols: int) -> MemoryBound:
+    """One eager PyTorch kernel."""
+    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="torch")
+
+
+def tiny(tape: Tape, rows: int, times: int) -> None:
+    """Launches over one number a row: they cost a launch and nothing else."""
+    for _ in range(times):
+        tape.fresh(eager("mul_scalar_fp32", rows, 1))
+
+
+def layer_part(shape: StepShape, layer: Layer, lineage: Lineage) -> Part:
+    """One layer of one rank."""
+    forward, backward = Tape(), Tape()
+    layer_forward(forward, shape, layer, lineage)
+    layer_backward(backward, shape, layer, lineage)
+    return part(forward.steps(), backward.steps(), layer.parameters, replay=True)
+
+
+def part(
+    forward: tuple[Step, ...], backward: tuple[Step, ...], parameters: int, *, replay: bool = False
+) -> Part:
+    """Launches queued by PyTorch modules and autograd."""
+    return Part(
+        forward=forward,
+        backward=backward,
+        replay=forward if replay else (),
+        launch_seconds=LAUNCH_SECONDS,
+        parameters=parameters,
+    )
+
+
+def layer_forward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
+    """Norms, dropouts and adds run on the rank's share of the sequence."""
+    n, shard, h = shape.tokens, shape.shard_tokens, layer.hidden
+    for _ in range(lineage.duplicated):
+        tape.collective(shape.tensor.all_reduce(2.0 * h))
+    tape.fresh(fused("layer_norm", shard, h))
+    _column_forward(tape, shape, layer.q + 2 * layer.kv, h)
+    if layer.biases:
+        tape.fresh(eager("mul_weight", n, layer.q + 2 * layer.kv))
+    core_forward(tape, shape, layer, lineage)
+    tape.fresh(fused("copy", n, layer.q))
+    _row_forward(tape, shape, h, layer.q)
+    _add_forward(tape, shard, h, lineage)
+    tape.fresh(fused("layer_norm", shard, h))
+    _column_forward(tape, shape, layer.ffn, h)
+    tape.fresh(fused("bias_gelu", n, layer.ffn))
+    _row_forward(tape, shape, h, layer.ffn)
+    _add_forward(tape, shard, h, lineage)
+
+
+def layer_backward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
+    """One layer's gradient on one rank; bias gradients are column sums of their own."""
+    n, shard, h = shape.tokens, shape.shard_tokens, layer.hidden
+    _add_backward(tape, shard, h, lineage)
+    _row_backward(tape, shape, h, layer.ffn, lineage)
+    tape.fresh(fused("bias_gelu_backward", n, layer.ffn))
+    tape.fresh(eager("sum_rows", n, layer.ffn))
+    _column_backward(tape, shape, layer.ffn, h, lineage)
+    _norm_backward(tape, shard, h)
+    _add_backward(tape, shard, h, lineage)
+    _row_backward(tape, shape, h, layer.q, lineage)
+    if shape.selective_recompute:
+        core_forward(tape, shape, layer, lineage)
+    core_backward(tape, shape, layer, lineage)
+    tape.run(eager("cat", n, layer.q + 2 * layer.kv))
+    if layer.biases:
+        tape.fresh(eager("sum_rows", n, layer.q + 2 * layer.kv))
+    _column_backward(tape, shape, layer.q + 2 * layer.kv, h, lineage)
+    _norm_backward(tape, shard, h)
+    if lineage.main_gradients:
+        vectors = 8 if layer.biases else 4
+        tiny(tape, h, vectors)
+
+
+def core_forward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
+    """Scores, their softmax and dropout, and what they weigh."""
+    s, d = shape.seq_length, layer.head_dim
+    rows = shape.batch * layer.heads * s
+    if lineage.alibi:
+        tape.run(eager("fill", rows, s))
+    tape.run(_batched(rows, s, d))
+    _softmax_forward(tape, rows, s)
+    if lineage.dropout:
+        tape.fresh(fused("dropout", rows, s))
+    tape.run(_batched(rows, d, s))
+
+
+def core_backward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
+    """Gradients of the values, the probabilities, the scores, the queries and the keys."""
+    s, d = shape.seq_length, layer.head_dim
+    rows = shape.batch * layer.heads * s
+    tape.run(_batched(rows, s, d))
+    tape.run(_batched(rows, d, s))
+    if lineage.dropout:
+        tape.run(fused("dropout_backward", rows, s))
+    _softmax_backward(tape, rows, s)
+    tape.run(_batched(rows, d, s))
+    tape.run(_batched(rows, d, s))
+
+
+def _batched(rows: int, out: int, into: int) -> Gemm:
+    """A product for every head and sequence, their rows one above the other."""
+    return Gemm(m=rows, n=out, k=into)
+
+
+def _softmax_forward(tape: Tape, rows: int, s: int) -> None:
+    """One kernel, or five in fp32 where the sequence is longer than it takes."""
+    if s <= FUSED_SOFTMAX_LONGEST:
+        tape.fresh(fused("softmax_causal", rows, s))
+        return
+    tape.fresh(fused("cast_up", rows, s))
+    tape.fresh(eager("mul_scalar_fp32", rows, s))
+    tape.fresh(eager("mul_scalar_fp32", rows, s))  # the mask: a byte a number more
+    tape.fresh(eager("softmax_fp32", rows, s))
+    tape.fresh(fused("cast_down", rows, s))
+
+
+def _softmax_backward(tape: Tape, rows: int, s: int) -> None:
+    if s <= FUSED_SOFTMAX_LONGEST:
+        tape.fresh(fused("softmax_causal_backward", rows, s))
+        return
+    tape.fresh(fused("cast_up", rows, s))
+    tape.fresh(eager("mul_fp32", rows, s))
+    tape.fresh(eager("mul_scalar_fp32", rows, s))
+    tape.fresh(eager("mul_scalar_fp32", rows, s))
+    tape.fresh(fused("cast_down", rows, s))
+
+
+def _add_forward(tape: Tape, rows: int, cols: int, lineage: Lineage) -> None:
+    """Bias, dropout and residual in one kernel."""
+    tape.fresh(fused("bias_dropout_add" if lineage.dropout else "residual_add", rows, cols))
+
+
+def _add_backward(tape: Tape, rows: int, cols: int, lineage: Lineage) -> None:
+    """The branch's gradient, and its bias's."""
+    if lineage.dropout:
+        tape.fresh(fused("dropout_backward", rows, cols))
+    tape.fresh(eager("sum_rows", rows, cols))
+
+
+def _norm_backward(tape: Tape, rows: int, cols: int) -> None:
+    """Gradients of the norm, then the residual stream's added to it."""
+    tape.fresh(fused("layer_norm_backward", rows, cols), kernels=2)
+    tape.fresh(fused("residual_add", rows, cols))
+
+
+def _product(rows: int, out: int, into: int, kind: GemmKind) -> Gemm:
+    return Gemm(m=rows, n=out, k=into, kind=kind)
+
+
+def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """A product whose output is split: its input is gathered first under sequence parallelism."""
+    if shape.sequence_parallel:
+        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * into))
+    tape.run(_product(shape.tokens, out, into, "forward"))
+
+
+def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """A product whose output is a partial sum."""
+    tape.run(_product(shape.tokens, out, into, "forward"))
+    summed(tape, shape, out)
+
+
+def summed(tape: Tape, shape: StepShape, width: int) -> None:
+    """A partial sum made whole: a share of it under sequence parallelism, else all of it."""
+    size = 2.0 * shape.tokens * width
+    if shape.sequence_parallel:
+        tape.collective(shape.tensor.reduce_scatter(size))
+    else:
+        tape.collective(shape.tensor.all_reduce(size))
+
+
+def _column_backward(tape: Tape, shape: StepShape, out: int, into: int, lineage: Lineage) -> None:
+    """Gather of the input beside dgrad, sum of its gradient beside wgrad or behind it."""
+    size = 2.0 * shape.tokens * into
+    if shape.sequence_parallel:
+        tape.start(shape.tensor.all_gather(size), "tensor")
+    tape.run(_product(shape.tokens, out, into, "dgrad"))
+    if shape.sequence_parallel:
+        tape.wait("tensor")
+        tape.start(shape.tensor.reduce_scatter(size), "tensor")
+    elif lineage.overlap_dgrad:
+        tape.start(shape.tensor.all_reduce(size), "tensor")
+    weight_gradient(tape, shape.tokens, out, into, lineage)
+    if not shape.sequence_parallel and not lineage.overlap_dgrad:
+        tape.start(shape.tensor.all_reduce(size), "tensor")
+    tape.wait("tensor")
+
+
+def _row_backward(tape: Tape, shape: StepShape, out: int, into: int, lineage: Lineage) -> None:
+    """The output's gradient is gathered first under sequence parallelism."""
+    if shape.sequence_parallel:
+        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * out))
+    tape.run(_product(shape.tokens, out, into, "dgrad"))
+    weight_gradient(tape, shape.tokens, out, into, lineage)
+
+
+def weight_gradient(tape: Tape, rows: int, out: int, into: int, lineage: Lineage) -> None:
+    """Added to the main gradient inside the product, or by a kernel of its own."""
+    if lineage.fused_wgrad:
+        tape.run(Gemm(m=rows, n=out, k=into, kind="wgrad", accumulate=True))
+        return
+    tape.run(_product(rows, out, into, "wgrad"))
+    if lineage.main_gradients:
+        tape.fresh(eager("add", out, into))
+
+
+def embedding_part(shape: StepShape, lineage: Lineage) -> Part:
+    """Rows of the rank's table, summed over ranks; positions, dropout; the batch turned inward."""
+    n, h = shape.tokens, shape.hidden
+    forward, backward = Tape(), Tape()
+    forward.sync()
+    forward.run(eager("embedding", n, h))
+    if shape.tensor.ranks > 1:
+        tiny(forward, n, 5)
+        forward.collective(shape.tensor.all_reduce(shape.activation_bytes))
+    if not lineage.alibi:
+        forward.run(eager("embedding", shape.seq_length, h))
+        forward.fresh(eager("add", n, h))
+    forward.fresh(fused("copy", n, h))
+    if lineage.dropout:
+        forward.fresh(fused("dropout", shape.shard_tokens, h))
+        backward.fresh(fused("dropout_backward", shape.shard_tokens, h))
+    if shape.sequence_parallel:
+        backward.collective(shape.tensor.all_gather(shape.activation_bytes))
+    backward.fresh(fused("copy", n, h))
+    backward.run(eager("embedding_backward", n, h))
+    backward.run(eager("fill", shape.vocab, h))
+    backward.run(eager("add", shape.vocab, h))
+    backward.sync()
+    return part(forward.steps(), backward.steps(), shape.vocab * shape.hidden)
+
+
+def head_part(shape: StepShape, lineage: Lineage) -> Part:
+    """Final norm, the rank's columns of the logits, and the loss in fp32, kernel by kernel."""
+    n, h, v = shape.tokens, shape.hidden, shape.vocab
+    forward, backward = Tape(), Tape()
+    forward.fresh(fused("layer_norm", shape.shard_tokens, h))
+    forward.fresh(fused("copy", shape.shard_tokens, h))
+    _column_forward(forward, shape, v, h)
+    _loss_forward(forward, shape, n, v)
+    forward.collective(shape.data.all_reduce(4.0, "fp32"), "data")
+    forward.sync()
+    backward.run(eager("mul_rows_fp32", n, v))
+    tiny(backward, n, 3)
+    backward.fresh(fused("cast_down", n, v))
+    _column_backward(backward, shape, v, h, lineage)
+    _norm_backward(backward, shape.shard_tokens, h)
+    tied = shape.tied_embeddings and shape.stages == 1
+    return part(forward.steps(), backward.steps(), 0 if tied else v * h)
+
+
+def _loss_forward(tape: Tape, shape: StepShape, n: int, v: int) -> None:
+    """Maximum, label's logit and sum of a row are each agreed on by all tensor ranks."""
+    agreed = shape.tensor.all_reduce(4.0 * n, "fp32")
+    tape.fresh(fused("cast_up", n, v))
+    tape.fresh(eager("amax_fp32", n, v))
+    tape.collective(agreed)
+    tape.fresh(eager("sub_rows_fp32", n, v))
+    tiny(tape, n, 8)
+    tape.collective(agreed)
+    tape.fresh(eager("exp_fp32", n, v))
+    tape.fresh(eager("sum_fp32", n, v))
+    tape.collective(agreed)
+    tiny(tape, n, 3)
+    tape.fresh(eager("mul_rows_fp32", n, v))

@@ -1,0 +1,79 @@
+"""``megatron-deepspeed``: microsoft/Megatron-DeepSpeed c2b07362 (2023-08) on DeepSpeed 0.9.5.
+
+Layers are Megatron-LM's of 2022 without fused weight gradients; DeepSpeed's pipeline engine sends
+and receives in lockstep, sums fp16 gradients in buckets after the last backward pass and steps with
+``FP16_Optimizer`` (``runtime/fp16/fused_optimizer.py``): flat fp32 gradients and masters.
+"""
+
+from functools import partial
+
+from predictor.iteration.implementations import megatron_blocks as blocks
+from predictor.iteration.implementations import megatron_steps as steps
+from predictor.iteration.implementations.megatron_blocks import Lineage, eager
+from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.memory import unfused_memory
+from predictor.iteration.stack import Replicas, Stack
+from predictor.iteration.step import Stage
+
+LINEAGE = Lineage(fused_wgrad=False, main_gradients=False)
+
+BUCKET_PARAMETERS = 500_000_000
+"""``reduce_bucket_size`` (``runtime/zero/config.py``), also of ``engine.py``'s plain buckets."""
+
+
+def accumulate(stage: Stage) -> Program:
+    """Autograd adds a micro-batch's gradients to those before, a kernel a tensor."""
+    tape = Tape()
+    each = max(1, stage.parameters // max(1, stage.tensors * len(stage.chunks)))
+    tape.run(eager("add", max(1, each // steps.FLAT_COLUMNS), steps.FLAT_COLUMNS))
+    segment = Segment(label="gradient accumulation", phase="backward", steps=tape.steps())
+    return ((segment, stage.tensors),)
+
+
+def replicas(stage: Stage) -> Replicas:
+    """Buckets one after another, beside nothing."""
+    shape = stage.shape
+    sharded = shape.sharding != "none"
+    return Replicas(
+        reduce="all_reduce",
+        gradient_bytes=shape.gradient_bytes,
+        bucket_parameters=BUCKET_PARAMETERS,
+        overlap_reduce=False,
+        gather_bytes=steps.WEIGHT_BYTES if sharded else 0.0,
+    )
+
+
+def reduced(stage: Stage) -> Program:
+    """Gradients copied into a bucket, scaled and copied back; made fp32 and flat; their norm."""
+    shape, tape = stage.shape, Tape()
+    if shape.data.ranks > 1:
+        for name in ("copy", "scale", "copy"):
+            tape.run(steps.flat(name, stage.parameters))
+    owned = stage.owned_parameters
+    tape.run(steps.flat("square_sum", stage.parameters))
+    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
+    tape.sync()
+    tape.run(steps.flat("cast_up", owned))
+    tape.run(steps.flat("copy_fp32", owned, impl="torch"))
+    tape.run(steps.flat("square_sum_fp32", owned))
+    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
+    tape.sync()
+    return steps.program("gradient norm", tape)
+
+
+STACK = Stack(
+    name="megatron-deepspeed",
+    description="microsoft/Megatron-DeepSpeed (2023-08) on DeepSpeed 0.9.5's pipeline engine",
+    parallel=True,
+    compared=True,
+    knows=frozenset({"fp16"}),
+    layer=partial(blocks.layer_part, lineage=LINEAGE),
+    embedding=partial(blocks.embedding_part, lineage=LINEAGE),
+    head=partial(blocks.head_part, lineage=LINEAGE),
+    accumulate=accumulate,
+    replicas=replicas,
+    reduced=reduced,
+    optimizer=steps.optimizer,
+    message_bytes=steps.scattered_bytes,
+    memory=unfused_memory,
+)
