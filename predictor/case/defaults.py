@@ -24,6 +24,8 @@ MICRO_BATCHES = 8
 # GPT-2's byte-pair vocabulary as Megatron pads it for eight tensor ranks, and Llama 3's.
 GPT_VOCABULARY = 51_200
 LLAMA_VOCABULARY = 128_256
+# The SentencePiece model of the zero-bubble fork's example.
+ZERO_BUBBLE_VOCABULARY = 32_000
 # Megatron keeps two thirds of 4 x hidden for each of a gated feed-forward's two inner matrices.
 GATED_FFN_MULTIPLE = 64
 
@@ -83,6 +85,12 @@ def _ffn_hidden_size(draft: Draft) -> int:
     if not _gated(draft):
         return int(4 * hidden)
     return max(1, int(4 * hidden * 2 / 3) // GATED_FFN_MULTIPLE) * GATED_FFN_MULTIPLE
+
+
+def _vocabulary(draft: Draft) -> int:
+    if _gated(draft):
+        return LLAMA_VOCABULARY
+    return ZERO_BUBBLE_VOCABULARY if _stack(draft) == "zero-bubble" else GPT_VOCABULARY
 
 
 def _seq_length(draft: Draft) -> int | None:
@@ -174,7 +182,11 @@ DEFAULTS: tuple[Default, ...] = (
         lambda d: "rope" if _gated(d) else "learned",
     ),
     Default("model.qk_norm", "false", lambda _: False),
-    Default("model.tied_embeddings", "true without gated_mlp", lambda d: not _gated(d)),
+    Default(
+        "model.tied_embeddings",
+        "true without gated_mlp; false in zero-bubble",
+        lambda d: not _gated(d) and _stack(d) != "zero-bubble",
+    ),
     Default(
         "model.linear_bias",
         "none with rmsnorm, else all",
@@ -202,8 +214,9 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "model.vocab_size",
-        f"{LLAMA_VOCABULARY} with gated_mlp (Llama 3), else {GPT_VOCABULARY} (GPT-2, padded)",
-        lambda d: LLAMA_VOCABULARY if _gated(d) else GPT_VOCABULARY,
+        f"{LLAMA_VOCABULARY} with gated_mlp (Llama 3), {ZERO_BUBBLE_VOCABULARY} in zero-bubble, "
+        f"else {GPT_VOCABULARY} (GPT-2, padded)",
+        _vocabulary,
     ),
     Default("model.moe.num_shared_experts", "0", lambda _: 0),
     Default(

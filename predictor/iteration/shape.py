@@ -88,6 +88,7 @@ def step_shape(case: Case) -> StepShape:
         overlap_param_gather=plan.overlap_param_gather,
         overlap_p2p=plan.overlap_p2p,
         tp_overlap=plan.tp_overlap,
+        schedule=str(plan.schedule),
         stages=plan.pipeline_parallel,
         chunks=plan.virtual_pipeline,
         micro_batches=micro_batches_of(case),

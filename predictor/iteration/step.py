@@ -36,6 +36,7 @@ class StepShape:
         overlap_param_gather: Parameters are gathered beside the forward pass.
         overlap_p2p: Pipeline transfers run beside computation.
         tp_overlap: Tensor-parallel transfers run beside products.
+        schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
         chunks: Chunks of a stage.
         micro_batches: Of one replica in a step.
@@ -66,6 +67,7 @@ class StepShape:
     overlap_param_gather: bool | None = None
     overlap_p2p: bool | None = None
     tp_overlap: bool | None = None
+    schedule: str = "1f1b"
     stages: int = 1
     chunks: int = 1
     micro_batches: int = 1

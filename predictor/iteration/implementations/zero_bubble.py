@@ -1,8 +1,8 @@
 """``zero-bubble``: sail-sg's fork of Megatron-LM (tag zero-bubble-v0.1.0), arXiv:2401.10241.
 
 Layers are Megatron-Core 0.4's local ones: those of 2022. Weight gradients of products move to their
-own passes under the zero-bubble schedules; messages then run beside computation, and the norm is
-checked after the step (``--enable-optimizer-post-validation``), so no rank waits for it.
+own passes under the zero-bubble schedules; messages then run beside computation, while the stock
+schedules stop for them (``examples/pretrain_zero_bubble.sh``: ``--no-overlap-p2p-communication``).
 """
 
 from functools import partial
@@ -12,8 +12,15 @@ from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import Lineage
 from predictor.iteration.memory import unfused_memory
 from predictor.iteration.stack import Stack
+from predictor.iteration.step import StepShape
 
 LINEAGE = Lineage(fused_wgrad=True)
+
+
+def overlap_p2p(shape: StepShape) -> bool:
+    """Messages of zero-bubble schedules are waited for by the pass that reads them."""
+    return shape.schedule.startswith("zb") if shape.overlap_p2p is None else shape.overlap_p2p
+
 
 STACK = Stack(
     name="zero-bubble",
@@ -27,6 +34,6 @@ STACK = Stack(
     replicas=steps.blocking_replicas,
     reduced=steps.reduced,
     optimizer=steps.optimizer,
-    overlap_p2p=lambda shape: shape.overlap_p2p is not False,
+    overlap_p2p=overlap_p2p,
     memory=unfused_memory,
 )

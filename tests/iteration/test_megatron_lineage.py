@@ -1,0 +1,158 @@
+"""Launches of one layer of Megatron-LM and its forks, counted by hand from their code.
+
+Layer: h 4096, 32 heads of 128, ffn 16384, micro-batch 2 of 1024 tokens (n = 2048).
+"""
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.iteration import estimate
+from predictor.iteration.implementations import load
+from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import AllGather, AllReduce, Gemm, MemoryBound, ReduceScatter
+
+N, H, F, S, B, A = 2048, 4096, 16384, 1024, 2, 32
+STACKS = (
+    "megatron-lm-2021",
+    "megatron-lm-2022",
+    "megatron-deepspeed",
+    "bigscience-megatron-deepspeed",
+    "zero-bubble",
+)
+
+
+def case(stack, *, tensor=1, position="learned", precision=None, **training):
+    model = {
+        "num_layers": 4,
+        "hidden_size": H,
+        "num_attention_heads": A,
+        "vocab_size": 51200,
+        "position_embedding": position,
+    }
+    wanted = {"seq_length": S, "micro_batch_size": B, "global_batch_size": 8} | training
+    return Case.from_dict(
+        {
+            "model": model,
+            "training": wanted | ({"precision": precision} if precision else {}),
+            "plan": {"tensor_parallel": tensor},
+            "cluster": {"gpu": "a100-sxm4-80gb", "num_gpus": tensor},
+            "implementation": stack,
+        }
+    )
+
+
+def part(stack, **asked):
+    wanted = resolve(case(stack, **asked)).case
+    shape = step_shape(wanted)
+    layer = stages_of(wanted, shape)[0].chunks[0].blocks[0].layer
+    return load(stack).layer(shape, layer)
+
+
+def operators(steps, kind):
+    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+
+
+def names(steps):
+    return [operator.kernel for operator in operators(steps, MemoryBound)]
+
+
+def flops(steps):
+    return sum(gemm.flops for gemm in operators(steps, Gemm))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_products_do_the_flops_of_a_full_square_of_scores(stack):
+    found = part(stack)
+    forward = 2 * N * (4 * H * H + 2 * H * F) + 4 * B * S * S * H
+    assert flops(found.forward) == forward
+    assert flops(found.backward) == 2 * forward
+
+
+def test_forward_kernels_beside_the_products():
+    assert names(part("megatron-lm-2021").forward) == [
+        "layer_norm",
+        "mul_weight",
+        "softmax_causal",
+        "dropout",
+        "copy",
+        "bias_dropout_add",
+        "layer_norm",
+        "bias_gelu",
+        "bias_dropout_add",
+    ]
+
+
+def test_scores_are_walked_by_softmax_and_dropout():
+    scores = B * A * S * S
+    moved = {op.kernel: op.bytes for op in operators(part("zero-bubble").forward, MemoryBound)}
+    assert moved["softmax_causal"] == 3 * scores
+    assert moved["dropout"] == 5 * scores
+
+
+def test_a_long_sequence_has_no_fused_softmax():
+    found = names(part("megatron-lm-2021", seq_length=4096, micro_batch_size=1).forward)
+    assert "softmax_causal" not in found
+    assert found.count("softmax_fp32") == 1
+
+
+@pytest.mark.parametrize(
+    ("stack", "adds"), [("megatron-lm-2021", 4), ("megatron-lm-2022", 0), ("megatron-deepspeed", 0)]
+)
+def test_only_2021_adds_each_weight_gradient_by_a_kernel(stack, adds):
+    assert names(part(stack).backward).count("add") == adds
+
+
+def test_2022_adds_weight_gradients_inside_the_product():
+    products = operators(part("megatron-lm-2022").backward, Gemm)
+    assert [p.accumulate for p in products if p.kind == "wgrad"] == [True] * 4
+
+
+def test_2021_sums_over_tensor_ranks_twice_each_way():
+    found = part("megatron-lm-2021", tensor=8)
+    for steps in (found.forward, found.backward):
+        assert [op.bytes for op in operators(steps, AllReduce)] == [2 * N * H] * 2
+
+
+def test_sequence_parallel_gathers_and_scatters():
+    found = part("megatron-lm-2022", tensor=8)
+    assert len(operators(found.forward, AllGather)) == 2
+    assert len(operators(found.forward, ReduceScatter)) == 2
+    assert len(operators(found.backward, AllGather)) == 4
+    assert len(operators(found.backward, ReduceScatter)) == 2
+
+
+def test_selective_recompute_repeats_core_attention_alone():
+    plain, replayed = part("megatron-lm-2022"), part("megatron-lm-2022", recompute="selective")
+    assert flops(replayed.backward) - flops(plain.backward) == 4 * B * S * S * H
+    assert names(replayed.backward).count("softmax_causal") == 1
+
+
+def test_bigscience_waits_for_every_launch_and_averages_what_ranks_share():
+    found = part("bigscience-megatron-deepspeed", tensor=4, position="alibi", precision="bf16")
+    local = [s for s in found.forward if isinstance(s, Launch) and s.stream == "compute"]
+    assert sum(isinstance(step, Sync) for step in found.forward) == len(local)
+    small = [op for op in operators(found.forward, AllReduce) if op.bytes == 2 * H]
+    assert len(small) == 6
+    assert names(found.forward).count("fill") == 1
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_fp16_is_the_default_but_of_bloom(stack):
+    training = resolve(case(stack)).case.training
+    bf16 = stack == "bigscience-megatron-deepspeed"
+    assert training.precision == ("bf16" if bf16 else "fp16")
+    assert training.gradient_dtype == ("fp32" if bf16 else "fp16")
+
+
+def test_scores_are_kept_unless_core_attention_is_replayed():
+    kept = [
+        estimate(case("megatron-lm-2022", recompute=how)).memory_parts["activations"]
+        for how in ("none", "selective")
+    ]
+    assert kept[0] - kept[1] == 4 * 5 * B * A * S * S
+
+
+def test_launches_bind_small_micro_batches():
+    narrow = estimate(case("megatron-deepspeed", tensor=8, micro_batch_size=1, global_batch_size=8))
+    assert narrow.breakdown["host"] > 0.5 * narrow.iteration_seconds
