@@ -35,6 +35,7 @@ def measure(  # noqa: PLR0913 - one parameter a flag
     ] = None,
     time_budget: Annotated[str, typer.Option(help="Wall time, as 90s, 10m, 1h30m.")] = "8m",
     resume: Annotated[bool, typer.Option(help="Go on with the journal in --out.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Only what the tables lack.")] = False,
     device: Annotated[str, typer.Option(help="cuda or mock.")] = "cuda",
     index: Annotated[int, typer.Option(help="Which GPU.")] = 0,
     out: Annotated[
@@ -76,6 +77,7 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         points=points,
         time_budget_seconds=seconds,
         resume=resume,
+        new=new,
         out=out,
         raw=raw,
         seed=seed,

@@ -43,6 +43,7 @@ class Options:
         points: Points to measure in place of the default sweep.
         time_budget_seconds: Wall seconds from the start of the process.
         resume: Go on with the journal in the folder.
+        new: Only what the folder's tables do not hold yet.
         out: Folder of the tables; None is ``bench_results/<sku>`` of the checkout.
         raw: Also keep every sample, in a side file.
         seed: Of designs, data and the order of rounds.
@@ -56,6 +57,7 @@ class Options:
     points: tuple[Point, ...] = field(default=(), repr=False)
     time_budget_seconds: float = 480.0
     resume: bool = False
+    new: bool = False
     out: Path | None = None
     raw: bool = True
     seed: int = 0
@@ -157,7 +159,10 @@ def _measure(
     mock = options.device == "mock"
     sku = MOCK_SKU if mock else sku_of(hello.properties, options.sku)
     folder = _folder(options, sku)
-    read_folder(folder)  # damaged tables are refused now, not when there is something to add
+    tables = read_folder(folder).tables  # damaged ones are refused now, not when there is more
+    if options.new:
+        held = {row.key[:3] for t in tables.values() for row in t.rows if row.status == "ok"}
+        points = [point for point in points if point.identity not in held]
     identity = provenance.identity(hello, sku)
     at = provenance.now()
     key = provenance.run_key(sku, at)

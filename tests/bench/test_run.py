@@ -166,6 +166,15 @@ def test_resume_measures_only_what_is_left(measure: Measure, point: MakePoint) -
     assert again.left == 0
 
 
+def test_only_what_the_tables_lack_is_measured(measure: Measure, point: MakePoint) -> None:
+    first = measure(point(64), point(65))
+    (first.folder / "journal.jsonl").unlink()
+    again = measure(point(64), point(65), point(66), new=True)
+    assert set(statuses(again)) == {66}
+    held = read_folder(again.folder).tables["gemm"].rows
+    assert {row.operator.m for row in held} == {64, 65, 66}
+
+
 def test_resume_refuses_another_library_version(
     measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
