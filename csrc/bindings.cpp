@@ -2,6 +2,8 @@
 #include "backends.hpp"
 #include "device.hpp"
 #include "errors.hpp"
+#include "harness/beside.hpp"
+#include "harness/lockstep.hpp"
 #include "harness/policy.hpp"
 #include "harness/sampler.hpp"
 #include "harness/timers.hpp"
@@ -126,6 +128,54 @@ Trace trace_workload(Device& device, Workload& workload) {
   return trace(device, workload, SamplingPolicy{}.timeout_seconds);
 }
 
+py::bytes new_group_id(Device& device) {
+  return device.new_group_id();
+}
+
+void join(Device& device, const std::string& name, const py::bytes& id, int ranks, int rank,
+          int max_ctas) {
+  const Membership membership{
+      .name = name, .id = id, .ranks = ranks, .rank = rank, .max_ctas = max_ctas};
+  const py::gil_scoped_release release;
+  device.join(membership);
+}
+
+double probe_workload(Device& device, Workload& workload, Workload& aligner, std::size_t enqueues,
+                      double timeout_seconds) {
+  require_own(device, workload);
+  require_own(device, aligner);
+  const py::gil_scoped_release release;
+  return probe(device, workload, aligner, enqueues, timeout_seconds);
+}
+
+LockstepRound lockstep(Device& device, Workload& workload, Workload& aligner, bool graph,
+                       double seconds, std::size_t enqueues_per_sample, std::size_t samples,
+                       double timeout_seconds) {
+  require_own(device, workload);
+  require_own(device, aligner);
+  const LockstepPlan plan{.timer = graph ? Timer::graph : Timer::gated,
+                          .seconds = seconds,
+                          .enqueues_per_sample = enqueues_per_sample,
+                          .samples = samples,
+                          .timeout_seconds = timeout_seconds};
+  const py::gil_scoped_release release;
+  return sample_lockstep(device, workload, aligner, plan);
+}
+
+BesideRound beside(Device& device, Workload& compute, Workload& collective, Workload& aligner,
+                   std::size_t compute_calls, std::size_t collective_calls, std::size_t intervals,
+                   double timeout_seconds) {
+  for (const Workload* workload : {&compute, &collective, &aligner}) {
+    require_own(device, *workload);
+  }
+  const BesidePlan plan{.compute_calls = compute_calls,
+                        .collective_calls = collective_calls,
+                        .intervals = intervals,
+                        .timeout_seconds = timeout_seconds};
+  const py::gil_scoped_release release;
+  return sample_beside(device, compute, collective, aligner, plan);
+}
+
 void synchronize(Device& device) {
   device.begin_operation();
   device.wait(SamplingPolicy{}.timeout_seconds);
@@ -224,6 +274,22 @@ void bind_trace(py::module_& m) {
       .def_readonly("activities", &Trace::activities);
 }
 
+void bind_rounds_of_ranks(py::module_& m) {
+  py::class_<LockstepRound>(m, "LockstepRound", "One rank's samples; seconds are per launch.")
+      .def_readonly("samples_seconds", &LockstepRound::samples_seconds)
+      .def_readonly("launches", &LockstepRound::launches)
+      .def_readonly("gate_expired", &LockstepRound::gate_expired)
+      .def_readonly("wall_begin_seconds", &LockstepRound::wall_begin_seconds)
+      .def_readonly("wall_end_seconds", &LockstepRound::wall_end_seconds);
+  py::class_<BesideRound>(m, "BesideRound",
+                          "One rank's intervals of both sides, per call; negative where the other "
+                          "side was not running.")
+      .def_readonly("compute_seconds", &BesideRound::compute_seconds)
+      .def_readonly("collective_seconds", &BesideRound::collective_seconds)
+      .def_readonly("wall_begin_seconds", &BesideRound::wall_begin_seconds)
+      .def_readonly("wall_end_seconds", &BesideRound::wall_end_seconds);
+}
+
 void bind_device(py::module_& m) {
   py::class_<Workload>(m, "Workload", "Something to launch again and again on its device.")
       .def_readonly("description", &Workload::description)
@@ -249,6 +315,22 @@ void bind_device(py::module_& m) {
            "Kernel time by the profiler; sample nothing in this process afterwards.")
       .def("host_costs", &host_costs, py::kw_only(), py::arg("samples"),
            "Seconds of the runtime's own calls by quantity, medians of that many samples.")
+      .def("new_group_id", &new_group_id, "Bytes that every rank of a new group must be given.")
+      .def("join", &join, py::arg("name"), py::arg("id"), py::kw_only(), py::arg("ranks"),
+           py::arg("rank"), py::arg("max_ctas") = 0,
+           "Returns once all ranks of the group have joined; releases the GIL.")
+      .def("leave", &Device::leave, py::arg("name"), py::call_guard<py::gil_scoped_release>())
+      .def("probe", &probe_workload, py::arg("workload"), py::arg("aligner"), py::kw_only(),
+           py::arg("enqueues"), py::arg("timeout_seconds"),
+           "Seconds of one launch; every rank must call it with the same counts.")
+      .def("sample_lockstep", &lockstep, py::arg("workload"), py::arg("aligner"), py::kw_only(),
+           py::arg("graph"), py::arg("seconds"), py::arg("enqueues_per_sample"), py::arg("samples"),
+           py::arg("timeout_seconds"),
+           "A round of a fixed number of samples; every rank must call it alike.")
+      .def("sample_beside", &beside, py::arg("compute"), py::arg("collective"), py::arg("aligner"),
+           py::kw_only(), py::arg("compute_calls"), py::arg("collective_calls"),
+           py::arg("intervals"), py::arg("timeout_seconds"),
+           "Both sides looped on streams of their own; a side of 0 calls stays idle.")
       .def("synchronize", &synchronize, py::call_guard<py::gil_scoped_release>())
       .def("inject", &Device::inject, py::arg("what"), py::arg("at_call"),
            "Mock only: fail the at_call-th (from 1) prepare ('oom'), or sample or check ('fault', "
@@ -263,6 +345,7 @@ PYBIND11_MODULE(_native, m) {
   bind_policy(m);
   bind_round(m);
   bind_trace(m);
+  bind_rounds_of_ranks(m);
   bind_device(m);
   m.def("cuda_device_count", &cuda_device_count, "GPUs that CUDA sees; 0 without a driver.");
   m.def("find_library", &find_library, py::arg("name"), py::arg("variable"), py::arg("soname"),

@@ -19,6 +19,15 @@
 
 namespace predictor {
 
+// One rank's place in a group of ranks, one device each, that run collectives together.
+struct Membership {
+  std::string name; // by which workloads ask for the group
+  std::string id;   // made by one rank, handed to all
+  int ranks = 1;
+  int rank = 0;
+  int max_ctas = 0; // most thread blocks a collective may take; 0 is the library's choice
+};
+
 enum class Timer { graph, gated, events };
 enum class Cache { cold, warm };
 
@@ -94,6 +103,7 @@ struct LibraryInfo {
 class Device {
 public:
   static constexpr std::size_t event_count = 64;
+  static constexpr std::size_t lane_count = 2;
 
   virtual ~Device() = default;
 
@@ -105,6 +115,19 @@ public:
   [[nodiscard]] virtual std::unique_ptr<Workload> prepare_callable(std::function<void()> launch,
                                                                    std::size_t launches_per_call,
                                                                    double seconds_hint) = 0;
+
+  // Groups of ranks. join() returns once every rank of the group has called it; abort_groups()
+  // frees the device from collectives whose peers are gone.
+  [[nodiscard]] virtual std::string new_group_id() = 0;
+  virtual void join(const Membership& membership) = 0;
+  virtual void leave(const std::string& name) = 0;
+  virtual void abort_groups() noexcept = 0;
+
+  // Lanes are streams that run side by side. Launches, events and waits go to the chosen lane,
+  // which is 0 but where two workloads are timed beside each other.
+  virtual void use_lane(std::size_t lane) = 0;
+  // The chosen lane goes on when lane 0 has done what it holds now.
+  virtual void follow_first_lane() = 0;
 
   // Called on entry of every operation: makes the device current and counts injected failures.
   virtual void begin_operation() {}

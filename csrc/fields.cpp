@@ -86,6 +86,10 @@ const std::vector<std::int64_t>& Fields::counts(std::string_view name) const {
   return *given;
 }
 
+std::string Fields::text(std::string_view name, std::string_view fallback) const {
+  return find(name) == nullptr ? std::string(fallback) : text(name);
+}
+
 std::string Fields::describe() const {
   std::string line;
   for (const auto& [name, value] : values_) {

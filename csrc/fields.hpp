@@ -24,6 +24,7 @@ public:
   [[nodiscard]] std::int64_t positive(std::string_view name) const;
   [[nodiscard]] bool flag(std::string_view name, bool fallback) const;
   [[nodiscard]] const std::string& text(std::string_view name) const;
+  [[nodiscard]] std::string text(std::string_view name, std::string_view fallback) const;
 
   // Integers of at least 0.
   [[nodiscard]] const std::vector<std::int64_t>& counts(std::string_view name) const;

@@ -25,6 +25,10 @@ add_library(predictor_backend STATIC
   csrc/cuda/cuda_device.cpp
   csrc/cuda/primitives.cu
   csrc/cuda/workload.cpp
+  csrc/libraries/nccl.cpp
+  csrc/operators/collectives.cpp
+  csrc/operators/collectives/groups.cpp
+  csrc/operators/collectives/pattern.cu
   csrc/operators/host.cu
   csrc/operators/memcpy.cpp
   csrc/operators/memory_bound.cpp

@@ -100,9 +100,14 @@ CudaDevice::CudaDevice(int index) : index_(index) {
   CUDA_CHECK(cudaSetDevice(index_));
   sm_count_ = attribute(cudaDevAttrMultiProcessorCount, index_);
   l2_bytes_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index_));
-  cudaStream_t stream = nullptr;
-  CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  stream_.reset(stream);
+  for (StreamHandle& lane : lanes_) {
+    cudaStream_t stream = nullptr;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    lane.reset(stream);
+  }
+  cudaEvent_t fork = nullptr;
+  CUDA_CHECK(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming));
+  fork_.reset(fork);
   for (EventHandle& handle : events_) {
     cudaEvent_t event = nullptr;
     CUDA_CHECK(cudaEventCreate(&event));
@@ -134,6 +139,7 @@ CudaDevice::CudaDevice(int index) : index_(index) {
 
 CudaDevice::~CudaDevice() {
   (void)cudaSetDevice(index_);
+  groups.reset();
   attention_library.reset(); // the libraries' handles go before the stream that they use
   gemm_libraries.reset();
 }
@@ -164,7 +170,7 @@ std::map<std::string, LibraryInfo> CudaDevice::libraries() {
 }
 
 std::uintptr_t CudaDevice::stream_handle() const {
-  return reinterpret_cast<std::uintptr_t>(stream_.get());
+  return reinterpret_cast<std::uintptr_t>(lanes_.front().get());
 }
 
 std::unique_ptr<Workload> CudaDevice::prepare(const Request& request) {
@@ -179,7 +185,36 @@ std::unique_ptr<Workload> CudaDevice::prepare_callable(std::function<void()> lau
   return workload;
 }
 
+std::string CudaDevice::new_group_id() {
+  begin_operation();
+  return new_nccl_id(*this);
+}
+
+void CudaDevice::join(const Membership& membership) {
+  begin_operation();
+  join_group(*this, membership);
+}
+
+void CudaDevice::leave(const std::string& name) {
+  begin_operation();
+  leave_group(*this, name);
+}
+
+void CudaDevice::abort_groups() noexcept {
+  abort_all_groups(*this);
+}
+
+void CudaDevice::use_lane(std::size_t lane) {
+  lane_ = std::min(lane, lane_count - 1);
+}
+
+void CudaDevice::follow_first_lane() {
+  CUDA_CHECK(cudaEventRecord(fork_.get(), lanes_.front().get()));
+  CUDA_CHECK(cudaStreamWaitEvent(stream(), fork_.get(), 0));
+}
+
 void CudaDevice::begin_operation() {
+  lane_ = 0;
   CUDA_CHECK(cudaSetDevice(index_));
 }
 

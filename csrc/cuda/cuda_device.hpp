@@ -13,6 +13,7 @@ namespace predictor {
 
 struct GemmLibraries;    // operators/gemm.cpp
 struct AttentionLibrary; // operators/attention.cpp
+struct Groups;           // operators/collectives/groups.hpp
 
 class CudaDevice final : public Device {
 public:
@@ -28,6 +29,12 @@ public:
   [[nodiscard]] std::unique_ptr<Workload> prepare_callable(std::function<void()> launch,
                                                            std::size_t launches_per_call,
                                                            double seconds_hint) override;
+  [[nodiscard]] std::string new_group_id() override;
+  void join(const Membership& membership) override;
+  void leave(const std::string& name) override;
+  void abort_groups() noexcept override;
+  void use_lane(std::size_t lane) override;
+  void follow_first_lane() override;
   void begin_operation() override;
 
   [[nodiscard]] double host_seconds() override;
@@ -45,8 +52,8 @@ public:
   [[nodiscard]] std::map<std::string, double> host_costs(std::size_t samples) override;
   void inject(const std::string& what, std::int64_t at_call) override;
 
-  // For operators.
-  [[nodiscard]] cudaStream_t stream() const { return stream_.get(); }
+  // For operators: the stream of the chosen lane.
+  [[nodiscard]] cudaStream_t stream() const { return lanes_.at(lane_).get(); }
   [[nodiscard]] int sm_count() const { return sm_count_; }
   [[nodiscard]] std::size_t l2_bytes() const { return l2_bytes_; }
   [[nodiscard]] Arena& inputs() { return *inputs_; }
@@ -57,6 +64,7 @@ public:
   // Opened at first use.
   std::shared_ptr<GemmLibraries> gemm_libraries;
   std::shared_ptr<AttentionLibrary> attention_library;
+  std::shared_ptr<Groups> groups;
 
 private:
   void poll(const std::function<cudaError_t()>& query, double timeout_seconds) const;
@@ -64,7 +72,9 @@ private:
   int index_;
   int sm_count_ = 0;
   std::size_t l2_bytes_ = 0;
-  StreamHandle stream_;
+  std::array<StreamHandle, lane_count> lanes_;
+  std::size_t lane_ = 0;
+  EventHandle fork_;
   std::array<EventHandle, event_count> events_;
   HostMemory gate_memory_;
   GateFlags* gate_flags_ = nullptr;        // the host's address

@@ -82,7 +82,7 @@ public:
   void enqueue(std::size_t index) final;
   void begin_round() final;
   [[nodiscard]] bool in_place() const final;
-  void begin_check(std::uint64_t seed) final;
+  void begin_check(std::uint64_t seed) override;
   [[nodiscard]] double finish_check() override;
 
 protected:

@@ -175,6 +175,22 @@ Calibration& calibrate(Device& device, Workload& workload, double timeout_second
   return calibration;
 }
 
+void calibrate_as(Device& device, Workload& workload, Timer timer, double seconds,
+                  std::size_t enqueues_per_sample, double timeout_seconds) {
+  std::optional<Calibration>& kept = workload.calibration;
+  if (!kept || kept->timer != timer || kept->enqueues_per_sample != enqueues_per_sample) {
+    kept.emplace();
+    kept->timer = timer;
+    kept->seconds = seconds;
+    kept->enqueues_per_sample = enqueues_per_sample;
+    if (timer == Timer::graph) {
+      (void)empty_graph_seconds(device, timeout_seconds);
+      capture_graph(device, workload, *kept);
+    }
+  }
+  (void)calibrate(device, workload, timeout_seconds);
+}
+
 double sample_seconds(const Calibration& calibration) {
   return calibration.seconds * static_cast<double>(calibration.enqueues_per_sample);
 }

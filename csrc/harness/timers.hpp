@@ -26,6 +26,11 @@ inline constexpr double gated_limit_seconds = 5e-3;
 // and captures the graph. Captures again when device memory moved.
 [[nodiscard]] Calibration& calibrate(Device& device, Workload& workload, double timeout_seconds);
 
+// Takes over a calibration that was agreed among ranks instead of making one. Only its graph is
+// captured here, and again when device memory moved.
+void calibrate_as(Device& device, Workload& workload, Timer timer, double seconds,
+                  std::size_t enqueues_per_sample, double timeout_seconds);
+
 // Seconds of one sample interval: the calibrated estimate.
 [[nodiscard]] double sample_seconds(const Calibration& calibration);
 

@@ -7,7 +7,9 @@
 #include <array>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <numbers>
+#include <utility>
 #include <vector>
 
 namespace predictor {
@@ -24,6 +26,7 @@ constexpr double sample_noise = 0.005;
 constexpr double cool_seconds = 1.0; // of load before the clock falls
 constexpr double heating_seconds = 0.3;
 constexpr double hot_slowdown = 0.1;
+constexpr std::array<double, Device::lane_count> lane_slowdown{1.1, 1.5}; // where both are busy
 
 // splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
 class Noise {
@@ -67,36 +70,39 @@ struct MockGraph final : Graph {
   std::vector<MockLaunch> launches;
 };
 
-// Host and device time. Work queues behind the device's own end and behind a closed gate.
+// Host and device time. Work queues behind its lane's own end and behind a closed gate.
 class VirtualTimeline {
 public:
   [[nodiscard]] double host() const { return host_; }
   [[nodiscard]] double elapsed(std::size_t first, std::size_t last) const {
-    return events_.at(last) - events_.at(first);
+    return events_.at(last).seconds - events_.at(first).seconds;
   }
 
   void pass_on_host(double seconds) { host_ += seconds; }
 
-  void run(double seconds) {
-    if (!gated_ && host_ > free_) { // the device ran dry
-      free_ = host_;
+  void run(double seconds, std::size_t lane) {
+    double& free = free_.at(lane);
+    if (!gated_ && host_ > free) { // the device ran dry
+      free = host_;
       busy_since_ = host_;
     }
-    const double hot = std::max(0.0, free_ - busy_since_ - cool_seconds);
-    free_ += seconds * (1.0 + hot_slowdown * (1.0 - std::exp(-hot / heating_seconds)));
+    const double hot = std::max(0.0, free - busy_since_ - cool_seconds);
+    free += seconds * (1.0 + hot_slowdown * (1.0 - std::exp(-hot / heating_seconds)));
+    used_.at(lane) = used_.at(lane) || seconds > 0.0;
   }
 
-  void record(std::size_t event) {
-    run(0.0);
-    events_.at(event) = free_;
-    behind_gate_.at(event) = gated_;
+  void record(std::size_t event, std::size_t lane) {
+    run(0.0, lane);
+    events_.at(event) = {.seconds = free_.at(lane), .lane = lane, .gated = gated_};
   }
 
   void close_gate() {
-    run(0.0);
-    gate_start_ = free_;
+    run(0.0, 0);
+    gate_start_ = free_.front();
     gated_ = true;
-    behind_gate_.fill(false);
+    for (Event& event : events_) {
+      event.gated = false;
+    }
   }
 
   void open_gate() {
@@ -105,25 +111,63 @@ public:
     }
     // Everything queued since the gate closed starts now instead.
     const double shift = std::max(0.0, host_ - gate_start_);
-    for (std::size_t i = 0; i < events_.size(); ++i) {
-      events_[i] += behind_gate_[i] ? shift : 0.0;
+    for (Event& event : events_) {
+      event.seconds += event.gated ? shift : 0.0;
     }
-    free_ += shift;
+    for (double& free : free_) {
+      free += shift;
+    }
+    fork_ += shift;
     busy_since_ = shift > 0.0 ? host_ : busy_since_;
     gated_ = false;
   }
 
-  void wait_event(std::size_t event) { host_ = std::max(host_, events_.at(event)); }
-  void wait() { host_ = std::max(host_, free_); }
+  // Lane 1 goes on from where lane 0 is; what follows may run side by side.
+  void fork() {
+    free_.back() = std::max(free_.back(), free_.front());
+    fork_ = free_.back();
+    used_.fill(false);
+    forked_ = true;
+  }
+
+  void wait_event(std::size_t event) { host_ = std::max(host_, events_.at(event).seconds); }
+
+  void wait() {
+    if (std::exchange(forked_, false) && used_.front() && used_.back()) {
+      contend();
+    }
+    host_ = std::max({host_, free_.front(), free_.back()});
+  }
 
 private:
+  struct Event {
+    double seconds = 0.0;
+    std::size_t lane = 0;
+    bool gated = false;
+  };
+
+  // Stretches each lane's time since the fork, as both took from the other.
+  void contend() {
+    const auto stretched = [this](double seconds, std::size_t lane) {
+      return seconds > fork_ ? fork_ + (seconds - fork_) * lane_slowdown.at(lane) : seconds;
+    };
+    for (Event& event : events_) {
+      event.seconds = stretched(event.seconds, event.lane);
+    }
+    for (std::size_t lane = 0; lane < free_.size(); ++lane) {
+      free_[lane] = stretched(free_[lane], lane);
+    }
+  }
+
   double host_ = 0.0;
-  double free_ = 0.0; // when the device will have finished all that is queued
+  std::array<double, Device::lane_count> free_{}; // when each lane will have finished its queue
   double busy_since_ = 0.0;
   bool gated_ = false;
   double gate_start_ = 0.0;
-  std::array<double, Device::event_count> events_{};
-  std::array<bool, Device::event_count> behind_gate_{};
+  bool forked_ = false;
+  double fork_ = 0.0;
+  std::array<bool, Device::lane_count> used_{}; // since the fork
+  std::array<Event, Device::event_count> events_{};
 };
 
 class MockDevice final : public Device {
@@ -137,11 +181,17 @@ public:
   [[nodiscard]] std::unique_ptr<Workload> prepare_callable(std::function<void()> launch,
                                                            std::size_t launches_per_call,
                                                            double seconds_hint) override;
+  [[nodiscard]] std::string new_group_id() override { return text("group ", ++group_ids_); }
+  void join(const Membership& membership) override;
+  void leave(const std::string& name) override { groups_.erase(name); }
+  void abort_groups() noexcept override { groups_.clear(); }
+  void use_lane(std::size_t lane) override { lane_ = lane; }
+  void follow_first_lane() override { timeline_.fork(); }
   void begin_operation() override;
 
   [[nodiscard]] double host_seconds() override { return timeline_.host(); }
   void record(std::size_t event) override {
-    timeline_.record(event);
+    timeline_.record(event, lane_);
     sample_factor_ = 1.0 + sample_noise * noise_.normal();
   }
   void wait_event(std::size_t event, double timeout_seconds) override {
@@ -181,6 +231,9 @@ private:
 
   std::uint64_t seed_;
   VirtualTimeline timeline_;
+  std::size_t lane_ = 0;
+  std::int64_t group_ids_ = 0;
+  std::map<std::string, Membership, std::less<>> groups_;
   MockGraph* capturing_ = nullptr;
   std::vector<Activity>* recording_ = nullptr;
   Noise noise_{0};
@@ -241,6 +294,10 @@ std::unique_ptr<Workload> MockDevice::prepare(const Request& request) {
                                  request.working_set_bytes, " bytes; the mock device has ",
                                  toy_memory_bytes));
   }
+  if (const std::string group = request.fields.text("group", "");
+      !group.empty() && !groups_.contains(group)) {
+    throw NativeError(text(request.op, ": this rank has not joined the group '", group, "'"));
+  }
   const double work =
       std::max(request.flops / toy_flops_per_second, request.bytes / toy_bytes_per_second);
   return std::make_unique<MockWorkload>(*this, text(request.op, ' ', request.fields.describe()),
@@ -257,7 +314,15 @@ std::unique_ptr<Workload> MockDevice::prepare_callable(std::function<void()> lau
   return workload;
 }
 
+void MockDevice::join(const Membership& membership) {
+  if (membership.rank < 0 || membership.rank >= membership.ranks) {
+    throw NativeError(text("join: rank ", membership.rank, " of ", membership.ranks));
+  }
+  groups_[membership.name] = membership;
+}
+
 void MockDevice::begin_operation() {
+  lane_ = 0;
   ++sample_calls_;
   hanging_ = due("hang", sample_calls_);
   if (due("fault", sample_calls_)) {
@@ -304,7 +369,7 @@ void MockDevice::run(const MockLaunch& launch) {
   if (recording_ != nullptr) {
     recording_->push_back({0.0, seconds});
   }
-  timeline_.run(seconds);
+  timeline_.run(seconds, lane_);
 }
 
 std::vector<Activity> MockDevice::record_activity(const std::function<void()>& work) {

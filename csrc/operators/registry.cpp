@@ -9,15 +9,27 @@ namespace predictor {
 std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& request) {
   using Prepare = std::unique_ptr<Workload> (*)(CudaDevice&, const Request&);
   static const std::map<std::string, Prepare, std::less<>> operators{
-      {"gemm", &prepare_gemm},           {"grouped_gemm", &prepare_grouped_gemm},
-      {"attention", &prepare_attention}, {"memory_bound", &prepare_memory_bound},
-      {"optimizer", &prepare_optimizer}, {"memcpy", &prepare_memcpy},
+      {"gemm", &prepare_gemm},
+      {"grouped_gemm", &prepare_grouped_gemm},
+      {"attention", &prepare_attention},
+      {"memory_bound", &prepare_memory_bound},
+      {"optimizer", &prepare_optimizer},
+      {"memcpy", &prepare_memcpy},
+      {"all_reduce", &prepare_collective},
+      {"all_gather", &prepare_collective},
+      {"reduce_scatter", &prepare_collective},
+      {"all_to_all", &prepare_collective},
+      {"broadcast", &prepare_collective},
+      {"send_recv", &prepare_collective},
   };
   const auto found = operators.find(request.op);
   if (found == operators.end()) {
+    std::string known;
+    for (const auto& [name, prepare] : operators) {
+      known += ' ' + name;
+    }
     throw Unsupported(
-        text("operator '", request.op,
-             "' is none of gemm, grouped_gemm, attention, memory_bound, optimizer, memcpy"));
+        text("operator '", request.op, "' has no native workload; there are:", known));
   }
   return found->second(device, request);
 }
@@ -26,6 +38,7 @@ std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
   std::map<std::string, LibraryInfo> found;
   add_gemm_libraries(device, found);
   add_attention_libraries(device, found);
+  add_nccl_library(device, found);
   return found;
 }
 

@@ -34,6 +34,16 @@ class CudaDevice;
 [[nodiscard]] std::map<std::string, double> measure_host_costs(CudaDevice& device,
                                                                std::size_t samples);
 
+[[nodiscard]] std::unique_ptr<Workload> prepare_collective(CudaDevice& device,
+                                                           const Request& request);
+
+// Groups of ranks, through NCCL; each raises LibraryMissing where there is none.
+[[nodiscard]] std::string new_nccl_id(CudaDevice& device);
+void join_group(CudaDevice& device, const Membership& membership);
+void leave_group(CudaDevice& device, const std::string& name);
+void abort_all_groups(CudaDevice& device) noexcept;
+
+void add_nccl_library(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 void add_gemm_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 void add_attention_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 

@@ -31,6 +31,12 @@ std::map<std::string, double> measure_host_costs(CudaDevice&, std::size_t) {
 std::map<std::string, LibraryInfo> operator_libraries(CudaDevice&) {
   return {};
 }
+std::string new_nccl_id(CudaDevice&) {
+  return {};
+}
+void join_group(CudaDevice&, const Membership&) {}
+void leave_group(CudaDevice&, const std::string&) {}
+void abort_all_groups(CudaDevice&) noexcept {}
 
 } // namespace predictor
 

@@ -149,3 +149,87 @@ def test_build_says_what_it_holds(native: ModuleType) -> None:
     assert set(native.build) == {"cuda", "gemm", "attention", "version"}
     assert isinstance(native.build["version"], int)
     assert native.cuda_device_count() >= 0
+
+
+@pytest.fixture
+def rank(native: ModuleType) -> Any:
+    """Return a mock device in a group of two."""
+    device = native.Device("mock")
+    device.join("pair", device.new_group_id(), ranks=2, rank=1)
+    return device
+
+
+def launch(device: Any, seconds: float, **fields: Any) -> Any:
+    """Prepare a collective that takes so long on the toy GPU."""
+    size = (seconds - 5e-6) * 1e12
+    fields = {"bytes": int(size), "group": "pair"} | fields
+    return device.prepare(
+        "all_reduce", fields, flops=0.0, bytes=size, working_set_bytes=size, cache="cold"
+    )
+
+
+def test_lockstep_takes_exactly_the_agreed_samples(rank: Any) -> None:
+    aligner = launch(rank, 6e-6)
+    for seconds, graph, enqueues in ((20e-6, True, 60), (200e-6, False, 3), (8e-3, False, 1)):
+        workload = launch(rank, seconds)
+        assert rank.probe(workload, aligner, enqueues=4, timeout_seconds=1.0) == pytest.approx(
+            seconds, rel=0.05
+        )
+        found = rank.sample_lockstep(
+            workload,
+            aligner,
+            graph=graph,
+            seconds=seconds,
+            enqueues_per_sample=enqueues,
+            samples=70,
+            timeout_seconds=5.0,
+        )
+        assert len(found.samples_seconds) == 70
+        assert found.launches == 70 * enqueues
+        assert sorted(found.samples_seconds)[35] == pytest.approx(seconds, rel=0.02)
+        assert not found.gate_expired
+
+
+@pytest.mark.parametrize(("calls", "slowdown"), [((2, 3), (1.1, 1.5)), ((2, 0), (1.0, 0.0))])
+def test_sides_slow_each_other_only_where_both_run(
+    rank: Any, calls: tuple[int, int], slowdown: tuple[float, float]
+) -> None:
+    aligner = launch(rank, 6e-6)
+    compute, collective = launch(rank, 300e-6), launch(rank, 200e-6)
+    found = rank.sample_beside(
+        compute,
+        collective,
+        aligner,
+        compute_calls=calls[0],
+        collective_calls=calls[1],
+        intervals=20,
+        timeout_seconds=5.0,
+    )
+    counted = [seconds for seconds in found.compute_seconds if seconds >= 0]
+    assert sorted(counted)[len(counted) // 2] == pytest.approx(300e-6 * slowdown[0], rel=0.02)
+    if calls[1] == 0:
+        assert found.collective_seconds == []
+        assert len(counted) == 20
+        return
+    beside = [seconds for seconds in found.collective_seconds if seconds >= 0]
+    assert sorted(beside)[len(beside) // 2] == pytest.approx(200e-6 * slowdown[1], rel=0.02)
+    # 20 · 2 · 330 µs of compute against 20 · 3 · 300 µs of communication: the window ends first.
+    assert len(counted) == 20
+    assert len(beside) == 14
+
+
+def test_a_collective_needs_its_group(native: ModuleType, rank: Any) -> None:
+    with pytest.raises(native.NativeError, match="has not joined the group 'other'"):
+        launch(rank, 1e-5, group="other")
+    rank.leave("pair")
+    with pytest.raises(native.NativeError, match="has not joined"):
+        launch(rank, 1e-5)
+    with pytest.raises(native.NativeError, match="rank 2 of 2"):
+        rank.join("pair", b"id", ranks=2, rank=2)
+
+
+def test_a_peer_that_does_not_answer_is_a_timeout(native: ModuleType, rank: Any) -> None:
+    workload, aligner = launch(rank, 1e-4), launch(rank, 6e-6)
+    rank.inject("hang", 1)
+    with pytest.raises(native.DeviceTimeout):
+        rank.probe(workload, aligner, enqueues=1, timeout_seconds=0.1)
