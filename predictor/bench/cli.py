@@ -1,6 +1,7 @@
 """Arguments of ``bench-run``; no logic."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from rich.table import Table
 from predictor.bench.budget import parse_duration
 from predictor.bench.ending import EXIT_CODES
 from predictor.bench.points import Point
-from predictor.bench.sweep import default_points, plan, summary
+from predictor.bench.sweep import plan, summary
 from predictor.errors import BenchError, PredictorError
 
 app = typer.Typer(
@@ -37,7 +38,13 @@ def measure(  # noqa: PLR0913 - one parameter a flag
     resume: Annotated[bool, typer.Option(help="Go on with the journal in --out.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Only what the tables lack.")] = False,
     device: Annotated[str, typer.Option(help="cuda or mock.")] = "cuda",
-    index: Annotated[int, typer.Option(help="Which GPU.")] = 0,
+    index: Annotated[int, typer.Option(help="Which GPU, where one measures alone.")] = 0,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs for collectives. Default: all there are.")
+    ] = None,
+    nvls: Annotated[
+        bool, typer.Option("--nvls", help="Let NCCL use NVLink SHARP; its rows say so.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the tables. Default: bench_results/<sku>.")
     ] = None,
@@ -64,10 +71,13 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         from predictor.bench.case_points import points_of_case  # noqa: PLC0415 - reads a case
 
         points = tuple(points_of_case(case, names))
-    if list_points:
-        _print_plan(list(points) or default_points(names, seed=seed), seconds, as_json=as_json)
-        return
-    from predictor.bench.main import Options, run  # noqa: PLC0415 - starts what measures
+    from predictor.bench.main import (  # noqa: PLC0415 - starts what measures
+        Options,
+        planned_points,
+        ranks_of,
+        run,
+    )
+    from predictor.bench.ranks import serve_agent, world_of  # noqa: PLC0415
 
     options = Options(
         device=device,
@@ -81,7 +91,15 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         out=out,
         raw=raw,
         seed=seed,
+        gpus=gpus,
+        nvls=nvls,
     )
+    world = world_of(os.environ)
+    if list_points:
+        _print_plan(planned_points(options, ranks_of(options, world)), seconds, as_json=as_json)
+        return
+    if world is not None and world.rank > 0:
+        raise typer.Exit(serve_agent(world))
     try:
         measured = run(options)
     except KeyboardInterrupt:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from predictor.bench.budget import Budget, BudgetEnded
 from predictor.bench.journal import Record
 from predictor.bench.points import Point
-from predictor.bench.process import RequestFailed, WorkerProcess
+from predictor.bench.process import RequestFailed, Worker
 from predictor.bench.recorder import Recorder
 from predictor.errors import BenchError
 from predictor.tables import Row
@@ -57,7 +57,7 @@ def chosen(rows: Sequence[Row], *, seed: int) -> list[Point]:
 
 def cross_check(
     recorder: Recorder,
-    spawn: Callable[[], WorkerProcess],
+    spawn: Callable[[], Worker],
     budget: Budget,
     *,
     seed: int,
@@ -117,7 +117,7 @@ def _draw(row: Row, seed: int) -> str:
     return hashlib.sha256(f"{seed} {row.operator} {row.cache}".encode()).hexdigest()
 
 
-def _traced(worker: WorkerProcess, key: int, point: Point) -> dict[str, Any]:
+def _traced(worker: Worker, key: int, point: Point) -> dict[str, Any]:
     worker.ask("prepare", key, point, timeout_seconds=TIMEOUT_SECONDS)
     seconds, activities = worker.ask("trace", key, timeout_seconds=TIMEOUT_SECONDS)
     worker.ask("release", [key], timeout_seconds=TIMEOUT_SECONDS)

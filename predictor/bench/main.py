@@ -1,5 +1,6 @@
 """One run of ``bench-run``, from options to tables."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,15 +15,16 @@ from predictor.bench.ending import EXIT_CODES, Ending, Terminated, stoppable, un
 from predictor.bench.journal import JOURNAL_FILE, CannotWrite, Journal
 from predictor.bench.output import report, rows_of, write_results
 from predictor.bench.points import Point
-from predictor.bench.process import WorkerProcess
+from predictor.bench.process import Worker
 from predictor.bench.progress import Progress
+from predictor.bench.ranks import World, gpus_of, nvls_of, spawner, world_of
 from predictor.bench.raw import RAW_FILE, RawSamples
 from predictor.bench.recorder import Recorder
 from predictor.bench.runner import Runner
 from predictor.bench.screening import Limits
 from predictor.bench.session import Session
 from predictor.bench.sku import MOCK_SKU, sku_of
-from predictor.bench.sweep import default_points, plan
+from predictor.bench.sweep import MANY_GPUS, Ranks, default_points, plan
 from predictor.bench.telemetry import Telemetry, nvml_source
 from predictor.bench.worker import Hello, Start
 from predictor.errors import BenchError, PredictorError
@@ -47,6 +49,8 @@ class Options:
         out: Folder of the tables; None is ``bench_results/<sku>`` of the checkout.
         raw: Also keep every sample, in a side file.
         seed: Of designs, data and the order of rounds.
+        gpus: GPUs that run collectives together; None is all there are, where any is measured.
+        nvls: Let NCCL use NVLink SHARP.
         native_module: Import name of the native extension.
     """
 
@@ -61,6 +65,8 @@ class Options:
     out: Path | None = None
     raw: bool = True
     seed: int = 0
+    gpus: int | None = None
+    nvls: bool = False
     native_module: str = "predictor._native"
 
 
@@ -118,33 +124,62 @@ def run(options: Options, budget: Budget | None = None) -> Outcome:
         TableError: The folder holds damaged tables.
     """
     budget = budget or Budget(options.time_budget_seconds)
-    points = planned_points(options)
+    world = world_of(os.environ)
+    ranks = ranks_of(options, world)
+    points = planned_points(options, ranks)
     start = Start(
         device=options.device,
         index=options.index,
         seed=options.seed,
         native_module=options.native_module,
     )
-    try:
-        worker = WorkerProcess(start, budget)
-    except BudgetEnded as error:
+    with spawner(start, budget, ranks=ranks, world=world) as spawn:
+        try:
+            worker = spawn()
+        except BudgetEnded as error:
+            raise BenchError(
+                f"the time budget of {budget.seconds:.0f} s ended before the device was open"
+            ) from error
+        workers = chain([worker], iter(spawn, None))
+        try:
+            return _measure(options, budget, points, worker.hello, lambda: next(workers))
+        finally:
+            worker.kill()
+
+
+def ranks_of(options: Options, world: World | None) -> Ranks | None:
+    """GPUs of a run; None for one alone.
+
+    Raises:
+        BenchError: More are wanted than there are, or one does not suffice.
+    """
+    named = {point.operator.name for point in options.points} or set(options.operators)
+    together = named & MANY_GPUS
+    if world is None and options.gpus is None and named and not together:
+        return None
+    gpus = gpus_of(
+        world, wanted=options.gpus, device=options.device, native_module=options.native_module
+    )
+    if gpus == 1 and together:
         raise BenchError(
-            f"the time budget of {budget.seconds:.0f} s ended before the device was open"
-        ) from error
-    workers = chain([worker], iter(lambda: WorkerProcess(start, budget), None))
-    try:
-        return _measure(options, budget, points, worker.hello, lambda: next(workers))
-    finally:
-        worker.kill()
+            f"{', '.join(sorted(together))} needs two GPUs or more, this run has one: name them "
+            "by --gpus, or leave the operator out"
+        )
+    per_node = world.local_size if world is not None else gpus
+    if gpus == 1:
+        return None
+    return Ranks(gpus=gpus, gpus_per_node=per_node, nvls=nvls_of(wanted=options.nvls))
 
 
-def planned_points(options: Options) -> list[Point]:
+def planned_points(options: Options, ranks: Ranks | None = None) -> list[Point]:
     """The points of a run, in order; those beyond the budget follow in case time is left.
 
     Raises:
         UnknownName: An operator does not exist.
     """
-    points = list(options.points) or default_points(options.operators, seed=options.seed)
+    points = list(options.points) or default_points(
+        options.operators, seed=options.seed, ranks=ranks
+    )
     return list(plan(points, budget_seconds=options.time_budget_seconds).all_points)
 
 
@@ -153,7 +188,7 @@ def _measure(
     budget: Budget,
     points: Sequence[Point],
     hello: Hello,
-    spawn: Callable[[], WorkerProcess],
+    spawn: Callable[[], Worker],
 ) -> Outcome:
     """Open the journal, run, and write what came of it."""
     mock = options.device == "mock"

@@ -3,7 +3,16 @@
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from predictor.operators import Attention, GroupedGemm, Host, Memcpy, MemoryBound, Operator
+from predictor.operators import (
+    Attention,
+    Collective,
+    GroupedGemm,
+    Host,
+    Interference,
+    Memcpy,
+    MemoryBound,
+    Operator,
+)
 from predictor.tables import Cache, Regime
 
 MIN_SAMPLES: Final = 3
@@ -16,6 +25,9 @@ _EXPECTED_BYTES_PER_SECOND: Final = 2e12
 _LAUNCH_SECONDS: Final = 5e-6
 _USED: Final = 0.5
 """Share of a round's time after which its median is sure enough (an H100's run)."""
+_COLLECTIVE_SECONDS: Final = 1e-5
+_RANK_BYTES_PER_SECOND: Final = 300e9
+_WINDOW_SECONDS: Final = 0.03  # in which compute and a collective run side by side
 _LINK_BYTES_PER_SECOND: Final = {"h2d": 25e9, "d2h": 25e9, "d2d": 1e12, "peer": 100e9}
 _PAGEABLE_BYTES_PER_SECOND: Final = 5e9
 
@@ -123,6 +135,10 @@ class Point:
             if not self.operator.pinned:
                 rate = min(rate, _PAGEABLE_BYTES_PER_SECOND)
             return _LAUNCH_SECONDS + self.operator.bytes / rate
+        if isinstance(self.operator, Collective):
+            return _COLLECTIVE_SECONDS + self.operator.bus_bytes / _RANK_BYTES_PER_SECOND
+        if isinstance(self.operator, Interference):
+            return _WINDOW_SECONDS / MIN_SAMPLES
         return _LAUNCH_SECONDS + max(
             self.operator.flops / _EXPECTED_FLOPS_PER_SECOND,
             self.operator.bytes / _EXPECTED_BYTES_PER_SECOND,

@@ -3,10 +3,10 @@
 import multiprocessing
 import time
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from predictor.bench.budget import Budget, BudgetEnded
-from predictor.bench.worker import Answer, Failure, Hello, Start, serve
+from predictor.bench.worker import Answer, Bench, Failure, Hello, Start, serve
 from predictor.errors import BenchError, NativeMissing
 from predictor.tables import Status
 
@@ -29,11 +29,34 @@ class RequestFailed(Exception):  # noqa: N818 - carries a status, not an error o
         self.lost = lost
 
 
+class Worker(Protocol):
+    """A worker, or what stands for one."""
+
+    hello: Hello
+
+    def ask(self, request: str, *arguments: Any, timeout_seconds: float, **named: Any) -> Any:  # noqa: ANN401
+        """Carry out a request; raises RequestFailed or BudgetEnded."""
+
+    def interrupt(self) -> None:
+        """End it from another thread: whoever waits for its answer learns that it died."""
+
+    def close(self) -> None:
+        """Stop it, by force if it does not listen."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 class WorkerProcess:
     """One spawned worker; ``hello`` says what it found."""
 
-    def __init__(self, start: Start, budget: Budget) -> None:
+    def __init__(self, start: Start, budget: Budget, bench: type[Bench] = Bench) -> None:
         """Spawn the worker and wait for its device.
+
+        Args:
+            start: What it needs to begin.
+            budget: Of the run.
+            bench: What answers its requests.
 
         Raises:
             BenchError: The device cannot be opened.
@@ -42,7 +65,7 @@ class WorkerProcess:
         self._budget = budget
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, start), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, start, bench), daemon=True)
         self._process.start()
         theirs.close()
         try:
@@ -77,6 +100,10 @@ class WorkerProcess:
         except (BrokenPipeError, ConnectionError) as error:
             raise self._died(request) from error
         return self._receive(timeout_seconds, request)
+
+    def interrupt(self) -> None:
+        """End the process from another thread: whoever waits for its answer learns that it died."""
+        self._process.kill()
 
     def close(self) -> None:
         """Stop the worker, by force if it does not listen."""
@@ -122,4 +149,4 @@ class WorkerProcess:
         return RequestFailed("crash", f"the worker died with code {code} while {doing}", lost=True)
 
 
-__all__ = ["RequestFailed", "WorkerProcess"]
+__all__ = ["RequestFailed", "Worker", "WorkerProcess"]

@@ -25,6 +25,7 @@ _ENVIRONMENT_PREFIXES: Final = (
     "CUBLAS_",
     "CUBLASLT_",
     "CUDNN_",
+    "NCCL_",
     "NVIDIA_TF32_OVERRIDE",
     "OMP_NUM_THREADS",
     "PYTORCH_ALLOC_CONF",
@@ -49,7 +50,19 @@ def identity(hello: Hello, sku: str) -> dict[str, Any]:
         "driver": str(hello.properties.get("driver_version", "")),
         "runtime": str(hello.properties.get("runtime_version", "")),
         "libraries": library_versions(hello.libraries) | package_versions(),
+    } | _identity_of_ranks(hello)
+
+
+def _identity_of_ranks(hello: Hello) -> dict[str, Any]:
+    """What tells curves of collectives apart: how NCCL is told to work, on how many hosts."""
+    if "gpus" not in hello.properties:
+        return {}
+    told = {
+        name: text
+        for name, text in sorted(os.environ.items())
+        if name.startswith("NCCL_") and not name.startswith("NCCL_DEBUG")
     }
+    return {"nccl_environment": told, "nodes": hello.properties.get("nodes")}
 
 
 def describe_run(

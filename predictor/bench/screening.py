@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from predictor.operators import Operator
+from predictor.operators import Interference, Operator
 from predictor.tables import TIMED_STATUSES, Row
 
 EXTENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -66,7 +66,8 @@ def faults(row: Row, limits: Limits) -> list[str]:
         if row.seconds < bound:
             found.append(f"faster than physics: {row.seconds:.3g} s, flops take {bound:.3g} s")
     beyond_cache = row.operator.working_set_bytes > 4 * limits.l2_bytes
-    if limits.bytes_per_second and row.cache == "cold" and beyond_cache:
+    streams = not isinstance(row.operator, Interference)  # its bytes are the collective's
+    if limits.bytes_per_second and streams and row.cache == "cold" and beyond_cache:
         bound = row.operator.bytes / (limits.bytes_per_second * _BANDWIDTH_MARGIN)
         if row.seconds < bound:
             found.append(f"faster than physics: {row.seconds:.3g} s, bytes take {bound:.3g} s")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from predictor.bench.points import IDLE_SECONDS, Point
-from predictor.bench.process import RequestFailed, WorkerProcess
+from predictor.bench.process import RequestFailed, Worker
 from predictor.bench.recorder import Recorder
 from predictor.bench.rounds import RoundResult
 from predictor.bench.telemetry import Telemetry
@@ -36,7 +36,7 @@ class Session:
 
     def __init__(
         self,
-        spawn: Callable[[], WorkerProcess],
+        spawn: Callable[[], Worker],
         *,
         recorder: Recorder,
         telemetry: Telemetry | None,

@@ -164,9 +164,9 @@ class Bench:
         """Libraries opened by now."""
         return {name: dict(library) for name, library in self._device.libraries.items()}
 
-    def answer(self, request: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
-        """Carry out one request."""
-        requests: dict[str, Callable[..., Any]] = {
+    def requests(self) -> dict[str, "Callable[..., Any]"]:
+        """What the parent may ask for."""
+        return {
             "prepare": self.prepare,
             "sample": self.sample,
             "check": self.check,
@@ -174,8 +174,11 @@ class Bench:
             "release": self.release,
             "libraries": self.libraries,
         }
+
+    def answer(self, request: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> object:
+        """Carry out one request."""
         try:
-            return Answer(requests[request](*arguments, **named))
+            return Answer(self.requests()[request](*arguments, **named))
         except Exception as error:  # noqa: BLE001 - whatever a point does, the run goes on
             return self._failure(error)
 
@@ -219,11 +222,11 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {first}"[:300]
 
 
-def serve(connection: Connection, start: Start) -> None:
+def serve(connection: Connection, start: Start, bench_class: type[Bench] = Bench) -> None:
     """Answer requests until the parent stops or dies. Entry point of the spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        bench = Bench(start)
+        bench = bench_class(start)
         connection.send(Answer(bench.hello()))
     except Exception as error:  # noqa: BLE001 - the parent decides what it means
         connection.send(Failure(status="crash", message=describe(error), sticky=True))

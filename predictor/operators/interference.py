@@ -5,19 +5,33 @@ and each side beside the other, measured in turns in the same rounds; a side's s
 of its two rows. Covariates: the GPU's SM count (runs.toml), ``ctas``, and the bytes of both sides.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Final, Literal, get_type_hints
 
+from predictor.operators.all_gather import AllGather
+from predictor.operators.all_reduce import AllReduce
+from predictor.operators.all_to_all import AllToAll
 from predictor.operators.attention import Attention
+from predictor.operators.collective import Collective
 from predictor.operators.gemm import Gemm
 from predictor.operators.memory_bound import MemoryBound
+from predictor.operators.reduce_scatter import ReduceScatter
+from predictor.operators.send_recv import SendRecv
 
 Side = Literal["compute", "collective"]
 ComputeName = Literal["gemm", "attention", "memory_bound"]
 CollectiveName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send_recv"]
 Compute = Gemm | Attention | MemoryBound
 
+_COLLECTIVES: Final[dict[str, Callable[..., Collective]]] = {
+    "all_reduce": AllReduce,
+    "all_gather": AllGather,
+    "reduce_scatter": ReduceScatter,
+    "all_to_all": AllToAll,
+    "send_recv": partial(SendRecv, pattern="both_ways"),
+}
 _COMPUTE: Final[dict[str, type[Compute]]] = {
     kind.name: kind for kind in (Gemm, Attention, MemoryBound)
 }
@@ -30,7 +44,7 @@ class Interference:
     Attributes:
         compute: Operator of the compute stream.
         shape: Its fields, those at their default left out: ``m=8192 n=8192 k=8192``.
-        collective: Operator of the communication stream, with its defaults.
+        collective: Operator of the communication stream, with its defaults (send_recv both ways).
         bytes: Of the collective.
         ranks: Of the collective.
         ranks_per_node: Of the collective.
@@ -63,6 +77,17 @@ class Interference:
             ValueError: ``shape`` is not that of the compute operator.
         """
         return _parsed(self.compute, self.shape)
+
+    @property
+    def collective_operator(self) -> Collective:
+        """What the communication stream launches; send_recv goes both ways."""
+        return _COLLECTIVES[self.collective](
+            bytes=self.bytes,
+            ranks=self.ranks,
+            ranks_per_node=self.ranks_per_node,
+            dtype=self.dtype,
+            nvls=self.nvls,
+        )
 
     @property
     def flops(self) -> float:

@@ -6,15 +6,17 @@ everything.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from predictor.bench.points import Point
 from predictor.bench.sweep import (
     attention,
+    collectives,
     gemm,
     grouped_gemm,
     host,
+    interference,
     memcpy,
     memory_bound,
     optimizer,
@@ -22,7 +24,7 @@ from predictor.bench.sweep import (
 from predictor.bench.sweep.tiers import ANCHOR, CORE, FINGERPRINT, NAMES, WIDE
 from predictor.bench.sweep.uncertainty import most_telling
 from predictor.errors import UnknownName, nearest
-from predictor.operators import OPERATORS, Operator
+from predictor.operators import OPERATORS, Interference, Operator
 
 FINGERPRINT_SHARES: Final = {"gemm": 0.22, "attention": 0.4, "memory_bound": 0.35}
 LEAST_FINGERPRINT_SHARE: Final = 0.1
@@ -31,6 +33,25 @@ LEAST_FINGERPRINT_SHARE: Final = 0.1
 
 STARTUP_SECONDS: Final = 15.0
 """Wall seconds before the first round: imports, the device, its arena, loading of libraries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """GPUs of a run, one rank each.
+
+    Attributes:
+        gpus: How many.
+        gpus_per_node: Of them on one host.
+        nvls: NVLink SHARP may be used.
+    """
+
+    gpus: int
+    gpus_per_node: int
+    nvls: bool = False
+
+
+MANY_GPUS: Final = frozenset({*collectives.NAMES, "interference"})
+"""Operators that need two GPUs or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +74,15 @@ class Plan:
         return self.points + self.spare
 
 
-def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Point]:
+def default_points(
+    operators: Iterable[str] = (), *, seed: int = 0, ranks: Ranks | None = None
+) -> list[Point]:
     """The points of a SKU's fingerprint, ordered by tier.
 
     Args:
         operators: Names to keep; none keeps all.
         seed: Seed of the space-filling designs.
+        ranks: GPUs that work together; None leaves out what needs more than one.
 
     Raises:
         UnknownName: An operator does not exist.
@@ -75,12 +99,24 @@ def default_points(operators: Iterable[str] = (), *, seed: int = 0) -> list[Poin
         "memcpy": memcpy.points(),
         "host": host.points(),
     }
+    if ranks is not None:
+        place = asdict(ranks)
+        sweeps |= {name: collectives.points(name, **place) for name in collectives.NAMES}
+        sweeps["interference"] = interference.points(**place)
     return ordered({name: points for name, points in sweeps.items() if name in wanted})
 
 
 def ordered(sweeps: Mapping[str, list[Point]]) -> list[Point]:
-    """The points of several operators by tier, the most telling of each in the fingerprint."""
-    return _ordered([_by_telling(points, name) for name, points in sweeps.items()])
+    """The points of several operators by tier, the most telling of each in the fingerprint.
+
+    Those of interference keep their order: the rows of a pair tell something only together.
+    """
+    return _ordered(
+        [
+            points if name == Interference.name else _by_telling(points, name)
+            for name, points in sweeps.items()
+        ]
+    )
 
 
 def points_for(operators: Iterable[Operator]) -> list[Point]:
@@ -143,4 +179,13 @@ def _ordered(groups: list[list[Point]]) -> list[Point]:
     return list(unique.values())
 
 
-__all__ = ["Plan", "default_points", "ordered", "plan", "points_for", "summary"]
+__all__ = [
+    "MANY_GPUS",
+    "Plan",
+    "Ranks",
+    "default_points",
+    "ordered",
+    "plan",
+    "points_for",
+    "summary",
+]

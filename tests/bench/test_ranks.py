@@ -1,0 +1,390 @@
+"""Ranks on a double whose collectives wait for each other: faults, launchers, namespaces."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from predictor.bench import session
+from predictor.bench.main import Options, Outcome, ranks_of
+from predictor.bench.points import Point
+from predictor.bench.ranks import launch
+from predictor.errors import BenchError
+from predictor.operators import (
+    AllGather,
+    AllReduce,
+    AllToAll,
+    Interference,
+    SendRecv,
+)
+from predictor.tables import read_folder
+
+HERE = Path(__file__).parent
+FAULTS = {"killed": 70_001, "hangs": 70_002, "sticky": 70_003, "wrong": 70_004, "crowded": 70_005}
+
+Measure = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOUBLE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
+    monkeypatch.setenv("NCCL_GRAPH_REGISTER", "0")
+
+
+@pytest.fixture
+def together(measure: Measure) -> Measure:
+    """Measure points on two ranks or more."""
+
+    def measure_together(*points: Point, **options: Any) -> Outcome:
+        return measure(*points, **{"gpus": 2, "native_module": "ranks_double"} | options)
+
+    return measure_together
+
+
+def all_reduce(size: int, ranks: int = 2, **fields: Any) -> Point:
+    return Point(operator=AllReduce(bytes=size, ranks=ranks, ranks_per_node=ranks, **fields))
+
+
+def statuses(outcome: Outcome) -> dict[int, str]:
+    return {row.operator.bytes: row.status for row in outcome.rows}
+
+
+def toy_seconds(size: int, rank: int) -> float:
+    """Of the double: 5 µs and 1 TB/s, a tenth slower with every rank; the middle of 0.1 % steps."""
+    return (5e-6 + size / 1e12) * (1 + 0.1 * rank)
+
+
+def test_seconds_are_the_slowest_ranks(together: Measure) -> None:
+    outcome = together(all_reduce(1 << 20), all_reduce(1 << 30))
+    assert outcome.exit_code == 0
+    rows = {row.operator.bytes: row for row in outcome.rows}
+    for size, row in rows.items():
+        assert row.status == "ok"
+        assert row.rounds == 3
+        assert row.seconds == pytest.approx(toy_seconds(size, 1), rel=0.03)
+        assert row.seconds > toy_seconds(size, 1)
+    folder = read_folder(outcome.folder)
+    device = folder.runs[outcome.run]["device"]
+    assert (device["gpus"], device["nodes"]) == (2, 1)
+    assert folder.runs[outcome.run]["environment"]["NCCL_NVLS_ENABLE"] == "0"
+    assert folder.runs[outcome.run]["libraries"]["nccl"] == "2.28.9"
+
+
+def test_four_ranks_form_groups_pairs_and_rings(together: Measure) -> None:
+    points = [
+        all_reduce(4096, 4),
+        all_reduce(4096, 2, groups=2),
+        Point(operator=AllToAll(bytes=4096, ranks=4, ranks_per_node=4, pattern="uneven")),
+        Point(operator=SendRecv(bytes=4096, ranks=4, ranks_per_node=4, pattern="ring")),
+        Point(operator=SendRecv(bytes=4096, ranks=2, ranks_per_node=2, source=3, destination=1)),
+        Point(operator=AllGather(bytes=4096, ranks=2, ranks_per_node=2)),
+    ]
+    outcome = together(*points, gpus=4)
+    assert [row.status for row in outcome.rows] == ["ok"] * len(points)
+    slowest = {row.operator: row.seconds for row in outcome.rows}
+    for point, rank in zip(points, (3, 3, 3, 3, 3, 1), strict=True):
+        assert slowest[point.operator] == pytest.approx(toy_seconds(4096, rank), rel=0.05)
+
+
+def test_what_cannot_be_placed_is_unsupported(together: Measure) -> None:
+    outcome = together(
+        all_reduce(1024, 4),
+        Point(operator=AllReduce(bytes=2048, ranks=2, ranks_per_node=1)),
+        all_reduce(4096),
+    )
+    assert statuses(outcome) == {1024: "unsupported", 2048: "unsupported", 4096: "ok"}
+
+
+def test_each_side_of_a_pair_is_slower_beside_the_other(together: Measure) -> None:
+    shape = "m=8192 n=4096 k=4096"
+    sides = [
+        Interference(
+            compute="gemm",
+            shape=shape,
+            collective="all_gather",
+            bytes=1 << 24,
+            ranks=2,
+            ranks_per_node=2,
+            side=side,
+            concurrent=concurrent,
+        )
+        for side in ("compute", "collective")
+        for concurrent in (False, True)
+    ]
+    outcome = together(*(Point(operator=side) for side in sides))
+    seconds = {(r.operator.side, r.operator.concurrent): r.seconds or 0 for r in outcome.rows}
+    assert seconds["compute", True] / seconds["compute", False] == pytest.approx(1.1)
+    assert seconds["collective", True] / seconds["collective", False] == pytest.approx(1.5)
+    assert {row.samples for row in outcome.rows if row.operator.side == "compute"} == {3 * 24}
+    assert {row.samples for row in outcome.rows if row.operator.side == "collective"} == {3 * 23}
+
+
+def test_a_rank_that_fails_costs_its_point(together: Measure) -> None:
+    expected = {"killed": "crash", "sticky": "crash", "wrong": "crash", "crowded": "oom"}
+    begin = time.monotonic()
+    bad = [all_reduce(FAULTS[name]) for name in ("killed", "wrong", "crowded")]
+    other = Point(operator=AllGather(bytes=FAULTS["sticky"], ranks=2, ranks_per_node=2))
+    outcome = together(all_reduce(1024), *bad, other)
+    assert time.monotonic() - begin < 50  # those who waited for it did not wait for ever
+    assert statuses(outcome) == {1024: "ok"} | {FAULTS[n]: s for n, s in expected.items()}
+    assert outcome.exit_code == 3
+    notes = read_folder(outcome.folder).runs[outcome.run]["failures"]
+    assert sum("rank 1" in note for note in notes) == 3
+    assert sum("wrong result" in note for note in notes) == 1
+
+
+def test_a_rank_that_hangs_is_killed_with_those_that_wait_for_it(
+    together: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_SAMPLE_MARGIN_SECONDS", -9.0)
+    outcome = together(all_reduce(1024), all_reduce(FAULTS["hangs"]), all_reduce(4096))
+    assert statuses(outcome) == {1024: "ok", FAULTS["hangs"]: "timeout", 4096: "ok"}
+    assert outcome.exit_code == 3
+
+
+def test_curves_of_other_settings_are_not_mixed(
+    together: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together(all_reduce(1024))
+    monkeypatch.setenv("NCCL_ALGO", "Tree")
+    with pytest.raises(BenchError, match="nccl_environment was"):
+        together(all_reduce(1024), all_reduce(2048), resume=True)
+    monkeypatch.delenv("NCCL_ALGO")
+    monkeypatch.setenv("DOUBLE_NCCL", "2.29.1")
+    with pytest.raises(BenchError, match="libraries was"):
+        together(all_reduce(1024), all_reduce(2048), resume=True)
+
+
+def test_the_number_of_ranks_is_all_gpus_or_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "visible_gpus", lambda _: 4)
+    everything = ranks_of(Options(), None)
+    assert everything is not None
+    assert (everything.gpus, everything.gpus_per_node, everything.nvls) == (4, 4, False)
+    assert ranks_of(Options(operators=("gemm",)), None) is None
+    with pytest.raises(BenchError, match="CUDA sees 4"):
+        ranks_of(Options(gpus=8), None)
+    with pytest.raises(BenchError, match="all_reduce needs two GPUs or more"):
+        ranks_of(Options(gpus=1, operators=("gemm", "all_reduce")), None)
+    with pytest.raises(BenchError, match="unset it"):
+        ranks_of(Options(nvls=True), None)
+
+
+# --- processes that a launcher started -----------------------------------------------------------
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from predictor.bench.main import Options, run
+from predictor.bench.points import Point
+from predictor.bench.ranks import serve_agent, world_of
+from predictor.operators import AllReduce
+
+if __name__ == "__main__":
+    world = world_of(os.environ)
+    if world.rank > 0:
+        sys.exit(serve_agent(world))
+    per_node = int(sys.argv[2])
+    sizes = [int(size) for size in sys.argv[3:]]
+    points = tuple(
+        Point(operator=AllReduce(bytes=size, ranks=world.size, ranks_per_node=per_node))
+        for size in sizes
+    )
+    options = Options(
+        device="mock", native_module="ranks_double", out=Path(sys.argv[1]), points=points,
+        time_budget_seconds=60.0,
+    )
+    sys.exit(run(options).exit_code)
+"""
+
+
+def torchrun(rank: int, size: int, port: int) -> dict[str, str]:
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "none",
+    }
+
+
+def mpirun(rank: int, size: int, port: int) -> dict[str, str]:
+    return {
+        "OMPI_COMM_WORLD_RANK": str(rank),
+        "OMPI_COMM_WORLD_SIZE": str(size),
+        "OMPI_COMM_WORLD_LOCAL_RANK": str(rank),
+        "OMPI_COMM_WORLD_LOCAL_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def srun(rank: int, size: int, port: int) -> dict[str, str]:
+    return {
+        "SLURM_PROCID": str(rank),
+        "SLURM_STEP_NUM_TASKS": str(size),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_STEP_TASKS_PER_NODE": f"{size}",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_RESV_PORTS": f"{port}-{port + 1}",
+    }
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(
+    program: Path, environment: dict[str, str], *arguments: object, prefix: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*prefix, sys.executable, str(program), *map(str, arguments)],
+        env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM.format(here=str(HERE)))
+    return path
+
+
+@pytest.mark.parametrize(("launcher", "size"), [(torchrun, 2), (mpirun, 3), (srun, 2)])
+def test_processes_of_a_launcher_measure_together(
+    program: Path, tmp_path: Path, launcher: Callable[..., dict[str, str]], size: int
+) -> None:
+    port = free_port()
+    ranks = [
+        start(program, launcher(rank, size, port), tmp_path / "out", size, 1024, 1 << 20)
+        for rank in range(size)
+    ]
+    errors = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0] * size, errors
+    folder = read_folder(tmp_path / "out")
+    rows = {row.operator.bytes: row for row in folder.tables["all_reduce"].rows}
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert rows[1 << 20].seconds == pytest.approx(toy_seconds(1 << 20, size - 1), rel=0.03)
+    (provenance,) = folder.runs.values()
+    assert provenance["device"]["gpus"] == size
+
+
+def test_a_worker_that_dies_elsewhere_is_replaced(program: Path, tmp_path: Path) -> None:
+    port = free_port()
+    sizes = (1024, FAULTS["killed"], 4096)
+    ranks = [
+        start(program, mpirun(rank, 2, port), tmp_path / "out", 2, *sizes) for rank in range(2)
+    ]
+    errors = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [3, 0], errors
+    rows = read_folder(tmp_path / "out").tables["all_reduce"].rows
+    assert {row.operator.bytes: row.status for row in rows} == {
+        1024: "ok",
+        FAULTS["killed"]: "crash",
+        4096: "ok",
+    }
+
+
+def test_a_process_that_is_gone_ends_the_run_with_what_was_measured(
+    program: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    ranks = [
+        start(program, mpirun(rank, 2, port), tmp_path / "out", 2, 1024, FAULTS["hangs"])
+        for rank in range(2)
+    ]
+    journal = tmp_path / "out" / "journal.jsonl"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (
+        journal.exists() and "samples" in journal.read_text() and time.sleep(1.0) is None
+    ):
+        time.sleep(0.05)
+    ranks[1].kill()
+    errors = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert ranks[0].returncode == 4, errors
+    rows = read_folder(tmp_path / "out").tables["all_reduce"].rows
+    assert {row.operator.bytes: row.status for row in rows}[FAULTS["hangs"]] == "crash"
+
+
+def test_rank_0_that_is_gone_ends_the_others(program: Path, tmp_path: Path) -> None:
+    port = free_port()
+    ranks = [
+        start(program, mpirun(rank, 2, port), tmp_path / "out", 2, FAULTS["hangs"])
+        for rank in range(2)
+    ]
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (tmp_path / "out" / "journal.jsonl").exists():
+        time.sleep(0.05)
+    ranks[0].kill()
+    ranks[0].communicate(timeout=60)
+    ranks[1].communicate(timeout=60)
+    assert ranks[1].returncode == 1
+
+
+# --- two hosts, as far as the network is concerned -----------------------------------------------
+
+
+def command(*words: str) -> int:
+    return subprocess.run(words, check=False, capture_output=True).returncode
+
+
+@pytest.fixture
+def namespaces() -> Iterator[tuple[str, str]]:
+    """Two network namespaces joined by a cable; 10.213.0.1 and .2."""
+    if shutil.which("ip") is None:
+        pytest.skip("two network namespaces: iproute2 is not installed")
+    names = (f"bench-{os.getpid()}-a", f"bench-{os.getpid()}-b")
+    made = [command("ip", "netns", "add", name) for name in names]
+    cable = command("ip", "link", "add", "bench-a", "netns", names[0], "type", "veth", "peer",
+                    "name", "bench-b", "netns", names[1])  # fmt: skip
+    try:
+        if any(made) or cable:
+            pytest.skip("two network namespaces: this user may not create them")
+        for name, interface, address in zip(
+            names, ("bench-a", "bench-b"), ("10.213.0.1/24", "10.213.0.2/24"), strict=True
+        ):
+            inside = ("ip", "netns", "exec", name, "ip")
+            command(*inside, "addr", "add", address, "dev", interface)
+            command(*inside, "link", "set", interface, "up")
+        yield names
+    finally:
+        for name in names:
+            command("ip", "netns", "del", name)
+
+
+def test_ranks_in_two_network_namespaces_measure_together(
+    namespaces: tuple[str, str], program: Path, tmp_path: Path
+) -> None:
+    ranks = []
+    for rank, name in enumerate(namespaces):
+        environment = mpirun(rank, 2, 29_517) | {
+            "MASTER_ADDR": "10.213.0.1",
+            "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+            "OMPI_COMM_WORLD_LOCAL_SIZE": "1",
+        }
+        # Another host name, as on another host.
+        inside = ("ip", "netns", "exec", name, "unshare", "--uts", "sh", "-c")
+        words = f'hostname host-{rank} && exec "$@"'
+        ranks.append(
+            start(program, environment, tmp_path / "out", 1, 4096, prefix=(*inside, words, "sh"))
+        )
+    errors = [rank.communicate(timeout=60)[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    folder = read_folder(tmp_path / "out")
+    assert [row.status for row in folder.tables["all_reduce"].rows] == ["ok"]
+    (provenance,) = folder.runs.values()
+    assert provenance["device"]["nodes"] == 2
