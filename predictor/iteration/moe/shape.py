@@ -7,6 +7,7 @@ from predictor.iteration.dimensions import Experts, Layer
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.operators import GroupedGemm
 from predictor.operators.gemm import GemmKind
+from predictor.operators.grouped_gemm import token_counts
 
 GroupedImpl = Literal["looped", "multi_stream", "torch"]
 
@@ -44,8 +45,15 @@ class Routed:
 
     @property
     def rows(self) -> int:
-        """Rows that the rank's experts run: those of all ranks that share one expert."""
-        return self.received * self.plan.tensor.ranks
+        """Rows that the rank's experts run: those of all ranks that share one expert.
+
+        Batched experts all run as many rows as the fullest of them has.
+        """
+        rows = self.received * self.plan.tensor.ranks
+        if self.plan.experts != "batched":
+            return rows
+        held = self.experts.held
+        return held * max(token_counts(rows, held, round(self.plan.load.skew, 2)))
 
     @property
     def up(self) -> int:
@@ -62,7 +70,7 @@ class Routed:
             n=out,
             k=into,
             kind=kind,
-            skew=round(self.plan.load.skew, 2),
+            skew=0.0 if self.plan.experts == "batched" else round(self.plan.load.skew, 2),
             accumulate=accumulate,
             impl=impl,
         )

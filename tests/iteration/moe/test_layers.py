@@ -200,6 +200,17 @@ def test_overlap_and_sparing_dispatchers_never_cost_more():
     assert seconds(plan={"moe_compression": 0.25}) < plain
 
 
+def test_batched_experts_run_as_many_rows_as_the_fullest_has():
+    uneven = {"expert_tokens": [4.0, 2.0, 1.0, 1.0, 4.0, 2.0, 1.0, 1.0]}
+    plan = {"expert_parallel": 2}
+    flops_of = [
+        flops(steps_of(megatron_core_te, case(gpus=2, moe=moe, plan=plan | how))[0])
+        for moe in ({}, uneven)
+        for how in ({"moe_experts": "grouped"}, {"moe_experts": "batched"})
+    ]
+    assert flops_of[0] == flops_of[1] == flops_of[2] < flops_of[3]
+
+
 def test_a_prediction_module_adds_a_layer_and_a_loss():
     plan = {"pipeline_parallel": 16, "expert_parallel": 64}
     with_module = case("deepseek-v3", gpus=1024, plan=plan, global_batch_size=1024)
