@@ -81,9 +81,11 @@ def _rows(section: type[Section], defaults: dict[str, str]) -> Iterator[list[str
 def accuracy_page() -> str:
     """Return docs/accuracy.md."""
     from predictor.report.accuracy import accuracy_markdown
+    from predictor.report.costs import collectives_section, skus_section
     from predictor.validate import validate_file
 
-    return accuracy_markdown((path.name, validate_file(path)) for path in _record_files())
+    records = accuracy_markdown((path.name, validate_file(path)) for path in _record_files())
+    return f"{records}\n{skus_section()}\n{collectives_section()}"
 
 
 def _record_files() -> list[Path]:

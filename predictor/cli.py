@@ -228,11 +228,12 @@ def _explain(folders: list[Path], operator: str, plot: Path | None) -> None:
 
 def _measured_folders(skus: Iterable[str]) -> list[Path]:
     from predictor.case import bench_results_folder, load_gpu  # noqa: PLC0415
+    from predictor.costs.families import FAMILIES  # noqa: PLC0415
 
     root = bench_results_folder()
     if chosen := [load_gpu(sku).sku for sku in skus]:
         return [root / sku for sku in chosen]
-    return sorted({table.parent for table in root.glob("*/*.csv")})
+    return sorted({path.parent for name in FAMILIES for path in root.glob(f"*/{name}.csv")})
 
 
 @predictor.group(name="import")

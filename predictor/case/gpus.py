@@ -16,7 +16,7 @@ from typing import Any
 from predictor.case.presets import closest
 from predictor.errors import TableError, UnknownName
 
-REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell"})
+REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
 """Architectures whose NVLink switches can reduce (NVLS); NCCL lets them unless told not to."""
 
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"

@@ -2,8 +2,9 @@
 
 ``fit.json`` holds plain numbers (:mod:`predictor.costs.fitting` writes it), so loading a SKU is one
 JSON file and predicting is a few array operations. A SKU without a fit of its own borrows the
-coefficients of a measured one over its own datasheet's bounds; everything is then marked
-``datasheet`` and the interval is wider.
+coefficients of the nearest measured one over its own datasheet's bounds; everything is then marked
+``datasheet`` and the interval is wider. A SKU whose tables lack families or passes has what it
+lacks ``transferred`` (:mod:`predictor.costs.transfer`).
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.case import Gpu, bench_results_folder, load_gpu
+from predictor.case import Gpu, bench_results_folder, gpu_names, load_gpu
 from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
 from predictor.costs.fabric import Fabric
@@ -27,17 +28,21 @@ from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints, Origin, Prediction, PredictionRow
 from predictor.costs.products import product_design
 from predictor.costs.surface import Surface
+from predictor.costs.transfer import (
+    ALONE_HALF_WIDTH,
+    TRANSFERRED_FAMILIES,
+    Correction,
+    forward_sizes,
+    nearest_measured,
+    transferred,
+    twin,
+)
 from predictor.errors import FitError
 from predictor.operators import OPERATORS, Collective, Host, Operator, field_names
 
 FIT_FILE: Final = "fit.json"
 FIT_FORMAT: Final = 2
-REFERENCE_SKU: Final = "h100-sxm5-80gb"
 EXTRAPOLATED_WIDENING: Final = 2.0
-DATASHEET_WIDENING: Final = 2.0
-"""On top of the former: a GPU without tables keeps its architecture's shares of the datasheet only
-roughly."""
-
 COLUMN_CHUNK: Final = 16384
 TINY_SECONDS: Final = 1e-9
 REPEAT_HALF_WIDTH: Final = 0.015
@@ -81,6 +86,7 @@ class Costs:
         host: Measured host seconds by fields.
         heat: Power and clock.
         borrowed: The fit belongs to another SKU.
+        reference: Borrowed cost functions for what this SKU's tables lack.
     """
 
     gpu: Gpu
@@ -89,6 +95,7 @@ class Costs:
     host: Mapping[Host, float]
     heat: Heat
     borrowed: bool = False
+    reference: "Costs | None" = None
     _chip: Chip = field(init=False)
     _known: Mapping[str, dict[Operator, PredictionRow]] = field(init=False)
     _ladders: dict[str, Ladder] = field(init=False)
@@ -118,7 +125,9 @@ class Costs:
             known.clear()
             return self.predict(operators, cache=cache)
         for family, chosen in families.items():
-            known.update(zip(chosen, self._family(family, chosen, cache).rows(), strict=True))
+            known.update(
+                zip(chosen, self._own_or_transferred(family, chosen, cache).rows(), strict=True)
+            )
         return Prediction.from_rows([known[operator] for operator in operators])
 
     def predict_products(self, **columns: Any) -> Prediction:  # noqa: ANN401 - one or many
@@ -147,9 +156,37 @@ class Costs:
 
     def _products(self, surface: Surface, columns: Mapping[str, Any]) -> Prediction:
         design = product_design(columns, self._chip)
+        if self.reference is not None and not surface.knows(design).all():
+            return self._transferred_products(surface, columns, surface.knows(design))
         log_seconds, half = self._evaluate(surface, design)
         log_seconds = self._clip_columns(columns, log_seconds)
         return self._interval(surface, design, log_seconds, half)
+
+    def _transferred_products(
+        self, surface: Surface, columns: Mapping[str, Any], known: NDArray[np.bool_]
+    ) -> Prediction:
+        """Products of which some were never measured here: each of its own, or by its twin."""
+        assert self.reference is not None  # noqa: S101 - asked by the only caller
+        sizes = forward_sizes(*(columns.get(name, "forward") for name in ("kind", "m", "n", "k")))
+        twins = dict(zip(("m", "n", "k"), sizes, strict=True)) | {
+            "dtype": columns.get("dtype", "bf16")
+        }
+        twin_design = product_design(twins, self._chip)
+        by_twin = np.broadcast_to(surface.knows(twin_design), known.shape)
+        own = self._clip_columns(twins, self._evaluate(surface, twin_design)[0])
+        other = np.log(self.reference.predict_products(**twins).seconds)
+        factor = np.where(by_twin, np.broadcast_to(own - other, known.shape), 0.0)
+        borrowed = self.reference.predict_products(**columns)
+        result = transferred(borrowed, Correction(factor, by_twin), self._foreign)
+        if not known.any():
+            return result
+        chosen = {
+            name: value if np.ndim(value) == 0 else value[known] for name, value in columns.items()
+        }
+        mine = self._products(surface, chosen)
+        for name in ("seconds", "low", "high", "origin"):
+            getattr(result, name)[known] = getattr(mine, name)
+        return result
 
     def _clip_columns(self, columns: Mapping[str, Any], log_seconds: Floats) -> Floats:
         """Bracket products between measured ones, number format and pass by themselves."""
@@ -199,6 +236,41 @@ class Costs:
             )
         return self.surfaces[key]
 
+    @property
+    def _foreign(self) -> Origin:
+        """Origin of what another SKU's tables say."""
+        return Origin.DATASHEET if self.borrowed else Origin.TRANSFERRED
+
+    def _knows(self, family: str, operators: Sequence[Operator], cache: str) -> NDArray[np.bool_]:
+        """Whether something like each operator was measured here."""
+        key = self._nearest_state(family, cache)
+        if key not in self.surfaces:
+            return np.zeros(len(operators), dtype=bool)
+        design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
+        return self.surfaces[key].knows(design)
+
+    def groups_of(self, operators: Sequence[Operator]) -> set[int]:
+        """Groups of operators of one family; what is alike shares one."""
+        design = FAMILIES[operators[0].name].design(operators, self._chip, "cold")
+        return set(design.group.tolist())
+
+    def _own_or_transferred(
+        self, family: str, operators: Sequence[Operator], cache: str
+    ) -> Prediction:
+        """What was measured here from here, the rest from the reference."""
+        if self.reference is None or family not in TRANSFERRED_FAMILIES:
+            return self._family(family, operators, cache)
+
+        def own(chosen: Sequence[Operator]) -> Prediction:
+            return self._family(family, chosen, cache)
+
+        def other(chosen: Sequence[Operator]) -> Prediction:
+            assert self.reference is not None  # noqa: S101 - returned above
+            borrowed = self.reference.predict(chosen, cache=cache)
+            return transferred(borrowed, self._correction(chosen, cache), self._foreign)
+
+        return self._merge(operators, self._knows(family, operators, cache), own, other)
+
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = self._nearest_state(family, cache)
         if family in COLLECTIVES and (self.borrowed or key not in self.surfaces):
@@ -228,7 +300,7 @@ class Costs:
         half = np.where(outside, half * EXTRAPOLATED_WIDENING, half)
         origin: Ints = np.where(outside, Origin.EXTRAPOLATED.value, Origin.FITTED.value)
         if self.borrowed:
-            half = half * DATASHEET_WIDENING
+            half = np.hypot(half, ALONE_HALF_WIDTH)
             origin = np.full(len(half), Origin.DATASHEET.value)
         seconds = np.exp(log_seconds)
         return Prediction(seconds, seconds * np.exp(-half), seconds * np.exp(half), origin)
@@ -284,6 +356,20 @@ class Costs:
             rows.append((*point, Origin.MEASURED.value))
         return Prediction.from_rows(rows)
 
+    def _correction(self, operators: Sequence[Operator], cache: str) -> Correction:
+        """What this SKU's own measurements say of the operators' twins."""
+        assert self.reference is not None  # noqa: S101 - asked by the only caller
+        factor, by_twin = np.zeros(len(operators)), np.zeros(len(operators), dtype=bool)
+        twins = {at: found for at, op in enumerate(operators) if (found := twin(op)) is not None}
+        known = self._knows(operators[0].name, list(twins.values()), cache) if twins else ()
+        at = [place for place, take in zip(twins, known, strict=True) if take]
+        if at:
+            chosen = [twins[place] for place in at]
+            own = self.predict(chosen, cache=cache).seconds
+            factor[at] = np.log(own / self.reference.predict(chosen, cache=cache).seconds)
+            by_twin[at] = True
+        return Correction(factor, by_twin)
+
     def _evaluate(self, surface: Surface, design: Design) -> tuple[Floats, Floats]:
         """Logarithm of seconds, not below the memory that holds the data, and half-width."""
         ratio, half = surface.log_ratio(design)
@@ -337,25 +423,46 @@ def load_costs(sku: str) -> Costs:
     return _load(bench_results_folder(), sku)
 
 
+def borrowed_costs(gpu: Gpu, sku: str) -> Costs:
+    """Cost functions of a SKU over another's datasheet, as for a GPU that nobody measured.
+
+    Raises:
+        FitError: The SKU has no fit, or a damaged one.
+    """
+    return _of_tables(bench_results_folder(), gpu, sku, excluded=gpu_names())
+
+
 @cache
 def _load(folder: Path, sku: str) -> Costs:
     gpu = load_gpu(sku)
+    if (folder / sku / FIT_FILE).is_file():
+        return _of_tables(folder, gpu, sku, excluded=(sku,))
+    nearest = nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
+    if nearest is None:
+        raise FitError(f"{folder}: no SKU is fitted; run `predictor fit`")
+    return _of_tables(folder, gpu, nearest, excluded=(sku, nearest))
+
+
+def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -> Costs:
+    """Costs of ``gpu`` by the fit of a SKU, and by that of others for what its tables lack."""
+    source = load_gpu(sku)
+    nearest = nearest_measured(source, folder, fit_file=FIT_FILE, excluded=excluded)
+    reference = None
+    if nearest is not None:
+        reference = _of_tables(folder, gpu, nearest, excluded=(*excluded, nearest))
     path = folder / sku / FIT_FILE
-    borrowed = not path.is_file()
-    if borrowed:
-        path = folder / REFERENCE_SKU / FIT_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["format"] != FIT_FORMAT:
             msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
             raise FitError(msg)
-        return _parse(gpu, raw, borrowed=borrowed)
+        return _parse(gpu, raw, borrowed=sku != gpu.sku, reference=reference)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
         raise FitError(msg) from error
 
 
-def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
+def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool, reference: Costs | None) -> Costs:
     measured: dict[str, Measured] = {}
     for key, rows in raw["measured"].items():
         tail = _newer_defaults(OPERATORS[key.partition("/")[0]], len(rows[0]) - 3)
@@ -365,11 +472,17 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool) -> Costs:
         Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
         for row in raw["host"]
     }
+    if borrowed:
+        heat = heat.scaled_to(gpu.power_watts)
+    if reference is not None:
+        host = host or dict(reference.host)
+        heat = heat if heat.families else reference.heat
     return Costs(
         gpu=gpu,
         surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
         measured=measured,
         host=host,
-        heat=heat.scaled_to(gpu.power_watts) if borrowed else heat,
+        heat=heat,
         borrowed=borrowed,
+        reference=reference,
     )

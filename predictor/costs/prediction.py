@@ -19,7 +19,8 @@ class Origin(IntEnum):
     MEASURED = 0
     FITTED = 1
     EXTRAPOLATED = 2
-    DATASHEET = 3
+    TRANSFERRED = 3
+    DATASHEET = 4
 
     @property
     def label(self) -> str:

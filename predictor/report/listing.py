@@ -8,9 +8,9 @@ from predictor.case import bench_results_folder, gpu_names, load_gpu, load_model
 from predictor.case.models import model_source
 from predictor.report.quantities import bytes_text, rate_text
 from predictor.report.table import columns, shortened
+from predictor.tables import RUNS_FILE, read_runs
 
 _WIDEST_CELL = 60
-_FIT_FILE = "fit.json"
 
 
 def models_listing() -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def models_listing() -> list[dict[str, Any]]:
 
 
 def gpus_listing() -> list[dict[str, Any]]:
-    """Return one row for each GPU; ``measured`` tells whether it has cost functions of its own."""
+    """Return one row for each GPU; ``origin`` says whose measurements its costs rest on."""
     rows = []
     for sku in gpu_names():
         gpu = load_gpu(sku)
@@ -45,13 +45,22 @@ def gpus_listing() -> list[dict[str, Any]]:
                 "architecture": gpu.architecture,
                 "memory": bytes_text(gpu.memory_bytes),
                 "bf16_dense": rate_text(gpu.peak_flops_per_second["bf16"]),
-                "measured": (bench_results_folder() / sku / _FIT_FILE).is_file(),
+                "origin": _origin(sku),
                 "usd_per_gpu_hour": price,
                 "price_source": gpu.price_source,
                 "price_date": gpu.price_date.split(" (")[0],
             }
         )
     return rows
+
+
+def _origin(sku: str) -> str:
+    """``measured`` here, ``imported`` from others, or ``datasheet`` alone."""
+    folder = bench_results_folder() / sku
+    if not any(folder.glob("*.csv")):
+        return "datasheet"
+    kinds = {str(run.get("kind", "measured")) for run in read_runs(folder / RUNS_FILE).values()}
+    return " + ".join(sorted(kinds, reverse=True))
 
 
 def listing_text(rows: list[dict[str, Any]]) -> str:

@@ -34,8 +34,8 @@ MILLISECONDS: Final = 1e-3
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_REUSE: Final = 8
 
-ROWS_BY_FORMAT: Final = {"bf16": 1000, "fp8": 500}
-ATTENTION_ROWS: Final = 400
+ROWS_BY_FORMAT: Final = {"bf16": 500, "fp8": 200}
+ATTENTION_ROWS: Final = 160
 LEAST_SIZE: Final = 256
 TOKENS: Final = frozenset({64, 96, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072, 4096})
 MORE_TOKENS: Final = frozenset({8192, 16384, 32768})
