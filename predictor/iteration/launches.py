@@ -38,8 +38,15 @@ FAMILIES: Final = (
 BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 """What the host spends on one kernel where nothing more is known about a stack."""
 
-Stream = Literal["compute", "tensor", "data", "gather", "expert"]
-STREAMS: Final[tuple[Stream, ...]] = ("compute", "tensor", "data", "gather", "expert")
+Stream = Literal["compute", "tensor", "data", "gather", "expert", "context"]
+STREAMS: Final[tuple[Stream, ...]] = (
+    "compute",
+    "tensor",
+    "data",
+    "gather",
+    "expert",
+    "context",
+)
 
 
 @dataclass(frozen=True, slots=True)

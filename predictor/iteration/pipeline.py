@@ -77,7 +77,7 @@ class Pipeline:
 
     def tuned(self, matrices: Matrices, message_seconds: float) -> "Pipeline":
         """The pipeline with the seconds that a search needs: those of a stage in the middle."""
-        if self.schedule not in SEARCHED:
+        if self.schedule not in SEARCHED or self.chunks > 1:  # which its order refuses
             return self
         (chunk,) = self.stages[len(self.stages) // 2].chunks
         forward, backward, weight = (

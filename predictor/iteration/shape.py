@@ -46,7 +46,10 @@ def refuse(case: Case, stack: Stack) -> None:
             f"precision {training.precision!r} is not supported yet; bf16 is",
         ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
-        (plan.context_parallel != 1, "context_parallel above 1 is not supported yet"),
+        (
+            plan.context_parallel != 1 and "context" not in stack.knows,
+            f"context_parallel above 1 is not supported by {stack.name} yet",
+        ),
         (
             not stack.parallel and case.cluster.num_gpus > 1,
             f"implementation {case.implementation!r} runs on one GPU, num_gpus is more",

@@ -110,8 +110,8 @@ class Stack:
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
         compared: Measured steps of it stand behind the model.
-        knows: Of ``experts``, ``latent`` attention, ``windows``, ``alibi`` and ``fp16``, what its
-            layers may have.
+        knows: Of ``experts``, ``latent`` attention, ``windows`` and ``context`` parallelism, what
+            its layers may have.
         layer: The launches of one layer.
         embedding: Those of the input table.
         head: Those of the final norm, the logits and the loss.

@@ -18,7 +18,7 @@ MICROSECONDS: Final = 1e6
 MOST_LAUNCHES: Final = 200_000
 """Launches that a viewer still shows without trouble; a step of more is shown pass by pass."""
 
-THREADS: Final = ("passes", "host", "compute", "tensor", "data", "gather", "expert")
+THREADS: Final = ("passes", "host", "compute", "tensor", "data", "gather", "expert", "context")
 
 
 def trace_of(case: Case) -> dict[str, Any]:

@@ -13,6 +13,7 @@ gather of the input runs beside the dgrad product and the scatter beside the wgr
 one all-reduce behind each pair, in the backward pass beside the wgrad product.
 """
 
+from predictor.iteration import context
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
@@ -96,7 +97,7 @@ def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     if layer.rope:
         tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
         tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
-    tape.run(shape.attention("forward", layer))
+    context.forward(tape, shape, layer)
     te.row_forward(tape, shape, layer.hidden, layer.q)
 
 
@@ -104,9 +105,9 @@ def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n = shape.tokens
     te.row_backward(tape, shape, layer.hidden, layer.q)
     if shape.selective_recompute:
-        tape.run(shape.attention("forward", layer))
+        context.forward(tape, shape, layer)
     kernels = 3 if layer.heads == layer.groups else 5
-    tape.run(shape.attention("backward", layer), kernels=kernels)
+    context.backward(tape, shape, layer, kernels=kernels)
     if layer.rope:
         tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
         tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
@@ -236,7 +237,7 @@ STACK = Stack(
     description="Megatron-Core with Transformer Engine layers (compute only compared by parts)",
     parallel=True,
     compared=False,
-    knows=frozenset({"experts", "latent", "windows"}),
+    knows=frozenset({"experts", "latent", "windows", "context"}),
     layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
     embedding=lambda shape: fully_sharded(embedding_part(shape), shape),
     head=lambda shape: fully_sharded(head_part(shape), shape),

@@ -6,6 +6,7 @@ gathered and projected up to the rank's heads; rotary embedding touches the part
 a position, and keys are put together from both parts.
 """
 
+from predictor.iteration import context
 from predictor.iteration.dimensions import Latent, Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Tape
@@ -29,7 +30,7 @@ def forward(tape: Tape, shape: StepShape, layer: Layer, latent: Latent) -> None:
     tape.run(te.fused("rotary", n * heads, latent.rope))
     tape.run(te.fused("rotary", n, latent.rope))
     tape.run(te.fused("copy", n * heads, layer.head_dim + latent.value))
-    tape.run(shape.attention("forward", layer))
+    context.forward(tape, shape, layer)
     te.row_forward(tape, shape, layer.hidden, layer.v)
 
 
@@ -38,8 +39,8 @@ def backward(tape: Tape, shape: StepShape, layer: Layer, latent: Latent) -> None
     n, shard, heads = shape.tokens, shape.shard_tokens, layer.heads
     te.row_backward(tape, shape, layer.hidden, layer.v)
     if shape.selective_recompute:
-        tape.run(shape.attention("forward", layer))
-    tape.run(shape.attention("backward", layer), kernels=BACKWARD_KERNELS)
+        context.forward(tape, shape, layer)
+    context.backward(tape, shape, layer, kernels=BACKWARD_KERNELS)
     tape.run(te.fused("copy", n * heads, layer.head_dim + latent.value))
     tape.run(te.fused("rotary", n * heads, latent.rope))
     tape.run(te.fused("rotary", n, latent.rope))
