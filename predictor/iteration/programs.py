@@ -7,7 +7,7 @@ backward pass may reduce gradients; both are programs of their own.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
@@ -285,6 +285,7 @@ def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Progra
     return tuple(result)
 
 
+@lru_cache(maxsize=1024)
 def _leaving(held: _Held, replicas: Replicas, shape: StepShape) -> Segment:
     steps = tuple(_reductions(held, replicas, shape))
     return _communication("gradient bucket", "backward", steps)
@@ -305,13 +306,22 @@ def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program
             else:
                 program.append((segment, 1))
             groups[-1] = (program, held.plus(segment))
-    gathers = [_gathers(held, replicas, shape) for _, held in groups]
     result: list[tuple[Segment, int]] = []
-    for index, (program, _) in enumerate(groups):
-        steps = list(gathers[0]) if index == 0 else []
-        steps.append(Wait("gather"))
-        if index + 1 < len(gathers):
-            steps += gathers[index + 1]
-        result.append((_communication("parameter gather", "forward", tuple(steps)), 1))
+    for index, (program, held) in enumerate(groups):
+        following = groups[index + 1][1] if index + 1 < len(groups) else None
+        first = held if index == 0 else None
+        result.append((_arriving(first, following, replicas, shape), 1))
         result += program
     return tuple(result)
+
+
+@lru_cache(maxsize=1024)
+def _arriving(
+    first: _Held | None, following: _Held | None, replicas: Replicas, shape: StepShape
+) -> Segment:
+    """Wait for a bucket, launched here if it is the first, and launch the one that follows."""
+    steps = _gathers(first, replicas, shape) if first is not None else []
+    steps.append(Wait("gather"))
+    if following is not None:
+        steps += _gathers(following, replicas, shape)
+    return _communication("parameter gather", "forward", tuple(steps))

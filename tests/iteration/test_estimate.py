@@ -137,9 +137,9 @@ def test_strict_refuses_multi_gpu_communication():
 
 def test_a_gpu_without_tables_borrows_efficiencies_and_says_so():
     base = case().to_dict()
-    base["cluster"]["gpu"] = "b200-sxm"
+    base["cluster"]["gpu"] = "h800-sxm5-80gb"
     answer = estimate(Case.from_dict(base))
     assert answer.origin["datasheet"] > 0.3
     assert answer.origin["measured"] == 0
     assert any("has not been measured" in note for note in answer.notes)
-    assert answer.iteration_seconds < estimate(case()).iteration_seconds
+    assert answer.iteration_seconds == pytest.approx(estimate(case()).iteration_seconds, rel=0.3)
