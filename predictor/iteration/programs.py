@@ -145,6 +145,7 @@ class Builder:
             name = f"{label} replay and backward"
             if host is not None:
                 host = (*(part.replay_host or ()), *host)
+        steps = (*part.entry, *steps)
         forward = Segment(
             label=f"{label} forward" if label == "layer" else label,
             phase="forward",

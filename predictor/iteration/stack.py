@@ -6,14 +6,14 @@ timeline are the same for all stacks and live elsewhere.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Launch, Program, Step
 from predictor.iteration.memory import Memory
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Host
+from predictor.operators import Attention, Host
 
 HostWork = tuple[tuple[Host, float], ...]
 
@@ -32,6 +32,11 @@ def module_host(phase: str, steps: Sequence[Step]) -> HostWork:
     return ((layer, kernels / MODULE_LAUNCHES[phase]),)
 
 
+def flash(call: Attention) -> Attention:
+    """The same attention call by FlashAttention-2, which stacks before 2025 and A100s use."""
+    return replace(call, impl="flash")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One piece of the model: a layer, the embedding or the head with the loss.
@@ -39,6 +44,7 @@ class Part:
     Attributes:
         forward: What its forward pass launches.
         backward: What its backward pass launches.
+        entry: What the backward pass begins with, before a replay: parameters that arrive.
         replay: What full recomputation launches before the backward pass.
         forward_host: Host work of the forward pass; None: a bare launch for every kernel.
         backward_host: Host work of the backward pass.
@@ -50,6 +56,7 @@ class Part:
 
     forward: tuple[Step, ...]
     backward: tuple[Step, ...]
+    entry: tuple[Step, ...] = ()
     replay: tuple[Step, ...] = ()
     forward_host: HostWork | None = None
     backward_host: HostWork | None = None

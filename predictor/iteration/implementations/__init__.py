@@ -21,19 +21,19 @@ STACKS: Final[dict[str, str]] = {
     "megatron-deepspeed": "megatron_deepspeed",
     "zero-bubble": "zero_bubble",
     "bigscience-megatron-deepspeed": "bigscience_megatron_deepspeed",
+    "hf-fsdp2": "hf_fsdp2",
+    "nanotron": "nanotron",
+    "llm-foundry": "llm_foundry",
+    "torchtitan": "torchtitan",
+    "fsdp-eager": "fsdp_eager",
+    "fsdp-compile": "fsdp_compile",
+    "jax-xla": "jax_xla",
 }
 
 PLANNED: Final[frozenset[str]] = frozenset(
     {
-        "hf-fsdp2",
-        "torchtitan",
-        "nanotron",
-        "llm-foundry",
         "internevo",
         "deepspeed",
-        "fsdp-eager",
-        "fsdp-compile",
-        "jax-xla",
         "megascale",
     }
 )

@@ -1,0 +1,109 @@
+"""Llama layers compiled block by block (``torch.compile``) around a causal SDPA call.
+
+Inductor leaves products and attention to the libraries and fuses the rest; residual adds join the
+norms behind them. Cosines and sines come from a table. With tensor parallelism the norms' outputs
+are gathered before a pair of products and the sums scattered behind it, both awaited.
+"""
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations.hf_compile import triton
+from predictor.iteration.launches import Tape
+from predictor.iteration.stack import flash
+from predictor.iteration.step import StepShape
+
+
+def forward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = False) -> None:
+    """One block.
+
+    Args:
+        tape: Where launches go.
+        shape: Sizes.
+        layer: The block.
+        repeated: Keys and values are repeated to all query heads.
+    """
+    attention_inputs(tape, shape, layer, products=(True, True, True), repeated=repeated)
+    tape.run(flash(shape.attention("forward", layer)))
+    _row(tape, shape, layer.hidden, layer.q)
+    feed_forward_inputs(tape, shape, layer, products=(True, True))
+    _row(tape, shape, layer.hidden, layer.ffn)
+
+
+def attention_inputs(
+    tape: Tape,
+    shape: StepShape,
+    layer: Layer,
+    *,
+    products: tuple[bool, bool, bool],
+    repeated: bool,
+) -> None:
+    """Norm, those of the three products that are asked for, rotary."""
+    n = shape.tokens
+    tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
+    tape.collective(shape.tensor.all_gather(2.0 * n * layer.hidden))
+    for wanted, out in zip(products, (layer.q, layer.kv, layer.kv), strict=True):
+        if wanted:
+            eager.linear_forward(tape, n, out, layer.hidden)
+    tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
+    tape.run(te.fused("rotary", n * layer.groups, layer.head_dim))
+    if repeated and layer.groups != layer.heads:
+        for _ in range(2):
+            tape.run(triton("repeat_heads", n * layer.heads, layer.head_dim))
+
+
+def feed_forward_inputs(
+    tape: Tape, shape: StepShape, layer: Layer, *, products: tuple[bool, bool]
+) -> None:
+    """Add and norm, those of the two products that are asked for, the gate."""
+    n = shape.tokens
+    tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
+    tape.collective(shape.tensor.all_gather(2.0 * n * layer.hidden))
+    for wanted in products:
+        if wanted:
+            eager.linear_forward(tape, n, layer.ffn, layer.hidden)
+    tape.fresh(triton("silu_mul", n, layer.ffn))
+
+
+def backward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = False) -> None:
+    """The gradient of :func:`forward`."""
+    n, shard = shape.tokens, shape.shard_tokens
+    size = 2.0 * n * layer.hidden
+    tape.collective(shape.tensor.all_gather(size))
+    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+    tape.fresh(triton("silu_mul_backward", n, layer.ffn))
+    for _ in range(2):
+        eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+    tape.collective(shape.tensor.reduce_scatter(size))
+    tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
+    tape.collective(shape.tensor.all_gather(size))
+    eager.linear_backward(tape, n, layer.hidden, layer.q)
+    tape.run(flash(shape.attention("backward", layer)), kernels=3)
+    if repeated and layer.groups != layer.heads:
+        for _ in range(2):
+            tape.run(triton("sum_heads", n * layer.heads, layer.head_dim))
+    tape.run(te.fused("rotary", n * layer.groups, layer.head_dim))
+    tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
+    for out in (layer.kv, layer.kv, layer.q):
+        eager.linear_backward(tape, n, out, layer.hidden)
+    tape.collective(shape.tensor.reduce_scatter(size))
+    tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
+
+
+def _row(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    eager.linear_forward(tape, shape.tokens, out, into)
+    tape.collective(shape.tensor.reduce_scatter(2.0 * shape.tokens * out))
+
+
+def saved_bytes(shape: StepShape, layer: Layer) -> float:
+    """Residual twice, norm outputs, queries, keys, values, attention's output, gate, up, product.
+
+    With selective recomputation: the block's input, the first and third of the first three
+    products, attention's output, the gate and what the last product makes.
+    """
+    n, shard = shape.tokens, shape.shard_tokens
+    if shape.selective_recompute:
+        width = 2 * layer.q + 2 * layer.kv + 2 * layer.q + 2 * layer.ffn + 4 * layer.heads
+        return 4.0 * shard * layer.hidden + float(n * width)
+    width = 4 * layer.q + 4 * layer.kv + 6 * layer.ffn + 4 * layer.heads
+    return 8.0 * shard * layer.hidden + float(n * width)

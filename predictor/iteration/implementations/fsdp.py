@@ -1,0 +1,217 @@
+"""Fully sharded data parallel as PyTorch has it: what it adds to the parts of a model.
+
+Read in torch 2.11 ``distributed/fsdp/_fully_shard`` (second generation) and torch 2.1
+``distributed/fsdp`` (first). Every block is one group, all other parameters (tables, last norm,
+head) are the root's.
+
+Forward pass of a block: wait for its gather, copy it to parameters (second generation; the first
+gathers in place), cast and send the next block's shard, compute. Backward pass: the same one block
+down the model, then wait for what is under way, bring gradients into one buffer, send them. So one
+gather and one reduction run beside a block, one behind the other on one stream: they share links.
+
+The last block's forward pass gathers it anew for its backward pass, beside the head. The first
+block's backward pass gathers a block too many, beside its computation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import hf_eager
+from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
+from predictor.iteration.stack import Part, module_host
+from predictor.iteration.step import Stage, StepShape
+from predictor.operators import Optimizer
+
+LINKS: Final = "data"
+WEIGHT_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fsdp:
+    """How a stack shards.
+
+    Attributes:
+        copies: Gathers and reductions pass through buffers of their own (second generation).
+        gradient_bytes: Of a reduced gradient.
+    """
+
+    copies: bool = True
+    gradient_bytes: int = 4
+
+    def layer(self, shape: StepShape, layer: Layer, part: Part) -> Part:
+        """A block with its gathers and its reduction."""
+        parameters = layer.parameters
+        forward, entry, backward = Tape(), Tape(), Tape()
+        forward.wait(LINKS)
+        self._copy_out(forward, parameters)
+        self._gather(forward, shape, parameters)
+        forward.extend(part.forward)
+        if shape.sharding == "parameters":
+            self._copy_out(entry, parameters)
+            self._gather(entry, shape, parameters)
+        backward.extend(part.backward)
+        backward.wait(LINKS)
+        self._reduce(backward, shape, parameters)
+        return replace(
+            part, forward=forward.steps(), entry=entry.steps(), backward=backward.steps()
+        )
+
+    def embedding(self, shape: StepShape, part: Part) -> Part:
+        """The root is gathered before all else, and the first block behind it; reduced at last."""
+        forward, backward = Tape(), Tape()
+        root = self.root_parameters(shape)
+        self._gather(forward, shape, root)
+        forward.wait(LINKS)
+        self._copy_out(forward, root)
+        self._gather(forward, shape, shape.layer.parameters)
+        forward.extend(part.forward)
+        backward.extend(part.backward)
+        backward.wait(LINKS)
+        self._reduce(backward, shape, root)
+        return replace(part, forward=forward.steps(), backward=backward.steps())
+
+    def head(self, part: Part) -> Part:
+        """The last block has come back when the head's gradient is done."""
+        backward = Tape()
+        backward.extend(part.backward)
+        backward.wait(LINKS)
+        return replace(part, backward=backward.steps())
+
+    def accumulate(self, stage: Stage) -> Program:
+        """From the second micro-batch on, the rank's shard of the gradients is added."""
+        tape = Tape()
+        tape.run(eager.kernel("add_fp32", stage.owned_parameters, 1), kernels=stage.tensors)
+        return ((Segment(label="gradient accumulation", phase="backward", steps=tape.steps()), 1),)
+
+    @staticmethod
+    def root_parameters(shape: StepShape) -> int:
+        """Both tables (one, if tied) and the last norm."""
+        tables = 1 if shape.tied_embeddings else 2
+        return (tables * shape.vocab + 1) * shape.hidden
+
+    def _gather(self, tape: Tape, shape: StepShape, parameters: int) -> None:
+        """The shard is cast, laid into the buffer, and sent."""
+        if shape.data.ranks > 1 or self.copies:
+            shard = -(-parameters // shape.data.ranks)
+            kernels = 1 + shard // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
+            tape.run(eager.kernel("cast_down", shard, 1), kernels=kernels)
+            if self.copies:
+                tape.run(eager.kernel("mul_scalar", shard, 1), kernels=kernels)
+        tape.start(shape.data.all_gather(WEIGHT_BYTES * parameters), LINKS)
+
+    def _copy_out(self, tape: Tape, parameters: int) -> None:
+        if self.copies:
+            tape.run(eager.kernel("mul_scalar", parameters, 1))
+
+    def _reduce(self, tape: Tape, shape: StepShape, parameters: int) -> None:
+        """Gradients into one buffer, scattered in the node and summed over its replicas."""
+        wide = self.gradient_bytes == 4  # noqa: PLR2004 - bytes of fp32
+        dtype = "fp32" if wide else "bf16"
+        size = self.gradient_bytes * parameters
+        if self.copies or wide:
+            tape.run(eager.kernel("cast_up" if wide else "mul_scalar", parameters, 1))
+        if not self.copies:  # divided before and after, by the root of the ranks each
+            tape.run(eager.kernel("mul_scalar_fp32" if wide else "mul_scalar", parameters, 1))
+        tape.start(shape.data.reduce_scatter(size, dtype), LINKS)
+        tape.start(shape.replicas.all_reduce(size / shape.data.ranks, dtype), LINKS)
+
+
+def hosted(part: Part) -> Part:
+    """A part whose kernels Python modules queue."""
+    return replace(
+        part,
+        forward_host=module_host("forward", part.forward),
+        backward_host=module_host("backward", (*part.entry, *part.backward)),
+        replay_host=module_host("forward", part.replay),
+    )
+
+
+def fused_optimizer(stage: Stage) -> Program:
+    """PyTorch's fused AdamW over the rank's shards in fp32."""
+    owned = stage.owned_parameters
+    tape = Tape()
+    tape.run(
+        Optimizer(elements=owned, tensors=stage.tensors, dtype="fp32", impl="torch"),
+        kernels=1 + owned // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH,
+    )
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
+
+
+PASSES = ("mul_scalar_fp32",) * 5 + ("add_fp32",) * 3
+"""Passes of an AdamW that is written out over fp32 states: decay, both moments, root, correction,
+epsilon, update; 76 bytes a parameter."""
+
+
+def pass_by_pass_optimizer(stage: Stage, *, kernels: int, syncs: int = 0) -> Program:
+    """An AdamW of eight passes over the rank's shards in fp32.
+
+    Args:
+        stage: Whose shards.
+        kernels: Launches of one pass.
+        syncs: How often the host reads a result.
+    """
+    tape = Tape()
+    for name in PASSES:
+        tape.run(eager.kernel(name, stage.owned_parameters, 1), kernels=kernels)
+    for _ in range(syncs):
+        tape.sync()
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
+
+
+def clipped(stage: Stage) -> Program:
+    """Norms of the shards, their sum over all ranks, read by the host, and the shards scaled."""
+    tape = Tape()
+    tape.run(eager.kernel("sum_fp32", stage.owned_parameters, 1))
+    tape.collective(stage.shape.world.all_reduce(4, "fp32"), LINKS)
+    tape.run(eager.kernel("mul_scalar_fp32", stage.owned_parameters, 1))
+    tape.sync()
+    return ((Segment(label="gradient norm", phase="optimizer", steps=tape.steps()), 1),)
+
+
+def sharded_memory(
+    stage: Stage, saved: Callable[[StepShape, Layer], float], *, logit_bytes: float
+) -> Memory:
+    """Peak of a rank: at the loss, or in the backward pass of the last layer.
+
+    At the loss, the root's parameters and the last block's, gathered beside it, are whole in bf16.
+
+    Args:
+        stage: What it holds.
+        saved: Bytes that a layer keeps of a micro-batch.
+        logit_bytes: Bytes a logit that live at the loss.
+    """
+    shape = stage.shape
+    blocks = [block for chunk in stage.chunks for block in chunk.blocks]
+    kept = sum(
+        b.count * (shape.activation_bytes if b.replayed else saved(shape, b.layer)) for b in blocks
+    )
+    replay = max((saved(shape, b.layer) for b in blocks if b.replayed), default=0.0)
+    layer = blocks[-1].layer
+    whole = WEIGHT_BYTES * (Fsdp.root_parameters(shape) + layer.parameters)
+    if shape.sharding != "parameters":
+        whole = WEIGHT_BYTES * stage.parameters
+    loss = {
+        "activations": kept,
+        "logits and loss": shape.tokens * (logit_bytes * shape.vocab + 8.0 * shape.hidden),
+        "gradients": 0.0,
+    }
+    wide = WEIGHT_BYTES * layer.parameters + 4.0 * layer.parameters
+    last = {
+        "activations": kept + replay + shape.tokens * (6.0 * layer.ffn + 12.0 * shape.hidden),
+        "logits and loss": 0.0,
+        "gradients": wide + 4.0 * shape.vocab * shape.hidden,
+    }
+    worst = max((loss, last), key=lambda moment: sum(moment.values()))
+    if shape.micro_batches > 1:
+        worst["gradients"] += 4.0 * stage.owned_parameters
+    parts = {
+        "parameters": 4.0 * stage.owned_parameters + whole,
+        "optimizer states": 8.0 * stage.owned_parameters,
+        **worst,
+        "workspaces": float(CUBLAS_WORKSPACE_BYTES),
+    }
+    return finished(parts, distributed=shape.world.ranks > 1)

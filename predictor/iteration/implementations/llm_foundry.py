@@ -1,0 +1,133 @@
+"""``llm-foundry``: MosaicML's MPT models under Composer with FSDP of the first generation.
+
+Read in llm-foundry v0.1.1 to v0.4.0 (``models/layers/attention.py``, ``blocks.py``, ``norm.py``)
+and Composer 0.14 to 0.16 (``optim/decoupled_weight_decay.py``, ``trainer/dist_strategy.py``). Layer
+norms in bf16, one product for queries, keys and values, no biases; FlashAttention-2 on sequences
+that every layer unpads, which makes the host wait for the GPU; GELU in one kernel; a fused loss on
+bf16 logits. Every micro-batch gathers and reduces, gradients in bf16. AdamW runs tensor by tensor
+and reads a step counter from the GPU for each.
+"""
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import fsdp
+from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.launches import Program, Tape
+from predictor.iteration.memory import Memory
+from predictor.iteration.stack import Part, Stack, flash
+from predictor.iteration.step import Stage, StepShape
+
+SHARDED = fsdp.Fsdp(copies=False, gradient_bytes=2)
+
+
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """One block; checkpointing replays all of it."""
+    forward, backward = Tape(), Tape()
+    layer_forward(forward, shape, layer)
+    layer_backward(backward, shape, layer)
+    part = Part(forward=forward.steps(), backward=backward.steps(), replay=forward.steps())
+    return fsdp.hosted(SHARDED.layer(shape, layer, part))
+
+
+def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """Attention and feed-forward, each between a norm and an add.
+
+    Queries, keys and values are unpadded one by one: the host reads how many tokens there are.
+    """
+    n = shape.tokens
+    tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
+    eager.linear_forward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
+    for columns in (layer.q, layer.kv, layer.kv):
+        eager.tiny(tape, n, 3)
+        tape.sync()
+        tape.run(te.fused("copy", n, columns))
+    tape.run(flash(shape.attention("forward", layer)))
+    tape.run(te.fused("copy", n, layer.q))
+    eager.linear_forward(tape, n, layer.hidden, layer.q)
+    tape.fresh(eager.kernel("add", n, layer.hidden))
+    tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
+    eager.linear_forward(tape, n, layer.ffn, layer.hidden)
+    tape.fresh(eager.kernel("gelu", n, layer.ffn))
+    eager.linear_forward(tape, n, layer.hidden, layer.ffn)
+    tape.fresh(eager.kernel("add", n, layer.hidden))
+
+
+def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """The gradient of :func:`layer_forward`: what was gathered is scattered into zeros."""
+    n = shape.tokens
+    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+    tape.fresh(eager.kernel("gelu_backward", n, layer.ffn))
+    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+    tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
+    tape.fresh(eager.kernel("add", n, layer.hidden))
+    eager.linear_backward(tape, n, layer.hidden, layer.q)
+    tape.run(te.fused("copy", n, layer.q))
+    tape.run(flash(shape.attention("backward", layer)), kernels=3)
+    for columns in (layer.q, layer.kv, layer.kv):
+        tape.run(eager.kernel("fill", n, columns))
+        tape.run(te.fused("copy", n, columns))
+    tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
+    eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
+    tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
+    tape.fresh(eager.kernel("add", n, layer.hidden))
+
+
+def embedding_part(shape: StepShape) -> Part:
+    """Tokens and positions; the gradient is sorted into a zeroed table."""
+    n, forward, backward = shape.tokens, Tape(), Tape()
+    forward.run(eager.kernel("embedding", n, shape.hidden))
+    forward.run(eager.kernel("add", n, shape.hidden))
+    backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
+    backward.fresh(eager.kernel("embedding_backward", n, shape.hidden), kernels=12)
+    if shape.tied_embeddings:
+        backward.run(eager.kernel("add", shape.vocab, shape.hidden))
+    part = Part(forward=forward.steps(), backward=backward.steps())
+    return fsdp.hosted(SHARDED.embedding(shape, part))
+
+
+def head_part(shape: StepShape) -> Part:
+    """Final norm, bf16 logits, a fused loss whose targets the host looks at."""
+    n, forward, backward = shape.tokens, Tape(), Tape()
+    forward.fresh(eager.kernel("layer_norm", n, shape.hidden))
+    eager.linear_forward(forward, n, shape.vocab, shape.hidden)
+    forward.run(te.fused("cross_entropy", n, shape.vocab))
+    forward.sync()
+    backward.run(te.fused("cross_entropy_backward", n, shape.vocab))
+    eager.linear_backward(backward, n, shape.vocab, shape.hidden)
+    backward.fresh(eager.kernel("layer_norm_backward", n, shape.hidden), kernels=2)
+    part = Part(forward=forward.steps(), backward=backward.steps())
+    return fsdp.hosted(SHARDED.head(part))
+
+
+def optimizer(stage: Stage) -> Program:
+    """Pass by pass and tensor by tensor; a rank's share of a block cuts few of its tensors."""
+    blocks = 1 + sum(block.count for chunk in stage.chunks for block in chunk.blocks)
+    tensors = blocks + (stage.tensors - blocks) // stage.shape.data.ranks
+    return fsdp.pass_by_pass_optimizer(stage, kernels=tensors, syncs=tensors)
+
+
+def saved_bytes(shape: StepShape, layer: Layer) -> float:
+    """Norm inputs and outputs, queries, keys and values twice, attention's output, both of GELU."""
+    width = 8 * layer.hidden + 4 * (layer.q + 2 * layer.kv) + 4 * layer.q + 4 * layer.ffn
+    return shape.tokens * (width + 4.0 * layer.heads)
+
+
+def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
+    """Two copies of the bf16 logits at the loss."""
+    del in_flight
+    return fsdp.sharded_memory(stage, saved_bytes, logit_bytes=4.0)
+
+
+STACK = Stack(
+    name="llm-foundry",
+    description="llm-foundry 0.1 to 0.4 (MPT) under Composer with FSDP, FlashAttention-2",
+    parallel=True,
+    compared=False,
+    layer=layer_part,
+    embedding=embedding_part,
+    head=head_part,
+    accumulate=SHARDED.accumulate,
+    reduced=fsdp.clipped,
+    optimizer=optimizer,
+    memory=memory,
+)

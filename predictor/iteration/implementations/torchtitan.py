@@ -1,0 +1,85 @@
+"""``torchtitan``: blocks compiled one by one, FSDP2 around them, checkpointing inside.
+
+Read at 9dec370 (2024-12, the published tables). Keys and values are repeated to all heads and SDPA
+takes FlashAttention-2; the loss is eager and in fp32; gradients are reduced in fp32 after every
+micro-batch, clipped, and stepped by fused AdamW. Selective recomputation keeps
+attention's output and every other product of a block. Asynchronous tensor parallelism is not
+modelled: gathers and scatters of tensor ranks are awaited.
+"""
+
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import compiled_blocks as compiled
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import fsdp, hf_eager
+from predictor.iteration.launches import Tape
+from predictor.iteration.memory import Memory
+from predictor.iteration.stack import Part, Stack
+from predictor.iteration.step import Stage, StepShape
+
+SHARDED = fsdp.Fsdp()
+
+
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """One compiled block; all of it runs again with full recomputation."""
+    forward, backward = Tape(), Tape()
+    compiled.forward(forward, shape, layer, repeated=True)
+    if shape.selective_recompute:
+        compiled.attention_inputs(
+            backward, shape, layer, products=(False, True, False), repeated=True
+        )
+        eager.linear_forward(backward, shape.tokens, layer.hidden, layer.q)
+        compiled.feed_forward_inputs(backward, shape, layer, products=(False, True))
+    compiled.backward(backward, shape, layer, repeated=True)
+    part = Part(forward=forward.steps(), backward=backward.steps(), replay=forward.steps())
+    return SHARDED.layer(shape, layer, part)
+
+
+def embedding_part(shape: StepShape) -> Part:
+    """The eager table; tensor ranks sum their rows' share."""
+    forward, backward = Tape(), Tape()
+    forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
+    forward.collective(shape.tensor.reduce_scatter(shape.activation_bytes))
+    backward.collective(shape.tensor.all_gather(shape.activation_bytes))
+    backward.extend(hf_eager.embedding_backward(shape))
+    return SHARDED.embedding(shape, Part(forward=forward.steps(), backward=backward.steps()))
+
+
+def head_part(shape: StepShape) -> Part:
+    """The eager head with a loss in fp32, split over tensor ranks."""
+    n = shape.tokens
+    forward, backward = Tape(), Tape()
+    forward.fresh(eager.kernel("rms_norm", shape.shard_tokens, shape.hidden))
+    forward.collective(shape.tensor.all_gather(2.0 * n * shape.hidden))
+    eager.linear_forward(forward, n, shape.vocab, shape.hidden)
+    forward.run(eager.kernel("cast_up", n, shape.vocab))
+    forward.run(eager.kernel("log_softmax_fp32", n, shape.vocab))
+    for _ in range(3):
+        forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
+    backward.run(eager.kernel("fill_fp32", n, shape.vocab))
+    backward.run(eager.kernel("log_softmax_backward_fp32", n, shape.vocab))
+    backward.run(eager.kernel("cast_down", n, shape.vocab))
+    eager.linear_backward(backward, n, shape.vocab, shape.hidden)
+    backward.collective(shape.tensor.reduce_scatter(2.0 * n * shape.hidden))
+    backward.fresh(eager.kernel("rms_norm_backward", shape.shard_tokens, shape.hidden), kernels=2)
+    return SHARDED.head(Part(forward=forward.steps(), backward=backward.steps()))
+
+
+def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
+    """12 bytes a logit at the loss, as eager PyTorch has it."""
+    del in_flight
+    return fsdp.sharded_memory(stage, compiled.saved_bytes, logit_bytes=12.0)
+
+
+STACK = Stack(
+    name="torchtitan",
+    description="torchtitan of 2024-12 (9dec370): compiled blocks, FSDP2, FlashAttention-2",
+    parallel=True,
+    compared=False,
+    layer=layer_part,
+    embedding=embedding_part,
+    head=head_part,
+    accumulate=SHARDED.accumulate,
+    reduced=fsdp.clipped,
+    optimizer=fsdp.fused_optimizer,
+    memory=memory,
+)

@@ -1,0 +1,150 @@
+"""Fully sharded stacks and nanotron: collectives, copies and products of one layer by hand."""
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.iteration import estimate
+from predictor.iteration.implementations import load
+from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import AllGather, AllReduce, Attention, Gemm, ReduceScatter
+
+LLAMA_1B = {
+    "num_layers": 16,
+    "hidden_size": 2048,
+    "ffn_hidden_size": 8192,
+    "num_attention_heads": 32,
+    "num_query_groups": 8,
+    "head_dim": 64,
+    "vocab_size": 128256,
+    "gated_mlp": True,
+    "tied_embeddings": True,
+}
+MPT_1B = {
+    "num_layers": 24,
+    "hidden_size": 2048,
+    "ffn_hidden_size": 8192,
+    "num_attention_heads": 16,
+    "vocab_size": 50368,
+    "gated_mlp": False,
+}
+LAYER = 2048 * (2 * 2048 + 2 * 512) + 3 * 2048 * 8192 + 2 * 2048  # parameters of a Llama layer
+
+
+def case(stack, gpus=2, plan=None, model=None, training=None):
+    return Case.from_dict(
+        {
+            "model": model or LLAMA_1B,
+            "training": {"seq_length": 4096, "micro_batch_size": 2, "global_batch_size": 2 * gpus}
+            | (training or {}),
+            "plan": {"tensor_parallel": 1} | (plan or {}),
+            "cluster": {"gpu": "h200-sxm5-141gb", "num_gpus": gpus, "gpus_per_node": 8},
+            "implementation": stack,
+        }
+    )
+
+
+def parts(asked):
+    asked = resolve(asked).case
+    shape = step_shape(asked)
+    layer = stages_of(asked, shape)[0].chunks[0].blocks[0].layer
+    stack = load(str(asked.implementation))
+    return stack.layer(shape, layer), stack.embedding(shape), stack.head(shape)
+
+
+def operators(steps, kind):
+    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+
+
+@pytest.mark.parametrize(
+    ("stack", "dtype", "size"), [("hf-fsdp2", "fp32", 4), ("fsdp-eager", "bf16", 2)]
+)
+def test_a_block_is_gathered_twice_and_reduced_once(stack, dtype, size):
+    layer, _, _ = parts(case(stack))
+    for steps in (layer.forward, layer.entry):
+        (gather,) = operators(steps, AllGather)
+        assert (gather.bytes, gather.ranks) == (2 * LAYER, 2)
+    (scatter,) = operators(layer.backward, ReduceScatter)
+    assert (scatter.bytes, scatter.dtype) == (size * LAYER, dtype)
+    assert not operators(layer.backward, AllGather)
+
+
+def test_parameters_that_stay_are_gathered_once():
+    layer, _, _ = parts(case("llm-foundry", model=MPT_1B, plan={"sharding": "gradients"}))
+    assert len(operators(layer.forward, AllGather)) == 1
+    assert layer.entry == ()
+
+
+def test_replicas_of_a_sharding_group_sum_their_shards():
+    layer, _, _ = parts(case("fsdp-compile", gpus=16, plan={"sharding_group": 8}))
+    (scatter,) = operators(layer.backward, ReduceScatter)
+    (total,) = operators(layer.backward, AllReduce)
+    assert (scatter.ranks, total.ranks) == (8, 2)
+    assert total.bytes == scatter.bytes // 8
+
+
+def test_the_root_holds_the_tied_table_and_the_last_norm():
+    _, embedding, head = parts(case("hf-fsdp2"))
+    root, block = operators(embedding.forward, AllGather)
+    assert root.bytes == 2 * (128256 + 1) * 2048
+    assert block.bytes == 2 * LAYER
+    assert operators(embedding.backward, ReduceScatter)[0].bytes == 2 * root.bytes
+    assert not operators(head.forward + head.backward, AllGather)
+
+
+def test_peak_of_two_gpus_within_one_percent_of_the_measured_one():
+    assert estimate(case("hf-fsdp2")).memory_bytes_per_gpu == pytest.approx(
+        35_117_420_544, rel=0.01
+    )
+
+
+def test_selective_recompute_of_torchtitan_runs_every_second_product_again():
+    plain, _, _ = parts(case("torchtitan"))
+    layer, _, _ = parts(case("torchtitan", training={"recompute": "selective"}))
+    again = len(operators(layer.backward, Gemm)) - len(operators(plain.backward, Gemm))
+    assert (len(operators(plain.forward, Gemm)), again) == (7, 3)
+    assert len(operators(layer.backward, Attention)) == 1
+
+
+def test_mosaic_layers_read_three_lengths_on_the_host():
+    layer, _, _ = parts(case("llm-foundry", model=MPT_1B))
+    assert sum(isinstance(step, Sync) for step in layer.forward) == 3
+    assert [op.n for op in operators(layer.forward, Gemm)] == [3 * 2048, 2048, 8192, 2048]
+
+
+def test_nanotron_sends_eight_gathers_and_scatters_a_layer():
+    layer, _, _ = parts(case("nanotron", gpus=4, plan={"tensor_parallel": 4}))
+    size = 2 * 2 * 4096 * 2048
+    counts = [
+        (len(operators(steps, AllGather)), len(operators(steps, ReduceScatter)))
+        for steps in (layer.forward, layer.backward)
+    ]
+    assert counts == [(2, 2), (4, 2)]
+    assert {op.bytes for op in operators(layer.forward, AllGather)} == {size}
+
+
+def test_nanotron_splits_column_products_by_whose_tokens_have_come():
+    layer, _, _ = parts(case("nanotron", gpus=4, plan={"tensor_parallel": 4}))
+    rows = [op.m for op in operators(layer.forward, Gemm)]
+    assert rows == [2048, 2048, 4096, 8192, 2048, 2048, 4096, 8192]
+
+
+def test_nanotron_sums_the_whole_fp32_gradient_with_zero_1():
+    asked = resolve(case("nanotron", gpus=8, plan={"sharding": "optimizer"})).case
+    stage = stages_of(asked, step_shape(asked))[0]
+    agreed = load("nanotron").replicas(stage)
+    assert (agreed.reduce, agreed.gradient_bytes, agreed.overlap_reduce) == ("all_reduce", 4, False)
+    assert agreed.gather_bytes == 2
+
+
+@pytest.mark.parametrize(
+    "stack", ["hf-fsdp2", "torchtitan", "llm-foundry", "fsdp-eager", "fsdp-compile", "jax-xla"]
+)
+def test_full_recompute_takes_time_and_saves_memory(stack):
+    model = MPT_1B if stack == "llm-foundry" else LLAMA_1B
+    plain, full = (
+        estimate(case(stack, gpus=8, model=model, training={"recompute": recompute}))
+        for recompute in ("none", "full")
+    )
+    assert full.iteration_seconds > plain.iteration_seconds
+    assert full.memory_bytes_per_gpu < plain.memory_bytes_per_gpu
