@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from predictor.bench.cross_check import summary as cross_check_summary
 from predictor.bench.journal import Record
+from predictor.bench.ranks.choices import choices
 from predictor.bench.screening import Limits, flags
 from predictor.bench.summarise import row_of
 from predictor.operators import OPERATORS
@@ -98,6 +99,7 @@ def _outcome(key: str, records: Sequence[Record], rows: Sequence[Row], limits: L
             )
             for operator in sorted({r["operator"] for r in mine if r["record"] == "control"})
         },
+        "nccl_choices": choices(points),
         "flags": flags([row for row in rows if row.run == key], limits),
         "failures": notes[:_MAX_FAILURES],
     }

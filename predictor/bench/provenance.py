@@ -33,6 +33,7 @@ _ENVIRONMENT_PREFIXES: Final = (
     "TORCHINDUCTOR_",
     "TORCH_CUDNN_",
 )
+_LOG_VARIABLES: Final = "NCCL_DEBUG"
 _PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
 _GIT_TIMEOUT_SECONDS: Final = 5.0
 
@@ -60,7 +61,7 @@ def _identity_of_ranks(hello: Hello) -> dict[str, Any]:
     told = {
         name: text
         for name, text in sorted(os.environ.items())
-        if name.startswith("NCCL_") and not name.startswith("NCCL_DEBUG")
+        if name.startswith("NCCL_") and not name.startswith(_LOG_VARIABLES)
     }
     return {"nccl_environment": told, "nodes": hello.properties.get("nodes")}
 
@@ -93,7 +94,7 @@ def describe_run(
         "environment": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(_ENVIRONMENT_PREFIXES)
+            if name.startswith(_ENVIRONMENT_PREFIXES) and not name.startswith(_LOG_VARIABLES)
         },
     }
 

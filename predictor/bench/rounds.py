@@ -27,6 +27,7 @@ class RoundResult:
         sm_clock_hz: Mean SM clock in the window; None without telemetry.
         watts: Mean power in the window.
         event_reasons: Union of NVML's clock event reasons in the window.
+        path: How a library says that it carries a collective out: algorithm, protocol, channels.
     """
 
     seconds: float
@@ -46,6 +47,7 @@ class RoundResult:
     sm_clock_hz: float | None = None
     watts: float | None = None
     event_reasons: int = 0
+    path: str = ""
 
     @property
     def is_sound(self) -> bool:

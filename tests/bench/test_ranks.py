@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,9 @@ from predictor.bench import session
 from predictor.bench.main import Options, Outcome, ranks_of
 from predictor.bench.points import Point
 from predictor.bench.ranks import launch
+from predictor.bench.ranks.choices import Choices, choices, log_settings, settings_here
+from predictor.bench.ranks.wire import Link, LinkLost
+from predictor.bench.ranks.world import first_host, world_of
 from predictor.errors import BenchError
 from predictor.operators import (
     AllGather,
@@ -177,6 +181,46 @@ def test_the_number_of_ranks_is_all_gpus_or_as_asked(monkeypatch: pytest.MonkeyP
         ranks_of(Options(nvls=True), None)
 
 
+def test_the_librarys_choices_are_read_as_its_log_grows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = f"nccl.{socket.gethostname().partition('.')[0]}.{os.getpid()}.log"
+    monkeypatch.setenv("NCCL_DEBUG_FILE", log_settings(str(tmp_path), {})["NCCL_DEBUG_FILE"])
+    words = "host:1:2 [0] NCCL INFO AllReduce: 1048576 Bytes -> Algo {} proto {} channel"
+    with (tmp_path / name).open("w") as log:
+        reader = Choices()
+        assert reader.latest() == ""
+        log.write(words.format("RING", "LL") + "{Lo..Hi}={0..0}\n")
+        log.write(words.format("TREE", "LL128") + "{Lo..Hi}={0..15}\n")
+        log.flush()
+        assert reader.latest() == "TREE LL128 16"
+        assert reader.latest() == ""
+        log.write(words.format("RING", "SIMPLE") + "{Lo..Hi}={0..23}\n")
+        log.flush()
+        assert reader.latest() == "RING SIMPLE 24"
+    assert log_settings(str(tmp_path), {"NCCL_DEBUG": "WARN"}) == {}
+    elsewhere = {"NCCL_DEBUG_FILE": "/nowhere/log", "NCCL_DEBUG": "INFO", "NCCL_ALGO": "Ring"}
+    assert settings_here(elsewhere) == {"NCCL_ALGO": "Ring"}
+
+
+def test_choices_are_told_by_the_size_from_which_they_hold() -> None:
+    paths = {1024: "RING LL 1", 2048: "RING LL 1", 4096: "RING LL128 4", 8192: ""}
+    records = [
+        {
+            "operator": "all_reduce",
+            "fields": {"bytes": size, "ranks": 2},
+            "rounds": [{"path": path}],
+        }
+        for size, path in reversed(paths.items())
+    ]
+    assert choices(records) == {
+        "all_reduce": [
+            "ranks=2: from 1024 bytes RING LL 1",
+            "ranks=2: from 4096 bytes RING LL128 4",
+        ]
+    }
+
+
 # --- processes that a launcher started -----------------------------------------------------------
 
 PROGRAM = """
@@ -246,6 +290,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        return ours, server.accept()[0]
+
+
 def start(
     program: Path, environment: dict[str, str], *arguments: object, prefix: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
@@ -262,6 +312,74 @@ def program(tmp_path: Path) -> Path:
     path = tmp_path / "program.py"
     path.write_text(PROGRAM.format(here=str(HERE)))
     return path
+
+
+@pytest.mark.parametrize(
+    ("missing", "environment", "words"),
+    [
+        ("MASTER_PORT", mpirun(0, 2, 1), "-x MASTER_PORT=29500"),
+        ("MASTER_ADDR", mpirun(0, 2, 1), "-x MASTER_ADDR=host"),
+        ("SLURM_STEP_RESV_PORTS", srun(0, 2, 1), "--resv-ports=1"),
+        ("LOCAL_RANK", torchrun(0, 2, 1), "LOCAL_RANK is not set"),
+    ],
+)
+def test_what_a_launcher_leaves_open_is_named_not_guessed(
+    missing: str, environment: dict[str, str], words: str
+) -> None:
+    del environment[missing]
+    with pytest.raises(BenchError, match=words):
+        world_of(environment)
+
+
+def test_a_lone_process_is_no_world() -> None:
+    assert world_of({}) is None
+    assert world_of(torchrun(0, 1, 1)) is None
+    # A batch script of Slurm is no task of a step.
+    assert world_of({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}) is None
+    with pytest.raises(BenchError, match="from 0 to 1"):
+        world_of(torchrun(2, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("node7", "node7"), ("node[07-09,12],other", "node07"), ("a-[3,5]", "a-3"), ("x,y", "x")],
+)
+def test_the_first_host_of_a_node_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("!I", 1 << 30),  # too long
+        struct.pack("!I", 3) + b"[1]",  # no object
+        struct.pack("!I", 2) + b"{(",  # no JSON
+        b"",  # gone
+    ],
+)
+def test_what_is_no_message_ends_the_link(data: bytes) -> None:
+    ours, theirs = tcp_pair()
+    theirs.sendall(data)
+    theirs.close()
+    with pytest.raises(LinkLost):
+        Link(ours).receive(5.0)
+    ours.close()
+
+
+def test_messages_arrive_whole_or_not_in_time() -> None:
+    ours, theirs = tcp_pair()
+    link = Link(ours)
+    Link(theirs).send({"a": [1.5, "ü"]})
+    assert link.receive(5.0) == {"a": [1.5, "ü"]}
+    theirs.sendall(struct.pack("!I", 8) + b'{"b"')
+    with pytest.raises(TimeoutError):
+        link.receive(0.05)
+    theirs.sendall(b": 2}")
+    assert link.receive(5.0) == {"b": 2}  # what had come was kept
+    with pytest.raises(ValueError, match="exceeds"):
+        link.send({"a": "x" * (5 << 20)})
+    ours.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize(("launcher", "size"), [(torchrun, 2), (mpirun, 3), (srun, 2)])
@@ -281,6 +399,39 @@ def test_processes_of_a_launcher_measure_together(
     assert rows[1 << 20].seconds == pytest.approx(toy_seconds(1 << 20, size - 1), rel=0.03)
     (provenance,) = folder.runs.values()
     assert provenance["device"]["gpus"] == size
+
+
+def test_torchrun_tells_the_port_through_its_store(program: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch, and torchrun with it, is not installed")
+    words = ("--standalone", "--nproc-per-node", "2", program, tmp_path / "out", 2, 4096)
+    found = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, words)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    rows = read_folder(tmp_path / "out").tables["all_reduce"].rows
+    assert [row.status for row in rows] == ["ok"]
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+def test_mpirun_really(program: Path, tmp_path: Path) -> None:
+    words = ["mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "2"]
+    words += ["-x", "MASTER_ADDR=127.0.0.1", "-x", f"MASTER_PORT={free_port()}"]
+    words += [sys.executable, str(program), str(tmp_path / "out"), "2", "4096"]
+    found = subprocess.run(
+        words,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert read_folder(tmp_path / "out").tables["all_reduce"].rows[0].status == "ok"
 
 
 def test_a_worker_that_dies_elsewhere_is_replaced(program: Path, tmp_path: Path) -> None:

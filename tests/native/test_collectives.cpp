@@ -80,7 +80,7 @@ class Ranks {
 public:
   explicit Ranks(int count, int max_ctas = 0) {
     fake::runtime() = {};
-    fake::runtime().free_bytes = std::size_t{8} << 30;
+    fake::runtime().free_bytes = std::size_t{4} << 30;
     setenv("PREDICTOR_NCCL", FAKE_NCCL, 1);
     exported<void(void (*)(std::function<void()>))>("fake_nccl_reset")(&on_the_stream);
     for (int rank = 0; rank < count; ++rank) {
@@ -137,13 +137,13 @@ std::vector<std::int64_t> even(int ranks) {
 TEST_SUITE("collectives") {
   TEST_CASE("every collective is exact, in place and out of place") {
     for (const int count : {2, 4}) {
+      Ranks ranks(count);
       for (const char* dtype : {"bf16", "fp32"}) {
         for (const bool in_place : {false, true}) {
           for (const char* op : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
             CAPTURE(op);
             CAPTURE(count);
             CAPTURE(in_place);
-            Ranks ranks(count);
             CHECK(ranks.exact(
                 op, {{"bytes", size}, {"dtype", std::string(dtype)}, {"in_place", in_place}}));
           }

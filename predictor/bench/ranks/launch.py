@@ -2,18 +2,21 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from predictor.bench.budget import Budget
 from predictor.bench.process import RequestFailed, Worker, WorkerProcess
+from predictor.bench.ranks.choices import log_settings
 from predictor.bench.ranks.crew import Crew
 from predictor.bench.ranks.member import RankBench
 from predictor.bench.ranks.remote import RemoteRank
 from predictor.bench.ranks.rendezvous import farewell, gather
+from predictor.bench.ranks.wire import Link
 from predictor.bench.ranks.world import World
 from predictor.bench.sweep import Ranks
 from predictor.bench.worker import Start
@@ -85,32 +88,66 @@ def spawner(
         yield lambda: WorkerProcess(start, budget)
         return
     gpus = ranks.gpus
-    os.environ.setdefault(NVLS_VARIABLE, "1" if ranks.nvls else "0")
-    os.environ.setdefault(REGISTER_VARIABLE, "0")
-    links = gather(world) if world is not None else {}
-    environment = {name: value for name, value in os.environ.items() if name.startswith("NCCL_")}
+    with _settings(ranks), _links(world) as links:
+        environment = nccl_settings(os.environ)
 
-    def worker(rank: int) -> Worker:
-        if rank in links:
-            return RemoteRank(links[rank], rank, start, environment)
-        index = world.local_rank if world is not None else rank
-        return WorkerProcess(replace(start, index=index), budget, RankBench)
+        def worker(rank: int) -> Worker:
+            if rank in links:
+                return RemoteRank(links[rank], rank, start, environment)
+            index = world.local_rank if world is not None else rank
+            return WorkerProcess(replace(start, index=index), budget, RankBench)
 
-    def crew() -> Crew:
-        with ThreadPoolExecutor(gpus) as threads:
-            starting = [threads.submit(worker, rank) for rank in range(gpus)]
-            errors = [error for each in starting if (error := each.exception())]
-            if errors:
-                for each in starting:
-                    if each.exception() is None:
-                        each.result().kill()
-                raise errors[0]
+        yield lambda: _crew(worker, gpus)
+
+
+def nccl_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """How NCCL is told to work."""
+    return {name: text for name, text in environment.items() if name.startswith("NCCL_")}
+
+
+@contextmanager
+def _settings(ranks: Ranks) -> Iterator[None]:
+    """NCCL's settings of a run, below those of the user; gone with it."""
+    with TemporaryDirectory(prefix="predictor-nccl-", ignore_cleanup_errors=True) as folder:
+        wanted = {
+            NVLS_VARIABLE: "1" if ranks.nvls else "0",
+            REGISTER_VARIABLE: "0",
+            **log_settings(folder, os.environ),
+        }
+        added = {name: text for name, text in wanted.items() if name not in os.environ}
+        os.environ.update(added)
         try:
-            return Crew([each.result() for each in starting])
-        except RequestFailed as error:
-            raise BenchError(f"the ranks do not work together: {error}") from error
+            yield
+        finally:
+            for name in added:
+                os.environ.pop(name, None)
 
+
+@contextmanager
+def _links(world: World | None) -> Iterator[dict[int, Link]]:
+    """Links to the other processes of a launcher, which end with the run."""
+    links = gather(world) if world is not None else {}
     try:
-        yield crew
+        yield links
     finally:
         farewell(links)
+
+
+def _crew(worker: Callable[[int], Worker], gpus: int) -> Crew:
+    """Start all ranks at once.
+
+    Raises:
+        BenchError: One of them cannot start; the others are ended.
+    """
+    with ThreadPoolExecutor(gpus) as threads:
+        starting = [threads.submit(worker, rank) for rank in range(gpus)]
+        error = next((error for each in starting if (error := each.exception())), None)
+    started = [each.result() for each in starting if each.exception() is None]
+    if error is None:
+        try:
+            return Crew(started)
+        except RequestFailed as failure:
+            error = BenchError(f"the ranks do not work together: {failure}")
+    for each in started:
+        each.kill()
+    raise error

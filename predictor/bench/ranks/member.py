@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Final
 
 from predictor.bench.provenance import hashed
+from predictor.bench.ranks.choices import Choices
 from predictor.bench.worker import Bench, Start
 
 WRONG_RESULT = 1.0
@@ -26,6 +27,7 @@ class RankBench(Bench):
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         super().__init__(start)
         self._launches: dict[str, Any] = {}
+        self._choices = Choices()
 
     def requests(self) -> dict[str, Callable[..., Any]]:
         """A single GPU's requests, and those of ranks."""
@@ -38,6 +40,7 @@ class RankBench(Bench):
             "probe": self.probe,
             "lockstep": self.lockstep,
             "beside": self.beside,
+            "choice": self.choice,
             "check_launch": self.check_launch,
             "forget": self.forget,
         }
@@ -111,6 +114,10 @@ class RankBench(Bench):
             "begin": found.wall_begin_seconds,
             "end": found.wall_end_seconds,
         }
+
+    def choice(self) -> str:
+        """How the library carried out the collective that was launched last."""
+        return self._choices.latest()
 
     def check_launch(self, key: str, seed: int) -> float:
         """Relative error of a collective's result on this rank: 0 where it is exact."""

@@ -66,6 +66,7 @@ class PreparedCollective:
             timeout_seconds=timeout_seconds,
         )
         seconds = _probe(team, self, self.launches[0], operator.bytes, timeout_seconds)
+        (self._path,) = team.ask(self.members[:1], "choice", timeout_seconds=timeout_seconds)
         self._plan = Lockstep.plan(
             seconds, buffer_sets=max(sets), round_seconds=point.round_seconds
         )
@@ -88,6 +89,7 @@ class PreparedCollective:
             timer="graph" if self._plan.graph else "gated",
             launches=int(found[0]["launches"]),
             stop_reason="gate" if any(each["gate_expired"] for each in found) else "count",
+            path=self._path,
         )
         return result, samples
 

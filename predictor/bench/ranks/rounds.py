@@ -117,6 +117,7 @@ def round_of(
     timer: str,
     launches: int,
     stop_reason: str = "count",
+    path: str = "",
 ) -> RoundResult:
     """Summary of the slowest ranks' samples."""
     ordered = sorted(samples)
@@ -135,6 +136,7 @@ def round_of(
         launches=launches,
         timer=timer,
         stop_reason=stop_reason,
+        path=path,
         begin_seconds=window[0],
         end_seconds=window[1],
     )
