@@ -250,6 +250,11 @@ DEFAULTS: tuple[Default, ...] = (
         f"bf16; fp16 in {', '.join(sorted(_HALF_STACKS))}",
         lambda d: "fp16" if _stack(d) in _HALF_STACKS else "bf16",
     ),
+    Default(
+        "training.fp8_recipe",
+        "delayed with precision fp8 (Megatron-Core's), mxfp8 with mxfp8",
+        lambda d: {"fp8": "delayed", "mxfp8": "mxfp8"}.get(d["training"]["precision"]),
+    ),
     Default("training.recompute", "none", lambda _: "none"),
     Default(
         "training.optimizer",

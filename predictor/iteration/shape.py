@@ -11,6 +11,7 @@ from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.groups import Group
 from predictor.iteration.moe.mapping import expert_plan
+from predictor.iteration.recipes import SMALL_FORMATS, recipe_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
 
@@ -45,6 +46,10 @@ def refuse(case: Case, stack: Stack) -> None:
             training.precision != "bf16" and training.precision not in stack.knows,
             f"precision {training.precision!r} is not supported yet; bf16 is",
         ),
+        (
+            training.precision in SMALL_FORMATS and model.moe is not None,
+            f"precision {training.precision!r} of experts is not supported yet; bf16 is",
+        ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (
             plan.context_parallel != 1 and "context" not in stack.knows,
@@ -70,7 +75,8 @@ def step_shape(case: Case) -> StepShape:
     """Sizes of a micro-batch on one rank."""
     model, training, plan, cluster = case.model, case.training, case.plan, case.cluster
     tp, cp = plan.tensor_parallel, plan.context_parallel
-    node = domain_gpus(load_gpu(cluster.gpu), cluster.gpus_per_node)
+    gpu = load_gpu(cluster.gpu)
+    node = domain_gpus(gpu, cluster.gpus_per_node)
     split = plan.data_parallel * cp
     shards = plan.sharding_group or split
     shape = StepShape(
@@ -84,6 +90,7 @@ def step_shape(case: Case) -> StepShape:
         alibi=model.position_embedding == "alibi",
         fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
         gradient_bytes=4 if training.gradient_dtype == "fp32" else 2,
+        recipe=recipe_of(training, gpu),
         selective_recompute=training.recompute == "selective",
         sequence_parallel=bool(plan.sequence_parallel),
         sharding=str(plan.sharding),

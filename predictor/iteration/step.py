@@ -7,6 +7,7 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.groups import Group
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.moe.shape import Routed
+from predictor.iteration.recipes import Recipe
 from predictor.operators import Attention
 
 ALONE: Final = Group()
@@ -28,6 +29,7 @@ class StepShape:
         alibi: Positions are biases of attention's scores.
         fp32_states: Masters, moments and gradients in fp32 instead of bf16.
         gradient_bytes: Bytes of a stored gradient.
+        recipe: How operands of products become small; None: products of 16-bit numbers.
         selective_recompute: Core attention is replayed in the backward pass.
         sequence_parallel: Activations outside the products are split over the tensor ranks.
         sharding: What replicas split: ``none``, ``optimizer``, ``gradients`` or ``parameters``.
@@ -60,6 +62,7 @@ class StepShape:
     alibi: bool = False
     fp32_states: bool = True
     gradient_bytes: int = 4
+    recipe: Recipe | None = None
     selective_recompute: bool = False
     sequence_parallel: bool = False
     sharding: str = "none"

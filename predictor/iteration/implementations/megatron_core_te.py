@@ -13,6 +13,8 @@ gather of the input runs beside the dgrad product and the scatter beside the wgr
 one all-reduce behind each pair, in the backward pass beside the wgrad product.
 """
 
+from dataclasses import replace
+
 from predictor.iteration import context
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
@@ -173,6 +175,7 @@ def head_part(shape: StepShape) -> Part:
     The loss needs the rows' largest logit, their sum and the target's logit from all ranks.
     """
     n, layer = shape.tokens, shape.layer
+    shape = replace(shape, recipe=None)
     forward, backward = Tape(), Tape()
     forward.fresh(te.fused(te.norm(layer), shape.shard_tokens, shape.hidden))
     te.column_forward(forward, shape, shape.vocab, shape.hidden)
@@ -204,9 +207,15 @@ def replicas(stage: Stage) -> Replicas:
         gradient_bytes=shape.gradient_bytes,
         bucket_parameters=bucket if stage.index == 0 else None,
         overlap_reduce=shape.overlap_grad_reduce is not False,
-        gather_bytes=WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=_gathered_bytes(shape) if sharded else 0.0,
         overlap_gather=shape.overlap_param_gather is not False,
     )
+
+
+def _gathered_bytes(shape: StepShape) -> float:
+    """Bytes of a parameter that ranks gather: those of one scale a tensor are already small."""
+    recipe = shape.recipe
+    return recipe.wire_bytes if recipe and recipe.gathers_parameters else WEIGHT_BYTES
 
 
 def reduced(stage: Stage) -> Program:
@@ -217,13 +226,21 @@ def reduced(stage: Stage) -> Program:
 
 
 def optimizer(stage: Stage) -> Program:
-    """One fused multi-tensor step over the parameters that the rank owns."""
+    """One fused multi-tensor step over the parameters that the rank owns.
+
+    Matrices whose products are small are cast once a step, in both directions.
+    """
     tape = Tape()
     tape.run(
         Optimizer(
             kernel="adamw_master", elements=stage.owned_parameters, dtype="fp32", impl="native"
         )
     )
+    shape = stage.shape
+    for chunk in stage.chunks:
+        for block in chunk.blocks:
+            rows = block.count * block.layer.matrix_parameters // shape.hidden
+            te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
 
 
@@ -237,7 +254,7 @@ STACK = Stack(
     description="Megatron-Core with Transformer Engine layers (compute only compared by parts)",
     parallel=True,
     compared=False,
-    knows=frozenset({"experts", "latent", "windows", "context"}),
+    knows=frozenset({"context", "experts", "fp8", "latent", "mxfp8", "windows"}),
     layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
     embedding=lambda shape: fully_sharded(embedding_part(shape), shape),
     head=lambda shape: fully_sharded(head_part(shape), shape),

@@ -6,8 +6,11 @@ collectives stand where Transformer Engine 2.8 has them (``module/layernorm_line
 ``linear.py``).
 """
 
+from dataclasses import replace
+
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Tape
+from predictor.iteration.recipes import Recipe
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm, MemoryBound
 from predictor.operators.gemm import GemmKind
@@ -29,22 +32,52 @@ def norm(layer: Layer) -> str:
     return "layer_norm" if layer.layer_norm else "rms_norm"
 
 
-def product(rows: int, out: int, into: int, kind: GemmKind) -> Gemm:
-    """One product of a linear layer."""
+def product(
+    rows: int, out: int, into: int, kind: GemmKind, recipe: Recipe | None = None
+) -> Gemm:
+    """One product of a linear layer, in bf16 without a recipe."""
     accumulate = kind == "wgrad"
-    return Gemm(m=rows, n=out, k=into, kind=kind, api="cublaslt", accumulate=accumulate)
+    dtype = recipe.dtype if recipe else "bf16"
+    return Gemm(m=rows, n=out, k=into, dtype=dtype, kind=kind, api="cublaslt", accumulate=accumulate)
+
+
+def operand(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: bool) -> None:
+    """What makes an operand small, if a recipe does: a cast, with a turned copy if ``turned``."""
+    if recipe is None:
+        return
+    if recipe.seeks:
+        tape.fresh(fused("amax", rows, cols))
+        tiny(tape, 1, 1)  # the scale
+    copies = turned and (recipe.turns or recipe.both)
+    tape.fresh(fused("cast_transpose_fp8" if copies else "cast_fp8", rows, cols))
+    if recipe.swizzles:
+        tiny(tape, rows, 1)
+
+
+def normed(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: bool) -> None:
+    """The same for what a norm wrote: it casts by itself, or knows the largest magnitude."""
+    if recipe is None:
+        return
+    if not recipe.norm_casts:
+        operand(tape, replace(recipe, seeks=False), rows, cols, turned=turned)
+    elif turned and recipe.turns:
+        tape.fresh(fused("transpose_fp8", rows, cols))
 
 
 def column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """A product whose output is split: its input is gathered first under sequence parallelism."""
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * into))
-    tape.run(product(shape.tokens, out, into, "forward"))
+    recipe = shape.recipe
+    gathered = shape.sequence_parallel
+    normed(tape, recipe, shape.shard_tokens, into, turned=not gathered or _keeps_both(recipe))
+    if gathered:
+        tape.collective(shape.tensor.all_gather(_wire_bytes(recipe) * shape.tokens * into))
+    tape.run(product(shape.tokens, out, into, "forward", recipe))
 
 
 def row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """A product whose output is a partial sum."""
-    tape.run(product(shape.tokens, out, into, "forward"))
+    operand(tape, shape.recipe, shape.tokens, into, turned=True)
+    tape.run(product(shape.tokens, out, into, "forward", shape.recipe))
     sum_over_ranks(tape, shape, out)
 
 
@@ -59,22 +92,46 @@ def sum_over_ranks(tape: Tape, shape: StepShape, width: int) -> None:
 
 def column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """Gather of the input beside dgrad, sum of its gradient beside wgrad."""
-    size = 2.0 * shape.tokens * into
+    recipe = shape.recipe
+    elements = 1.0 * shape.tokens * into
+    operand(tape, recipe, shape.tokens, out, turned=True)
     if shape.sequence_parallel:
-        tape.start(shape.tensor.all_gather(size), "tensor")
-    tape.run(product(shape.tokens, out, into, "dgrad"))
+        tape.start(shape.tensor.all_gather(_wire_bytes(recipe) * elements), "tensor")
+    tape.run(product(shape.tokens, out, into, "dgrad", recipe))
     if shape.sequence_parallel:
         tape.wait("tensor")
-        tape.start(shape.tensor.reduce_scatter(size), "tensor")
+        tape.start(shape.tensor.reduce_scatter(2.0 * elements), "tensor")
+        _turn(tape, recipe, shape.tokens, into)
     else:
-        tape.start(shape.tensor.all_reduce(size), "tensor")
-    tape.run(product(shape.tokens, out, into, "wgrad"))
+        tape.start(shape.tensor.all_reduce(2.0 * elements), "tensor")
+    tape.run(product(shape.tokens, out, into, "wgrad", recipe))
     tape.wait("tensor")
 
 
 def row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """The output's gradient is gathered first under sequence parallelism."""
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.all_gather(2.0 * shape.tokens * out))
-    tape.run(product(shape.tokens, out, into, "dgrad"))
-    tape.run(product(shape.tokens, out, into, "wgrad"))
+    recipe = shape.recipe
+    gathered = shape.sequence_parallel
+    operand(tape, recipe, shape.shard_tokens, out, turned=not gathered or _keeps_both(recipe))
+    if gathered:
+        directions = 2 if _keeps_both(recipe) else 1
+        size = directions * _wire_bytes(recipe) * shape.tokens * out
+        tape.collective(shape.tensor.all_gather(size))
+        _turn(tape, recipe, shape.tokens, out)
+    tape.run(product(shape.tokens, out, into, "dgrad", recipe))
+    tape.run(product(shape.tokens, out, into, "wgrad", recipe))
+
+
+def _wire_bytes(recipe: Recipe | None) -> float:
+    """Bytes of a gathered element."""
+    return recipe.wire_bytes if recipe else 2.0
+
+
+def _keeps_both(recipe: Recipe | None) -> bool:
+    return recipe is not None and recipe.both
+
+
+def _turn(tape: Tape, recipe: Recipe | None, rows: int, cols: int) -> None:
+    """A gathered operand is turned for its second product where the GPU needs it."""
+    if recipe is not None and recipe.turns:
+        tape.fresh(fused("transpose_fp8", rows, cols))

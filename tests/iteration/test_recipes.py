@@ -1,0 +1,113 @@
+"""Casts, turns and gathers around 8-bit products, counted by hand for one Llama 3 8B layer."""
+
+from collections import Counter
+
+import pytest
+
+from predictor.case import Case, resolve
+from predictor.errors import NotPredictable
+from predictor.iteration import estimate
+from predictor.iteration.implementations.megatron_core_te import STACK
+from predictor.iteration.launches import Launch
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import AllGather, Gemm, MemoryBound, Optimizer
+
+TOKENS = 4096
+CASTS = ("amax", "cast_fp8", "cast_transpose_fp8", "transpose_fp8")
+
+
+def case(precision, gpu="h100-sxm5-80gb", tensor=1, model="llama3-8b", **training):
+    return Case.from_dict(
+        {
+            "model": {"preset": model},
+            "training": {"seq_length": TOKENS, "precision": precision} | training,
+            "plan": {"tensor_parallel": tensor},
+            "cluster": {"gpu": gpu, "num_gpus": 8},
+            "implementation": "megatron-core-te",
+        }
+    )
+
+
+def operators(asked, of="layer"):
+    shape = step_shape(resolve(asked).case)
+    part = STACK.head(shape) if of == "head" else STACK.layer(shape, shape.layer)
+    return tuple(
+        [step.operator for step in steps if isinstance(step, Launch)]
+        for steps in (part.forward, part.backward)
+    )
+
+
+def casts(launched):
+    found = Counter(op.kernel for op in launched if isinstance(op, MemoryBound))
+    return tuple(found[name] for name in CASTS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "recipe", "gpu", "tensor", "forward", "backward"),
+    [
+        # two norm outputs need only be turned; attention's and the activation's are cast
+        ("fp8", "delayed", "h100-sxm5-80gb", 1, (0, 0, 2, 2), (0, 0, 4, 0)),
+        # sharded operands are turned once gathered: two gradients, two norm outputs
+        ("fp8", "delayed", "h100-sxm5-80gb", 2, (0, 0, 2, 0), (0, 2, 2, 4)),
+        # norms know their magnitude; a pass finds those of the others
+        ("fp8", "current", "h100-sxm5-80gb", 1, (2, 0, 4, 0), (4, 0, 4, 0)),
+        # nothing needs turning
+        ("fp8", "delayed", "b200-sxm", 1, (0, 2, 0, 0), (0, 4, 0, 0)),
+        ("fp8", "blockwise", "h100-sxm5-80gb", 2, (0, 0, 4, 0), (0, 0, 4, 0)),
+        ("mxfp8", "mxfp8", "b200-sxm", 2, (0, 0, 4, 0), (0, 0, 4, 0)),
+        ("bf16", None, "h100-sxm5-80gb", 2, (0, 0, 0, 0), (0, 0, 0, 0)),
+    ],
+)
+def test_casts_of_a_layer(precision, recipe, gpu, tensor, forward, backward):
+    training = {"fp8_recipe": recipe} if recipe else {}
+    found = operators(case(precision, gpu, tensor, **training))
+    assert (casts(found[0]), casts(found[1])) == (forward, backward)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpu", "forward", "gradient", "again"),
+    [
+        ("bf16", "b200-sxm", 2, 2, 2),
+        ("fp8", "b200-sxm", 1, 1, 1),
+        ("mxfp8", "b200-sxm", 33 / 32, 66 / 32, 33 / 32),  # gradients in both directions
+    ],
+)
+def test_gathers_carry_small_numbers_and_their_scales(precision, gpu, forward, gradient, again):
+    ahead, back = operators(case(precision, gpu, tensor=2))
+    stream = TOKENS * 4096
+    assert [op.bytes for op in ahead if isinstance(op, AllGather)] == [forward * stream] * 2
+    expected = [gradient * stream, again * stream] * 2
+    assert [op.bytes for op in back if isinstance(op, AllGather)] == expected
+
+
+def test_products_of_layers_are_small_and_those_of_the_head_are_not():
+    for found, dtype in ((operators(case("fp8")), "fp8"), (operators(case("fp8"), "head"), "bf16")):
+        products = [op for part in found for op in part if isinstance(op, Gemm)]
+        assert {op.dtype for op in products} == {dtype}
+        assert all(op.accumulate == (op.kind == "wgrad") for op in products)
+
+
+def test_weights_are_cast_once_a_step_and_gathered_small():
+    asked = resolve(case("fp8")).case
+    (stage,) = stages_of(asked, step_shape(asked))
+    ((segment, _),) = STACK.optimizer(stage)
+    update, cast = (launch.operator for launch in segment.launches)
+    assert isinstance(update, Optimizer)
+    matrices = 32 * (4096 * (4096 + 2 * 1024 + 4096) + 3 * 4096 * 14336)
+    assert (cast.kernel, cast.rows * cast.cols) == ("cast_transpose_fp8", matrices)
+    assert STACK.replicas(stage).gather_bytes == 1.0
+    wide = resolve(case("mxfp8", "b200-sxm")).case
+    assert STACK.replicas(stages_of(wide, step_shape(wide))[0]).gather_bytes == 2.0
+
+
+def test_a_recipe_that_nobody_knows_and_small_experts_are_refused():
+    with pytest.raises(NotPredictable, match="delayed, current, blockwise and mxfp8"):
+        estimate(case("fp8", fp8_recipe="magic"))
+    with pytest.raises(NotPredictable, match="of experts"):
+        estimate(case("fp8", model="mixtral-8x7b"))
+
+
+def test_a_published_fp8_step():
+    # dgxc-benchmarking v25.02, llama3/finetuning/README_8b.md: 8 x H100, 4 packed micro-batches
+    answer = estimate(case("fp8", micro_batch_size=1, global_batch_size=32))
+    assert answer.iteration_seconds == pytest.approx(0.95, rel=0.1)
