@@ -32,13 +32,13 @@ def norm(layer: Layer) -> str:
     return "layer_norm" if layer.layer_norm else "rms_norm"
 
 
-def product(
-    rows: int, out: int, into: int, kind: GemmKind, recipe: Recipe | None = None
-) -> Gemm:
+def product(rows: int, out: int, into: int, kind: GemmKind, recipe: Recipe | None = None) -> Gemm:
     """One product of a linear layer, in bf16 without a recipe."""
     accumulate = kind == "wgrad"
     dtype = recipe.dtype if recipe else "bf16"
-    return Gemm(m=rows, n=out, k=into, dtype=dtype, kind=kind, api="cublaslt", accumulate=accumulate)
+    return Gemm(
+        m=rows, n=out, k=into, dtype=dtype, kind=kind, api="cublaslt", accumulate=accumulate
+    )
 
 
 def operand(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: bool) -> None:
