@@ -144,7 +144,12 @@ def test_a_dumped_case_reads_back_the_same(case: Case) -> None:
 @given(cases())
 def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
     resolved = resolve(case).case
-    optional = {"network", "inter_node_bytes_per_second_per_gpu", "inter_node_latency_seconds"}
+    optional = {
+        "fp8_recipe",
+        "network",
+        "inter_node_bytes_per_second_per_gpu",
+        "inter_node_latency_seconds",
+    }
     for default in DEFAULTS:
         *path, name = default.key.split(".")
         value: Any = resolved
