@@ -10,6 +10,7 @@ from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.groups import Group
+from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.recipes import SMALL_FORMATS, recipe_of
 from predictor.iteration.stack import Stack
@@ -172,6 +173,9 @@ def _kinds(case: Case) -> tuple[Layer, ...]:
 
 def _replays(case: Case) -> int:
     """Layers of a chunk that run again in the backward pass, from its first one on."""
+    if case.training.recompute == "selective":
+        share = load_stack(str(case.implementation)).selective_blocks
+        return round(share * case.model.num_layers / case.plan.pipeline_parallel)
     if case.training.recompute != "full":
         return 0
     wanted = case.training.recompute_layers

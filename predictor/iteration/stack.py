@@ -129,6 +129,8 @@ class Stack:
         message_bytes: What a stage sends to the next for one micro-batch.
         overlap_p2p: Whether transfers between stages run beside computation; else both ends stop
             for them, and the host waits for their end.
+        selective_blocks: Share of a chunk's layers that selective recomputation runs again whole;
+            elsewhere the word stands for a part of every layer.
         agrees: Whether all stages wait for the gradients' norm before they step; a stack that
             checks it afterwards (zero bubble's post-validation) lets a stage go on alone.
         memory: Peak memory of a rank of a stage that keeps so many micro-batches in flight, one
@@ -149,5 +151,6 @@ class Stack:
     optimizer: Callable[[Stage], Program]
     message_bytes: Callable[[StepShape], float] = residual_bytes
     overlap_p2p: Callable[[StepShape], bool] = lambda shape: bool(shape.overlap_p2p)
+    selective_blocks: float = 0.0
     agrees: bool = True
     memory: Callable[[Stage, tuple[int, ...]], Memory]

@@ -148,3 +148,11 @@ def test_full_recompute_takes_time_and_saves_memory(stack):
     )
     assert full.iteration_seconds > plain.iteration_seconds
     assert full.memory_bytes_per_gpu < plain.memory_bytes_per_gpu
+
+
+def test_selective_recompute_of_fms_runs_every_second_block_again():
+    plain, half, full = (
+        estimate(case("fsdp-compile", training={"recompute": how})).iteration_seconds
+        for how in ("none", "selective", "full")
+    )
+    assert half - plain == pytest.approx((full - plain) / 2, rel=0.1)
