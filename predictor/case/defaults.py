@@ -51,6 +51,10 @@ _PLAIN_REPLICA_STACKS = frozenset(
 _HALF_STACKS = frozenset(
     {"deepspeed", "megatron-deepspeed", "megatron-lm-2021", "megatron-lm-2022", "zero-bubble"}
 )
+# Their published runs replay every layer.
+_FULL_RECOMPUTE_STACKS = frozenset(
+    {"bigscience-megatron-deepspeed", "deepspeed", "megatron-deepspeed", "megatron-lm-2021"}
+)
 # Weights, gradients and optimizer states all in the model's own format.
 _ONE_FORMAT_STACKS = frozenset({"hf-eager", "hf-compile"})
 
@@ -85,6 +89,21 @@ def _ffn_hidden_size(draft: Draft) -> int:
     if not _gated(draft):
         return int(4 * hidden)
     return max(1, int(4 * hidden * 2 / 3) // GATED_FFN_MULTIPLE) * GATED_FFN_MULTIPLE
+
+
+def _micro_batch_size(draft: Draft) -> int:
+    plan, batch = draft["plan"], draft["training"].get("global_batch_size")
+    if _stack(draft) != "megatron-lm-2021" or not batch or plan.get("pipeline_parallel", 1) > 1:
+        return 1
+    ranks = plan.get("tensor_parallel") or 1
+    replicas = plan.get("data_parallel") or draft["cluster"]["num_gpus"] // ranks
+    return max(1, int(batch // replicas)) if batch % replicas == 0 else 1
+
+
+def _recompute(draft: Draft) -> str:
+    if _stack(draft) == "megatron-lm-2022":
+        return "selective"
+    return "full" if _stack(draft) in _FULL_RECOMPUTE_STACKS else "none"
 
 
 def _vocabulary(draft: Draft) -> int:
@@ -134,6 +153,8 @@ def _sharding(draft: Draft) -> str:
 def _gradient_dtype(draft: Draft) -> str:
     if draft["training"]["precision"] == "fp16":
         return "fp16"
+    if _stack(draft) == "internevo":
+        return "bf16"
     return "fp32" if draft["training"]["master_weights"] == "fp32" else "bf16"
 
 
@@ -244,7 +265,12 @@ DEFAULTS: tuple[Default, ...] = (
         "seq_length where positions are learned",
         _positions,
     ),
-    Default("training.micro_batch_size", "1", lambda _: 1),
+    Default(
+        "training.micro_batch_size",
+        "1; the batch of a replica in megatron-lm-2021 without a pipeline, as before gradients "
+        "accumulated there",
+        _micro_batch_size,
+    ),
     Default(
         "training.precision",
         f"bf16; fp16 in {', '.join(sorted(_HALF_STACKS))}",
@@ -255,7 +281,11 @@ DEFAULTS: tuple[Default, ...] = (
         "delayed with precision fp8 (Megatron-Core's), mxfp8 with mxfp8",
         lambda d: {"fp8": "delayed", "mxfp8": "mxfp8"}.get(d["training"]["precision"]),
     ),
-    Default("training.recompute", "none", lambda _: "none"),
+    Default(
+        "training.recompute",
+        f"none; full in {', '.join(sorted(_FULL_RECOMPUTE_STACKS))}; selective in megatron-lm-2022",
+        _recompute,
+    ),
     Default(
         "training.optimizer",
         "adamw; hf-eager and hf-compile: adamw-fused-bf16-states",
@@ -268,7 +298,8 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "training.gradient_dtype",
-        "fp16 with precision fp16; else fp32 with master_weights, else that of the model",
+        "fp16 with precision fp16; bf16 in internevo; else fp32 with master_weights, "
+        "else that of the model",
         _gradient_dtype,
     ),
     Default("plan.tensor_parallel", "the smallest of 1, 2, 4, 8 that fits", lambda _: 1),

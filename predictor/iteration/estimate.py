@@ -179,7 +179,7 @@ class _Plan:
 def _plan(case: Case) -> _Plan:
     """Build the launches of a resolved case, once a process."""
     stack = load_stack(str(case.implementation))
-    shape = step_shape(case)
+    shape = step_shape(case, vocab_multiple=stack.vocab_multiple)
     stages = stages_of(case, shape)
     split = case.plan.schedule in SPLIT_BACKWARD
     builder = Builder(stack, shape, split_backward=split)

@@ -72,8 +72,8 @@ def micro_batches_of(case: Case) -> int:
     return max(1, case.training.global_batch_size // per_micro_batch)
 
 
-def step_shape(case: Case) -> StepShape:
-    """Sizes of a micro-batch on one rank."""
+def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
+    """Sizes of a micro-batch on one rank, its share of the vocabulary padded as the stack does."""
     model, training, plan, cluster = case.model, case.training, case.plan, case.cluster
     tp, cp = plan.tensor_parallel, plan.context_parallel
     gpu = load_gpu(cluster.gpu)
@@ -84,7 +84,7 @@ def step_shape(case: Case) -> StepShape:
         batch=training.micro_batch_size,
         seq_length=training.seq_length,
         hidden=model.hidden_size,
-        vocab=math.ceil(model.vocab_size / tp),
+        vocab=math.ceil(model.vocab_size / (tp * vocab_multiple)) * vocab_multiple,
         layer=_kinds(case)[0],
         tied_embeddings=bool(model.tied_embeddings),
         layer_norm=model.normalization == "layernorm",

@@ -117,8 +117,9 @@ class Stack:
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
         compared: Measured steps of it stand behind the model.
-        knows: Of ``experts``, ``latent`` attention, ``windows`` and ``context`` parallelism, what
-            its layers may have.
+        knows: Of ``experts``, ``latent`` attention, ``windows``, ``context`` parallelism,
+            ``alibi`` and ``fp16``, what its layers may have.
+        vocab_multiple: A rank's share of the vocabulary is padded to a multiple of this.
         layer: The launches of one layer.
         embedding: Those of the input table.
         head: Those of the final norm, the logits and the loss.
@@ -154,3 +155,4 @@ class Stack:
     selective_blocks: float = 0.0
     agrees: bool = True
     memory: Callable[[Stage, tuple[int, ...]], Memory]
+    vocab_multiple: int = 1

@@ -28,12 +28,12 @@ STACKS: Final[dict[str, str]] = {
     "fsdp-eager": "fsdp_eager",
     "fsdp-compile": "fsdp_compile",
     "jax-xla": "jax_xla",
+    "internevo": "internevo",
+    "deepspeed": "deepspeed",
 }
 
 PLANNED: Final[frozenset[str]] = frozenset(
     {
-        "internevo",
-        "deepspeed",
         "megascale",
     }
 )

@@ -129,6 +129,7 @@ STACK = Stack(
     parallel=True,
     compared=True,
     knows=frozenset({"fp16", "alibi"}),
+    vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,

@@ -23,6 +23,9 @@ from predictor.operators.gemm import GemmKind
 FUSED_SOFTMAX_LONGEST = 2048
 """Longest sequence of ``scaled_upper_triang_masked_softmax.h``."""
 
+VOCABULARY_MULTIPLE = 128
+"""``--make-vocab-size-divisible-by``: the table of each tensor rank."""
+
 LAUNCH_SECONDS = 50e-6
 """Host seconds of a launch from modules and autograd functions on the hosts of A100 machines, with
 what checkpointing and random states cost spread over launches. Set by vTrain's launch-bound steps

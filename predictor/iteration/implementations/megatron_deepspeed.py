@@ -67,6 +67,7 @@ STACK = Stack(
     parallel=True,
     compared=True,
     knows=frozenset({"fp16"}),
+    vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=partial(blocks.layer_part, lineage=LINEAGE),
     embedding=partial(blocks.embedding_part, lineage=LINEAGE),
     head=partial(blocks.head_part, lineage=LINEAGE),
