@@ -1,5 +1,6 @@
 """Ranks on a double whose collectives wait for each other: faults, launchers, namespaces."""
 
+import importlib
 import os
 import shutil
 import socket
@@ -18,8 +19,10 @@ from predictor.bench.main import Options, Outcome, ranks_of
 from predictor.bench.points import Point
 from predictor.bench.ranks import launch
 from predictor.bench.ranks.choices import Choices, choices, log_settings, settings_here
+from predictor.bench.ranks.member import gpu_index
 from predictor.bench.ranks.wire import Link, LinkLost
 from predictor.bench.ranks.world import first_host, world_of
+from predictor.bench.worker import Start
 from predictor.errors import BenchError
 from predictor.operators import (
     AllGather,
@@ -219,6 +222,13 @@ def test_choices_are_told_by_the_size_from_which_they_hold() -> None:
             "ranks=2: from 4096 bytes RING LL128 4",
         ]
     }
+
+
+def test_a_launcher_may_show_each_rank_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    native = importlib.import_module("ranks_double")
+    for count, index in ((1, 0), (8, 3)):
+        monkeypatch.setattr(native, "cuda_device_count", lambda count=count: count)
+        assert gpu_index(Start(device="cuda", index=3, native_module="ranks_double")) == index
 
 
 # --- processes that a launcher started -----------------------------------------------------------

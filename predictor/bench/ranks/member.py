@@ -1,10 +1,12 @@
 """A rank's side of measuring collectives: requests and answers are plain values, as in JSON."""
 
+import importlib
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import isfinite
 from typing import Any, Final
 
@@ -19,13 +21,19 @@ WRONG_RESULT = 1.0
 _PARENT_SECONDS: Final = 1.0
 
 
+def gpu_index(start: Start) -> int:
+    """Number of a rank's GPU: its local rank, but 0 where the launcher shows it one GPU alone."""
+    native = importlib.import_module(start.native_module)
+    return 0 if native.cuda_device_count() == 1 else start.index
+
+
 class RankBench(Bench):
     """A worker's bench that can join groups of ranks."""
 
     def __init__(self, start: Start) -> None:
         """Open the device."""
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        super().__init__(start)
+        super().__init__(replace(start, index=gpu_index(start)))
         self._launches: dict[str, Any] = {}
         self._choices = Choices()
 
