@@ -456,13 +456,14 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
         if raw["format"] != FIT_FORMAT:
             msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
             raise FitError(msg)
-        return _parse(gpu, raw, borrowed=sku != gpu.sku, reference=reference)
+        return _parse(gpu, raw, source=source, reference=reference)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
         raise FitError(msg) from error
 
 
-def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool, reference: Costs | None) -> Costs:
+def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | None) -> Costs:
+    borrowed = source.sku != gpu.sku
     measured: dict[str, Measured] = {}
     for key, rows in raw["measured"].items():
         tail = _newer_defaults(OPERATORS[key.partition("/")[0]], len(rows[0]) - 3)
@@ -473,7 +474,8 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, borrowed: bool, reference: Costs
         for row in raw["host"]
     }
     if borrowed:
-        heat = heat.scaled_to(gpu.power_watts)
+        same_chip = source.architecture == gpu.architecture
+        heat = heat.scaled_to(gpu.power_watts, same_chip=same_chip)
     if reference is not None:
         host = host or dict(reference.host)
         heat = heat if heat.families else reference.heat

@@ -118,8 +118,14 @@ class Heat:
         clock = self.settled_clock_hz(seconds)
         return min(self.mean_power(seconds, clock), self.cap_watts) * sum(seconds.values())
 
-    def scaled_to(self, cap_watts: float) -> "Heat":
-        """The same efficiency under another power limit."""
+    def scaled_to(self, cap_watts: float, *, same_chip: bool = False) -> "Heat":
+        """The same efficiency under another power limit.
+
+        Another chip is built for its limit and draws in proportion to it; the same chip draws what
+        it drew and has to slow down.
+        """
+        if same_chip:
+            return replace(self, cap_watts=cap_watts)
         ratio = cap_watts / self.cap_watts
         families = {
             name: replace(family, watts=family.watts * ratio)

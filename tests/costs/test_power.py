@@ -63,5 +63,11 @@ def test_another_power_limit_scales_all_watts():
     assert half.idle_watts == 50.0
 
 
+def test_a_lower_limit_slows_the_same_chip():
+    half = TOY.scaled_to(250.0, same_chip=True)
+    assert half.settled_clock_hz({"gemm": 1.0}) < TOY.settled_clock_hz({"gemm": 1.0})
+    assert half.power("memory_bound", 2e9) == TOY.power("memory_bound", 2e9)
+
+
 def test_round_trip():
     assert Heat.from_dict(TOY.to_dict()) == TOY
