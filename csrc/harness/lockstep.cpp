@@ -8,29 +8,39 @@
 namespace predictor {
 namespace {
 
-// Samples between two alignments; each holds at most as many launches as fit behind the gate.
-std::size_t batch_size(const Workload& workload, std::size_t wanted) {
-  constexpr std::size_t most_replays = 24;
-  const Calibration& calibration = *workload.calibration;
+// Samples between two alignments. Long replays follow each other without a gap.
+std::size_t batch_size(std::size_t wanted) {
+  constexpr std::size_t most = 24;
+  return std::min({wanted, most, Device::event_count - 1});
+}
+
+// Samples that are queued behind the gate: as many launches as the driver takes without blocking
+// the host, which has yet to open it. A replay counts with every launch in it.
+std::size_t gated_size(const Workload& workload, std::size_t batch) {
   constexpr std::size_t queued = 256; // of the driver's 1024 entries; a call takes a few
-  const std::size_t by_queue =
-      calibration.timer == Timer::graph
-          ? most_replays
-          : std::max<std::size_t>(queued / calibration.enqueues_per_sample, 1);
-  return std::min({wanted, by_queue, Device::event_count - 1});
+  const std::size_t fitting = queued / workload.calibration->enqueues_per_sample;
+  return std::min(batch, std::max<std::size_t>(fitting, 1));
 }
 
 void take_aligned(Device& device, Workload& workload, Workload& aligner, const LockstepPlan& plan,
                   std::size_t& enqueued, LockstepRound& round) {
-  const std::size_t count = batch_size(workload, plan.samples - round.samples_seconds.size());
+  const std::size_t wanted = batch_size(plan.samples - round.samples_seconds.size());
+  const std::size_t gated = gated_size(workload, wanted);
+  const std::size_t count = workload.calibration->timer == Timer::graph ? wanted : gated;
+  const auto take = [&](std::size_t sample) {
+    enqueue_sample(device, workload, enqueued);
+    device.record(sample + 1);
+  };
   {
     const Gate gate(device);
     aligner.enqueue(0);
     device.record(0);
-    for (std::size_t i = 0; i < count; ++i) {
-      enqueue_sample(device, workload, enqueued);
-      device.record(i + 1);
+    for (std::size_t i = 0; i < gated; ++i) {
+      take(i);
     }
+  }
+  for (std::size_t i = gated; i < count; ++i) {
+    take(i);
   }
   device.wait(plan.timeout_seconds);
   round.gate_expired = round.gate_expired || device.gate_expired();

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <limits>
 #include <vector>
 
 namespace predictor {
@@ -16,10 +18,14 @@ constexpr double traced_seconds = 4e-3;
 constexpr double fewest_enqueues = 5;
 constexpr double most_enqueues = 64;
 
-double busy_seconds(const std::vector<Activity>& activities, std::size_t begin, std::size_t end) {
+// Seconds in which at least one activity ran: streams of one call may overlap.
+double busy_seconds(std::vector<Activity> activities) {
+  std::ranges::sort(activities, {}, &Activity::begin_seconds);
   double total = 0.0;
-  for (std::size_t i = begin; i < end; ++i) {
-    total += activities[i].end_seconds - activities[i].begin_seconds;
+  double covered = -std::numeric_limits<double>::infinity();
+  for (const Activity& each : activities) {
+    total += std::max(0.0, each.end_seconds - std::max(covered, each.begin_seconds));
+    covered = std::max(covered, each.end_seconds);
   }
   return total;
 }
@@ -47,10 +53,11 @@ Trace trace(Device& device, Workload& workload, double timeout_seconds) {
   const std::size_t each = found.size() / enqueues;
   std::vector<double> seconds;
   for (std::size_t i = 0; i < enqueues && each * enqueues == found.size(); ++i) {
-    seconds.push_back(busy_seconds(found, i * each, (i + 1) * each));
+    const auto first = found.begin() + static_cast<std::ptrdiff_t>(i * each);
+    seconds.push_back(busy_seconds({first, first + static_cast<std::ptrdiff_t>(each)}));
   }
   const double median = seconds.empty()
-                            ? busy_seconds(found, 0, found.size()) / static_cast<double>(enqueues)
+                            ? busy_seconds(found) / static_cast<double>(enqueues)
                             : summarise(seconds).median;
   return {.seconds = median / static_cast<double>(workload.launches_per_enqueue),
           .activities = std::max<std::size_t>(each, 1)};
