@@ -30,7 +30,7 @@ enum class DataType { bf16, fp16, fp32, e4m3, e5m2, int64, byte };
 struct Fill {
   enum class Kind { none, normal, uniform, constant, index };
   Kind kind = Kind::none;
-  double low = 0.0; // of uniform; the value of constant
+  double low = 0.0;  // of uniform; the value of constant
   double high = 1.0; // of uniform and index; the standard deviation of normal
 
   [[nodiscard]] static Fill normal(double deviation = 1.0) {

@@ -56,9 +56,8 @@ Trace trace(Device& device, Workload& workload, double timeout_seconds) {
     const auto first = found.begin() + static_cast<std::ptrdiff_t>(i * each);
     seconds.push_back(busy_seconds({first, first + static_cast<std::ptrdiff_t>(each)}));
   }
-  const double median = seconds.empty()
-                            ? busy_seconds(found) / static_cast<double>(enqueues)
-                            : summarise(seconds).median;
+  const double median = seconds.empty() ? busy_seconds(found) / static_cast<double>(enqueues)
+                                        : summarise(seconds).median;
   return {.seconds = median / static_cast<double>(workload.launches_per_enqueue),
           .activities = std::max<std::size_t>(each, 1)};
 }
