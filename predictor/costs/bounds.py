@@ -58,9 +58,12 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     blocks = batch * heads * np.ceil(queries / 128)
     work = compute / bound
     share = chip.sm_count / blocks
-    diagonal = causal * 2 * batch * heads * queries * 64 * products / rate / bound
+    window = (column(rows, "window") > 0).astype(float)
+    edges = causal * (1 + window)  # blocks that a mask cuts: at the diagonal, at the window's end
+    diagonal = edges * 2 * batch * heads * queries * 64 * products / rate / bound
     helpers = tokens * backward * (14 * heads * d + (groups < heads) * 4 * (heads + groups) * d)
     narrow = np.log2(128.0 / d)
+    packed, short, thin = column(rows, "documents") > 1, queries < s, value != d
     flash = (words(rows, "impl") == "flash").astype(float)
     columns = {
         "launch": launch / bound,
@@ -80,13 +83,17 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
         "helpers": helpers / chip.bytes_per_second / bound,
         "flash": work * flash,
         "flash_backward": work * flash * backward,
-        "window": work * (column(rows, "window") > 0),
-        "packed": work * (column(rows, "documents") > 1),
-        "short": work * (queries < s),
-        "thin_values": work * (value != d),
+        "window": work * window,
+        "window_backward": work * window * backward,
+        "packed": work * packed,
+        "short": work * short,
+        "thin_values": work * thin,
+        "thin_values_backward": work * thin * backward,
+        "memory": np.maximum(moved / chip.bytes_per_second - compute, 0.0) / bound,
     }
     coordinates = np.stack([np.log2(s), np.log2(batch * heads), np.log2(d)], axis=1)
-    group = (backward + 2 * causal + 4 * bias + 8 * flash).astype(np.int64)
+    options = (backward, causal, bias, flash, window, packed, short, thin)
+    group = sum(2**place * option for place, option in enumerate(options)).astype(np.int64)
     return LinearDesign(
         bound=bound,
         floor=moved / chip.bytes_per_second,

@@ -55,6 +55,10 @@ class Chip:
         return self.sm_l2_bytes_per_second * self.sm_count
 
 
+UNRELATED = 100.0
+"""A step of a coordinate across which residuals do not correlate."""
+
+
 class Design(Protocol):
     """Bound, coordinates and trend of a batch of operators; one entry or row an operator.
 

@@ -13,7 +13,16 @@ from typing import Final
 
 import numpy as np
 
-from predictor.costs.design import LAUNCH_SECONDS, Chip, LinearDesign, column, labels, peaks, words
+from predictor.costs.design import (
+    LAUNCH_SECONDS,
+    UNRELATED,
+    Chip,
+    LinearDesign,
+    column,
+    labels,
+    peaks,
+    words,
+)
 from predictor.costs.prediction import Floats
 from predictor.costs.products import product_design
 from predictor.costs.tiles import (
@@ -26,7 +35,12 @@ from predictor.costs.tiles import (
 )
 from predictor.operators import GroupedGemm, Operator
 
-GROUPED_PRIOR: Final = {"launch": (1.3, 0.7), "work": (1.0, 0.3), "memory": (0.2, 0.3)}
+GROUPED_PRIOR: Final = {
+    "launch": (1.3, 0.7),
+    "work": (1.0, 0.5),
+    "shared": (1.0, 0.5),
+    "memory": (0.2, 0.3),
+}
 LAUNCHES_EACH: Final = {"looped": 1.0, "multi_stream": 0.25}
 """Launches an expert, one after the other; over four streams a quarter of them are in sequence."""
 
@@ -41,25 +55,35 @@ def grouped_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") ->
     memory = column(rows, "bytes") / chip.bytes_per_second
     compute = column(rows, "flops") / peaks(chip, words(rows, "dtype"))
     bound = launch + np.maximum(compute, memory)
-    work = np.array([_work(call, chip) for call in calls])
-    columns = {"launch": launch / bound, "work": work / bound, "memory": memory / bound}
+    work, shared = np.array([_work(call, chip) for call in calls]).T
+    columns = {
+        "launch": launch / bound,
+        "work": work / bound,
+        "shared": shared / bound,
+        "memory": memory / bound,
+    }
     sizes = np.stack([column(rows, key) for key in ("tokens", "n", "k", "experts")], axis=1)
-    group = labels(rows, "impl", "kind", "accumulate", "dtype")
+    group = labels(rows, "impl")
+    apart = UNRELATED * labels(rows, "kind", "accumulate", "dtype")
     return LinearDesign(
         bound=bound,
         floor=memory,
-        coordinates=np.log2(sizes),
+        coordinates=np.column_stack([np.log2(sizes), apart]),
         group=group,
         stratum=np.zeros_like(group),
         columns=columns,
     )
 
 
-def _work(call: GroupedGemm, chip: Chip) -> float:
-    """Seconds of the SMs and the memory, W of eq. 15 or the bytes' time where that is longer."""
+def _work(call: GroupedGemm, chip: Chip) -> tuple[float, float]:
+    """Seconds of the SMs and the memory: one product after the other, and all tiles together.
+
+    Either is W of eq. 15, or the bytes' time where that is longer. The first is nothing where one
+    kernel runs all experts, the second where each product waits for the one before.
+    """
     tokens, experts = np.unique([count for count in call.counts if count], return_counts=True)
     if len(tokens) == 0:
-        return 0.0
+        return 0.0, 0.0
     fields = {
         "m": tokens,
         "n": call.n,
@@ -69,12 +93,11 @@ def _work(call: GroupedGemm, chip: Chip) -> float:
         "accumulate": call.accumulate,
     }
     products = product_design(fields, chip).products
-    if call.impl in LAUNCHES_EACH:
-        compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
-        return float(np.sum(experts * smooth_maximum(compute, memory)))
-    shared = np.array([_shared_waves(products, experts.astype(float), chip)])
-    memory = np.sum(experts * products.memory_seconds, keepdims=True)
-    return float(smooth_maximum(shared, memory)[0])
+    compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
+    apart = float(np.sum(experts * smooth_maximum(compute, memory)))
+    waves = np.array([_shared_waves(products, experts.astype(float), chip)])
+    together = float(smooth_maximum(waves, np.sum(experts * memory, keepdims=True))[0])
+    return apart * (call.impl in LAUNCHES_EACH), together * (call.impl != "looped")
 
 
 def _shared_waves(products: Products, experts: Floats, chip: Chip) -> float:

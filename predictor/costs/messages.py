@@ -8,17 +8,28 @@ nobody measured are the business of :mod:`predictor.costs.fabric`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from predictor.costs.design import LAUNCH_SECONDS, Chip, LinearDesign, column, labels, words
+from predictor.costs.design import (
+    LAUNCH_SECONDS,
+    UNRELATED,
+    Chip,
+    LinearDesign,
+    column,
+    flags,
+    labels,
+    words,
+)
 from predictor.costs.prediction import Floats, Ints
 from predictor.operators import Operator
 
 MESSAGE_PRIOR = {"launch": (4.0, 4.0), "bytes": (1.3, 0.5), "between": (0.5, 1.0)}
 """A collective starts in some ten microseconds and reaches most of the link."""
 
-COPY_PRIOR = {"launch": (1.5, 1.5), "bytes": (1.2, 0.5)}
+COPY_PRIOR = {"launch": (1.0, 0.5), "bytes": (1.2, 0.5), "staged": (4.0, 2.0)}
+"""One core fills the driver's pinned buffer at a fifth of the link's rate."""
 
 _KEY = ("ranks", "ranks_per_node", "nvls", "groups", "in_place", "pattern")
 
@@ -41,15 +52,25 @@ def collective_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold")
 
 
 def memcpy_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
-    """Copies by the driver: launch plus bytes over the rate of what they cross."""
+    """Copies by the driver: launch plus bytes over the rate of what they cross.
+
+    Pageable memory is staged: the host copies it through a pinned buffer of the driver.
+    """
     del cache  # copies are measured cold
     direction, size = words(rows, "direction"), column(rows, "bytes")
     rate = np.full(len(size), chip.host_bytes_per_second or chip.bytes_per_second)
     rate = np.where(direction == "d2d", 0.5 * chip.bytes_per_second, rate)
     rate = np.where(direction == "peer", chip.link_bytes_per_second or rate, rate)
     bound = LAUNCH_SECONDS + size / rate
-    columns = {"launch": LAUNCH_SECONDS / bound, "bytes": size / rate / bound}
-    return _design(bound, size, labels(rows, "direction", "pinned"), columns)
+    columns = {
+        "launch": LAUNCH_SECONDS / bound,
+        "bytes": size / rate / bound,
+        "staged": (1.0 - flags(rows, "pinned")) * size / rate / bound,
+    }
+    link = np.select([direction == "d2d", direction == "peer"], [1, 2], 0)
+    design = _design(bound, size, link, columns)
+    apart = UNRELATED * (2 * (direction == "d2h") + flags(rows, "pinned"))
+    return replace(design, coordinates=np.column_stack([design.coordinates, apart]))
 
 
 def _design(bound: Floats, size: Floats, group: Ints, columns: dict[str, Floats]) -> LinearDesign:

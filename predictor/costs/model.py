@@ -477,7 +477,7 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
         same_chip = source.architecture == gpu.architecture
         heat = heat.scaled_to(gpu.power_watts, same_chip=same_chip)
     if reference is not None:
-        host = host or dict(reference.host)
+        host = {**reference.host, **host}
         heat = heat if heat.families else reference.heat
     return Costs(
         gpu=gpu,

@@ -61,6 +61,7 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         "cublaslt": rest["api"] == "cublaslt",
         "best": rest["algorithm"] == "best",
         **{name: dtype == name for name in ("fp16", "tf32", "fp8")},
+        "tf32_turned": (dtype == "tf32") & wgrad,
     }
     shape = np.broadcast_shapes(m.shape, n.shape, k.shape, *(v.shape for v in rest.values()))
     shape = shape or (1,)

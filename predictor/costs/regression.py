@@ -27,6 +27,7 @@ SCALES: Final = (0.7, 1.2, 2.0, 3.5, 6.0)
 NUGGETS: Final = (0.02, 0.1, 0.4)
 COVERAGE: Final = 0.90
 MINIMUM_POINTS: Final = 6
+MINIMUM_BESIDE_PRIOR: Final = 4
 ROUND_HALF_WIDTH: Final = 0.004
 PRIOR_NOISE: Final = 0.05
 """Standard deviation of one measured ratio, which weighs points against a prior."""
@@ -148,9 +149,10 @@ def fit_trend(sample: Sample, where: str) -> Trend:
         FitError: Too few points, or sizes that vary too little to tell regressors apart.
     """
     design = sample.design
-    if len(sample.seconds) < MINIMUM_POINTS:
+    least = MINIMUM_POINTS if sample.prior is None else MINIMUM_BESIDE_PRIOR
+    if len(sample.seconds) < least:
         raise FitError(
-            f"{where}: {len(sample.seconds)} measured points; a fit needs at least {MINIMUM_POINTS}"
+            f"{where}: {len(sample.seconds)} measured points; a fit needs at least {least}"
         )
     if isinstance(design, TileDesign):
         _check_spread(design, where)

@@ -62,6 +62,7 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "fp16": Coefficient(0.0, 0.05, scales=False),
     "tf32": Coefficient(0.0, 0.15, scales=False),
     "fp8": Coefficient(0.1, 0.2, scales=False),
+    "tf32_turned": Coefficient(0.3, 0.2, scales=False),
 }
 NAMES: Final = tuple(COEFFICIENTS)
 FLAGS: Final = NAMES[NAMES.index("ragged") :]
