@@ -9,11 +9,13 @@ Read from transformers 5.17.0 and torch 2.11.0 and from profiled kernel lists.
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
-from predictor.iteration.launches import BARE_LAUNCH, Step, Tape
+from predictor.iteration.launches import Step, Tape
 from predictor.iteration.memory import compiled_memory
-from predictor.iteration.stack import Part, Stack
+from predictor.iteration.stack import HostWork, Part, Stack
 from predictor.iteration.step import StepShape
 from predictor.operators import Host, MemoryBound
+
+NAME = "hf-compile"
 
 
 def triton(name: str, rows: int, cols: int) -> MemoryBound:
@@ -24,29 +26,40 @@ def triton(name: str, rows: int, cols: int) -> MemoryBound:
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """One layer; checkpointing replays it up to its last product."""
     forward = layer_forward(shape, layer)
+    forward_host = _host(layer, "forward", "layer")
     return Part(
         forward=forward,
         backward=layer_backward(shape, layer),
         replay=forward[:-1],
+        forward_host=forward_host,
+        backward_host=_host(layer, "backward", "layer"),
+        replay_host=forward_host,
         parameters=layer.parameters,
     )
 
 
 def embedding_part(shape: StepShape) -> Part:
-    """The input table; the host's work before the layers is that of the eager model."""
-    forward = embedding_forward(shape)
-    block = shape.layer.block
-    preamble = Host(stack=hf_eager.NAME, block=block, phase="forward", quantity="fixed")
+    """The input table; a step's forward work beside its layers is queued here."""
     return Part(
-        forward=forward,
+        forward=embedding_forward(shape),
         backward=embedding_backward(shape),
-        forward_host=((preamble, 1), (BARE_LAUNCH, len(forward))),
+        forward_host=_host(shape.layer, "forward", "fixed"),
+        backward_host=(),
     )
 
 
 def head_part(shape: StepShape) -> Part:
-    """Final norm, logits and loss."""
-    return Part(forward=head_forward(shape), backward=head_backward(shape))
+    """Final norm, logits and loss; a step's backward work beside its layers is queued here."""
+    return Part(
+        forward=head_forward(shape),
+        backward=head_backward(shape),
+        forward_host=(),
+        backward_host=_host(shape.layer, "backward", "fixed"),
+    )
+
+
+def _host(layer: Layer, phase: str, quantity: str) -> HostWork:
+    return ((Host(stack=NAME, block=layer.block, phase=phase, quantity=quantity), 1),)
 
 
 def _norm(shape: StepShape) -> str:
@@ -163,7 +176,7 @@ def head_backward(shape: StepShape) -> tuple[Step, ...]:
 
 
 STACK = Stack(
-    name="hf-compile",
+    name=NAME,
     description="Hugging Face transformers 5.17 under torch.compile (torch 2.11), one GPU",
     parallel=False,
     compared=True,
