@@ -10,18 +10,25 @@ from predictor.iteration import estimate
 from predictor.iteration.implementations.megatron_core_te import STACK
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import AllGather, Gemm, MemoryBound, Optimizer
+from predictor.operators import (
+    AllGather,
+    Gemm,
+    MemoryBound,
+    Optimizer,
+    ReduceScatter,
+    SendRecv,
+)
 
 TOKENS = 4096
 CASTS = ("amax", "cast_fp8", "cast_transpose_fp8", "transpose_fp8")
 
 
-def case(precision, gpu="h100-sxm5-80gb", tensor=1, model="llama3-8b", **training):
+def case(precision, gpu="h100-sxm5-80gb", tensor=1, model="llama3-8b", rings=None, **training):
     return Case.from_dict(
         {
             "model": {"preset": model},
             "training": {"seq_length": TOKENS, "precision": precision} | training,
-            "plan": {"tensor_parallel": tensor},
+            "plan": {"tensor_parallel": tensor} | ({} if rings is None else {"tp_overlap": rings}),
             "cluster": {"gpu": gpu, "num_gpus": 8},
             "implementation": "megatron-core-te",
         }
@@ -111,3 +118,26 @@ def test_a_published_fp8_step():
     # dgxc-benchmarking v25.02, llama3/finetuning/README_8b.md: 8 x H100, 4 packed micro-batches
     answer = estimate(case("fp8", micro_batch_size=1, global_batch_size=32))
     assert answer.iteration_seconds == pytest.approx(0.95, rel=0.1)
+
+
+def test_rings_cut_products_into_shares_and_send_as_much():
+    whole, cut = (operators(case("bf16", tensor=4, rings=rings)) for rings in (None, True))
+    for before, after in zip(whole, cut, strict=True):
+        flops = [sum(op.flops for op in part if isinstance(op, Gemm)) for part in (before, after)]
+        assert flops[0] == flops[1]
+    assert not any(isinstance(op, AllGather | ReduceScatter) for op in cut[0])
+    sent = [op.bytes for op in cut[0] if isinstance(op, SendRecv)]
+    assert sent == [2 * TOKENS // 4 * 4096] * (4 * 3)  # two gathers and two scatters, three hops
+    shares = [op for op in cut[0] if isinstance(op, Gemm)]
+    assert [op.m for op in shares] == [TOKENS // 4] * 16
+    backward = [op for op in cut[1] if isinstance(op, SendRecv)]
+    assert len(backward) == 2 * 3  # gradients of both outputs; the rest is beside whole products
+    assert sum(isinstance(op, AllGather) for op in cut[1]) == 2
+
+
+def test_rings_pay_where_gathers_are_long():
+    plain, ring = (
+        estimate(case("bf16", tensor=8, rings=rings, micro_batch_size=4)).iteration_seconds
+        for rings in (False, True)
+    )
+    assert ring < plain

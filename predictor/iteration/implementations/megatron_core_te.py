@@ -175,7 +175,7 @@ def head_part(shape: StepShape) -> Part:
     The loss needs the rows' largest logit, their sum and the target's logit from all ranks.
     """
     n, layer = shape.tokens, shape.layer
-    shape = replace(shape, recipe=None)
+    shape = replace(shape, recipe=None, tp_overlap=False)
     forward, backward = Tape(), Tape()
     forward.fresh(te.fused(te.norm(layer), shape.shard_tokens, shape.hidden))
     te.column_forward(forward, shape, shape.vocab, shape.hidden)

@@ -3,7 +3,7 @@
 Products are cuBLASLt's, weight gradients accumulate into fp32 inside the product, and
 memory-bound kernels are this project's own fused ones, which move the same bytes. Tensor-parallel
 collectives stand where Transformer Engine 2.8 has them (``module/layernorm_linear.py``,
-``linear.py``).
+``linear.py``); ``tp_overlap`` is its ring exchange by user buffers (``module/base.py``).
 """
 
 from dataclasses import replace
@@ -69,6 +69,9 @@ def column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     recipe = shape.recipe
     gathered = shape.sequence_parallel
     normed(tape, recipe, shape.shard_tokens, into, turned=not gathered or _keeps_both(recipe))
+    if rings(shape):
+        _gather_by_shares(tape, shape, out, into, "forward", _wire_bytes(recipe) * into)
+        return
     if gathered:
         tape.collective(shape.tensor.all_gather(_wire_bytes(recipe) * shape.tokens * into))
     tape.run(product(shape.tokens, out, into, "forward", recipe))
@@ -77,6 +80,9 @@ def column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
 def row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """A product whose output is a partial sum."""
     operand(tape, shape.recipe, shape.tokens, into, turned=True)
+    if rings(shape):
+        _scatter_by_shares(tape, shape, out, into)
+        return
     tape.run(product(shape.tokens, out, into, "forward", shape.recipe))
     sum_over_ranks(tape, shape, out)
 
@@ -113,13 +119,49 @@ def row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     recipe = shape.recipe
     gathered = shape.sequence_parallel
     operand(tape, recipe, shape.shard_tokens, out, turned=not gathered or _keeps_both(recipe))
+    row_bytes = (2 if _keeps_both(recipe) else 1) * _wire_bytes(recipe) * out
+    if rings(shape):
+        _gather_by_shares(tape, shape, out, into, "dgrad", row_bytes)
+    else:
+        if gathered:
+            tape.collective(shape.tensor.all_gather(row_bytes * shape.tokens))
+        tape.run(product(shape.tokens, out, into, "dgrad", recipe))
     if gathered:
-        directions = 2 if _keeps_both(recipe) else 1
-        size = directions * _wire_bytes(recipe) * shape.tokens * out
-        tape.collective(shape.tensor.all_gather(size))
         _turn(tape, recipe, shape.tokens, out)
-    tape.run(product(shape.tokens, out, into, "dgrad", recipe))
     tape.run(product(shape.tokens, out, into, "wgrad", recipe))
+
+
+def rings(shape: StepShape) -> bool:
+    """Whether products run share by share beside the transfers of the next share."""
+    return shape.sequence_parallel and shape.tensor.ranks > 1 and bool(shape.tp_overlap)
+
+
+def _gather_by_shares(
+    tape: Tape, shape: StepShape, out: int, into: int, kind: GemmKind, row_bytes: float
+) -> None:
+    """A product of gathered rows: that of one rank's rows runs while the next rank's arrive."""
+    share, ranks = shape.shard_tokens, shape.tensor.ranks
+    for place in range(ranks):
+        if place < ranks - 1:
+            tape.start(shape.tensor.ring_step(row_bytes * share), "tensor")
+        tape.run(product(share, out, into, kind, shape.recipe))
+        if place < ranks - 1:
+            tape.wait("tensor")
+
+
+def _scatter_by_shares(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """A product of partial sums: one rank's rows leave while the next rank's are computed.
+
+    The last rows leave alone; then every rank adds what it received, one read a rank and a write.
+    """
+    share, ranks = shape.shard_tokens, shape.tensor.ranks
+    for place in range(ranks):
+        tape.run(product(share, out, into, "forward", shape.recipe))
+        if place:
+            tape.wait("tensor")
+        if place < ranks - 1:
+            tape.start(shape.tensor.ring_step(2.0 * share * out), "tensor")
+    tape.fresh(fused("copy", share * (ranks + 1) // 2, out))
 
 
 def _wire_bytes(recipe: Recipe | None) -> float:
