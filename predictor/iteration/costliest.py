@@ -9,6 +9,7 @@ from predictor.costs import Costs, Origin
 from predictor.iteration.ledger import Ledger
 from predictor.operators import (
     Attention,
+    Collective,
     Gemm,
     GroupedGemm,
     Host,
@@ -29,7 +30,7 @@ class OperatorShare:
         launches: Times a step.
         seconds: Seconds a step.
         share_of_peak: Achieved share of what bounds it.
-        bound_by: ``tensor cores`` or ``memory``.
+        bound_by: ``tensor cores``, ``memory`` or ``scale-up links``.
         origin: Where its time comes from.
     """
 
@@ -57,16 +58,26 @@ def costliest(ledger: Ledger, costs: Costs) -> tuple[OperatorShare, ...]:
 def _share(
     operator: Operator, launches: float, seconds: float, origin: int, costs: Costs
 ) -> OperatorShare:
-    compute = operator.flops / costs.gpu.peak_flops_per_second["bf16"]
-    stream = operator.bytes / costs.gpu.memory_bytes_per_second
+    least_seconds, bound_by = _bound(operator, costs)
     return OperatorShare(
         label=_label(operator),
         launches=int(launches),
         seconds=seconds,
-        share_of_peak=launches * max(compute, stream) / seconds if seconds > 0 else math.nan,
-        bound_by="tensor cores" if compute > stream else "memory",
+        share_of_peak=launches * least_seconds / seconds if seconds > 0 else math.nan,
+        bound_by=bound_by,
         origin=Origin(origin).label,
     )
+
+
+def _bound(operator: Operator, costs: Costs) -> tuple[float, str]:
+    """Seconds of one call at the datasheet's rate of what bounds it, and what that is."""
+    gpu = costs.gpu
+    if isinstance(operator, Collective):
+        return operator.bus_bytes / gpu.scaleup_bytes_per_second, "scale-up links"
+    peaks = gpu.peak_flops_per_second
+    compute = operator.flops / peaks.get(getattr(operator, "dtype", "bf16"), peaks["bf16"])
+    stream = operator.bytes / gpu.memory_bytes_per_second
+    return max(compute, stream), "tensor cores" if compute > stream else "memory"
 
 
 def _label(operator: Operator) -> str:
