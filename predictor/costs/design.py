@@ -169,7 +169,7 @@ def peaks(chip: Chip, dtypes: NDArray[np.str_]) -> Floats:
     Raises:
         FitError: The datasheet gives no rate for a format.
     """
-    missing = sorted({str(d) for d in np.unique(dtypes)} - set(chip.flops_per_second))
+    missing = sorted(set(dtypes.ravel().tolist()) - set(chip.flops_per_second))
     if missing:
         known = ", ".join(sorted(chip.flops_per_second))
         raise FitError(f"dtype = {missing[0]!r}: this GPU's datasheet gives rates of {known}")

@@ -13,6 +13,7 @@ contradicts it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,7 @@ def size_names(family: str) -> tuple[str, ...]:
     return SIZES.get(family, ("bytes",))
 
 
+@cache
 def option_names(family: str) -> tuple[str, ...]:
     """The other fields."""
     return tuple(name for name in field_names(family) if name not in size_names(family))
@@ -97,7 +99,7 @@ def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
     most_below = np.max(np.where(below, log_seconds[None, :], -np.inf), axis=1)
     least_above = np.min(np.where(below.T, log_seconds[None, :], np.inf), axis=1)
     ordered = 0.5 * (most_below + least_above)
-    steps = tuple(np.unique(column) for column in sizes.T)
+    steps = tuple(np.array(sorted(set(column))) for column in sizes.T.tolist())
     shape = tuple(len(each) + 1 for each in steps)
     least, most = np.full(shape, -np.inf), np.full(shape, np.inf)
     place = tuple(np.searchsorted(s, column) for s, column in zip(steps, sizes.T, strict=True))
@@ -114,16 +116,29 @@ class Ladder:
 
     def __init__(self, family: str, operators: Sequence[Operator], seconds: Floats) -> None:
         """Sort measured seconds into classes."""
+        names = field_names(family)
+        self._sort(family, [[getattr(op, name) for name in names] for op in operators], seconds)
+
+    @classmethod
+    def of_rows(cls, family: str, rows: Sequence[Sequence[Any]], seconds: Floats) -> "Ladder":
+        """The same of operators given by the values of their fields, in order."""
+        ladder = cls.__new__(cls)
+        ladder._sort(family, rows, seconds)  # noqa: SLF001 - of this class
+        return ladder
+
+    def _sort(self, family: str, rows: Sequence[Sequence[Any]], seconds: Floats) -> None:
         self.family = family
         self._points: dict[tuple[Any, ...], list[int]] = {}
         self._rungs: dict[tuple[Any, ...], _Rung] = {}
         self._log_seconds = np.log(seconds)
-        if not operators:
+        if not rows:
             return
-        self._sizes = sizes_of(operators)
+        columns = dict(zip(field_names(family), zip(*rows, strict=True), strict=True))
+        self._sizes = np.array([columns[name] for name in size_names(family)], dtype=float).T
         codes = alignment_codes(family, self._sizes).tolist()
-        for index, (operator, code) in enumerate(zip(operators, codes, strict=True)):
-            self._points.setdefault((options_of(operator), code), []).append(index)
+        options = zip(*(columns[name] for name in option_names(family)), strict=True)
+        for index, key in enumerate(zip(options, codes, strict=True)):
+            self._points.setdefault(key, []).append(index)
 
     def _find(self, key: tuple[Any, ...]) -> _Rung | None:
         if key not in self._rungs and key in self._points:

@@ -223,8 +223,7 @@ class Costs:
             family = key.partition("/")[0]
             points = self.measured.get(key, {})
             seconds = np.array([point[0] for point in points.values()])
-            operators = [_operator(OPERATORS[family], values) for values in points]
-            self._ladders[key] = Ladder(family, operators, seconds)
+            self._ladders[key] = Ladder.of_rows(family, list(points), seconds)
         return self._ladders[key]
 
     def _surface(self, key: str) -> Surface:
@@ -401,11 +400,6 @@ class Costs:
             and activity.stack in {known.stack, "torch"}
         ]
         return float(np.mean(alike)) if alike else 0.0
-
-
-def _operator(family: type[Operator], values: Sequence[Any]) -> Operator:
-    """An operator from its fields in order; those that are newer than the fit take the default."""
-    return family(**dict(zip(field_names(family.name), values, strict=False)))
 
 
 def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:

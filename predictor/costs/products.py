@@ -91,7 +91,7 @@ def _spread(values: Any, shape: tuple[int, ...]) -> Floats:  # noqa: ANN401 - ar
 def _sizes(dtype: Any) -> tuple[Floats, Floats]:  # noqa: ANN401 - an array of words
     """Bytes of an element of the operands and of the output."""
     size, out = np.full(dtype.shape, 2.0), np.full(dtype.shape, 2.0)
-    for name in np.unique(dtype).tolist():
+    for name in sorted(set(dtype.ravel().tolist())):
         size = np.where(dtype == name, itemsize(name), size)
         out = np.where(dtype == name, output_itemsize(name), out)
     return size, out

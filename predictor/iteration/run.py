@@ -1,7 +1,7 @@
 """A pipeline at the seconds of a SKU: seconds by part, their interval, energy and origin."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from predictor.iteration.interval import half_width
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
 from predictor.iteration.pipeline import Pipeline
-from predictor.iteration.playback import Playback
 from predictor.iteration.priced import GAP, Sheet
 from predictor.operators import Collective
+
+if TYPE_CHECKING:
+    from predictor.iteration.playback import Playback
 
 WAITING: Final = frozenset({"host", COMMUNICATION, "bubble"})
 
@@ -133,8 +135,10 @@ class Run:
             parts["bubble"] = max(0.0, quiet - max(alone, worked))
         return parts
 
-    def playback(self) -> Playback:
+    def playback(self) -> "Playback":
         """The step launch by launch, at its settled clock."""
+        from predictor.iteration.playback import Playback  # noqa: PLC0415 - traces alone
+
         return Playback(
             self._pipeline, self.sheet, self._gap, self._links.messages, self._links.tied_seconds
         )

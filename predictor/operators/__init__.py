@@ -7,6 +7,7 @@ and one line in ``OPERATORS``.
 """
 
 from dataclasses import fields
+from functools import cache
 from typing import Final
 
 from predictor.operators.all_gather import AllGather
@@ -55,6 +56,7 @@ OPERATORS: Final[dict[str, type[Operator]]] = {
 }
 
 
+@cache
 def field_names(operator: str) -> tuple[str, ...]:
     """Names of an operator's fields, which are the leading columns of its table."""
     return tuple(f.name for f in fields(OPERATORS[operator]))

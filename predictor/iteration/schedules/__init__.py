@@ -15,8 +15,7 @@ from predictor.iteration.schedules import (
     one_f_one_b,
     zero_bubble,
 )
-from predictor.iteration.schedules.order import Order
-from predictor.iteration.schedules.zero_bubble_search import PassSeconds, search
+from predictor.iteration.schedules.order import Order, PassSeconds
 
 SPLIT_BACKWARD: Final = frozenset({"zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe"})
 """Schedules that run weight gradients as passes of their own."""
@@ -54,6 +53,8 @@ def order_of(
     """
     if schedule in SEARCHED:
         zero_bubble.one_chunk(schedule, chunks)
+        from predictor.iteration.schedules.zero_bubble_search import search  # noqa: PLC0415
+
         return search(stages, micro_batches, SEARCHED[schedule] * stages, seconds)
     return ORDERS[schedule](stages, micro_batches, chunks)
 

@@ -21,6 +21,25 @@ Pass = tuple[int, int, int]
 """Kind, micro-batch, chunk."""
 
 
+@dataclass(frozen=True, slots=True)
+class PassSeconds:
+    """Relative seconds of the passes of a stage, and memory between B and W.
+
+    Attributes:
+        forward: Of F.
+        backward: Of B, the input's gradient.
+        weight: Of W.
+        message: From one stage to the next.
+        held: Share of a micro-batch's activations that B leaves for W.
+    """
+
+    forward: float = 1.0
+    backward: float = 1.0
+    weight: float = 1.0
+    message: float = 0.0
+    held: float = 1.0
+
+
 @dataclass(frozen=True, eq=False)
 class Order:
     """What each stage runs, in order; every stage has as many passes.

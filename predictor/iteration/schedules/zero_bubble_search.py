@@ -20,31 +20,12 @@ from heapq import heappop, heappush
 from itertools import product
 from math import inf
 
-from predictor.iteration.schedules.order import B, F, Order, Pass, W, straight
+from predictor.iteration.schedules.order import B, F, Order, Pass, PassSeconds, W, straight
 from predictor.iteration.schedules.zero_bubble import h1, h2
 
 EPSILON = 1e-9
 TRIAL_GROUPS = 3
 """Micro-batches, in groups of the stages, on which choices are compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class PassSeconds:
-    """Relative seconds of the passes of a stage, and memory between B and W.
-
-    Attributes:
-        forward: Of F.
-        backward: Of B, the input's gradient.
-        weight: Of W.
-        message: From one stage to the next.
-        held: Share of a micro-batch's activations that B leaves for W.
-    """
-
-    forward: float = 1.0
-    backward: float = 1.0
-    weight: float = 1.0
-    message: float = 0.0
-    held: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
