@@ -31,13 +31,14 @@ MESSAGE_PRIOR = {"launch": (4.0, 4.0), "bytes": (1.3, 0.5), "between": (0.5, 1.0
 COPY_PRIOR = {"launch": (1.0, 0.5), "bytes": (1.2, 0.5), "staged": (4.0, 2.0)}
 """One core fills the driver's pinned buffer at a fifth of the link's rate."""
 
-_KEY = ("ranks", "ranks_per_node", "nvls", "groups", "in_place", "pattern")
+_KEY = ("ranks", "ranks_per_node", "nvls", "groups", "pattern")
 
 
 def collective_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
     """Collectives of one kind inside a scale-up domain; each group of ranks is a curve of its own.
 
-    Elements of another type change what is added, not what is sent, so types share a curve.
+    Elements of another type change what is added, not what is sent, and where the result goes does
+    neither, so types share a curve, and so do calls in place and not.
     """
     del cache  # links do not care
     link = column(rows, "bus_bytes") / (chip.link_bytes_per_second or chip.bytes_per_second)

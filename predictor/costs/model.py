@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,8 @@ REPEAT_HALF_WIDTH: Final = 0.015
 """A measured shape on another day or device of the SKU: published repeats differ by 1–2 %."""
 
 MEMORY: Final = 100_000
+
+AnyOperator = TypeVar("AnyOperator", bound=Operator)
 
 Measured = dict[tuple[Any, ...], tuple[float, float, float]]
 
@@ -248,6 +250,10 @@ class Costs:
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         return self.surfaces[key].knows(design)
 
+    def measured_group(self, collective: Collective) -> bool:
+        """Whether this SKU's tables have a curve of such a group of ranks."""
+        return not self.borrowed and bool(self._knows(collective.name, [collective], "cold")[0])
+
     def groups_of(self, operators: Sequence[Operator]) -> set[int]:
         """Groups of operators of one family; what is alike shares one."""
         design = FAMILIES[operators[0].name].design(operators, self._chip, "cold")
@@ -268,7 +274,7 @@ class Costs:
             borrowed = self.reference.predict(chosen, cache=cache)
             return transferred(borrowed, self._correction(chosen, cache), self._foreign)
 
-        return self._merge(operators, self._knows(family, operators, cache), own, other)
+        return self.merge(operators, self._knows(family, operators, cache), own, other)
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = self._nearest_state(family, cache)
@@ -282,9 +288,9 @@ class Costs:
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         known = surface.knows(design)
         if family in COLLECTIVES and not known.all():
-            return self._merge(operators, known, self._family_known, self._fabric)
+            return self.merge(operators, known, self._family_known, self._fabric)
         if cache == "warm" and not known.all():
-            return self._merge(operators, known, self._warm, self._cold)
+            return self.merge(operators, known, self._warm, self._cold)
         log_seconds, half = self._evaluate(surface, design)
         if not self.borrowed:
             log_seconds = self._ladder(key).clip_operators(operators, log_seconds)
@@ -304,12 +310,12 @@ class Costs:
         seconds = np.exp(log_seconds)
         return Prediction(seconds, seconds * np.exp(-half), seconds * np.exp(half), origin)
 
-    def _merge(
+    def merge(
         self,
-        operators: Sequence[Operator],
+        operators: Sequence[AnyOperator],
         first: NDArray[np.bool_],
-        one: Callable[[Sequence[Operator]], Prediction],
-        other: Callable[[Sequence[Operator]], Prediction],
+        one: Callable[[Sequence[AnyOperator]], Prediction],
+        other: Callable[[Sequence[AnyOperator]], Prediction],
     ) -> Prediction:
         """Answers of ``one`` where ``first`` and of ``other`` elsewhere, in order."""
         rows: list[PredictionRow] = [(0.0, 0.0, 0.0, 0)] * len(operators)

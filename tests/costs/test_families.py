@@ -44,6 +44,26 @@ def test_copies_are_bound_by_what_they_cross():
     assert bound == pytest.approx([1.0, 2e8 / 1e10, 0.1])
 
 
+def test_pageable_copies_pay_for_the_hosts_own_copy():
+    sizes = [10**6, 10**7, 10**8, 10**9]
+    copies = [Memcpy(direction="h2d", bytes=n, pinned=p) for p in (True, False) for n in sizes]
+    seconds = np.array([2e-6 + (1.0 if op.pinned else 5.0) * op.bytes / 1e10 for op in copies])
+    surface, _ = fit_surface(stream_sample(copies, seconds), "toy")
+    asked = [Memcpy(direction=way, bytes=3 * 10**7, pinned=False) for way in ("h2d", "d2h")]
+    design = memcpy_design(asked, TOY)
+    staged = design.bound * np.exp(surface.log_ratio(design)[0])
+    assert staged == pytest.approx([0.015, 0.015], rel=0.1)
+
+
+def test_a_measured_group_is_one_of_this_sku():
+    costs = load_costs("h200-sxm5-141gb")
+    pair = AllReduce(bytes=2**26, ranks=2, ranks_per_node=2, in_place=True)
+    assert costs.measured_group(pair)
+    assert not costs.measured_group(AllReduce(bytes=2**26, ranks=4, ranks_per_node=4))
+    assert not load_costs("h800-sxm5-80gb").measured_group(pair)
+    assert costs.predict([pair]).seconds[0] == pytest.approx(0.25e-3, rel=0.1)
+
+
 def test_an_all_reduce_is_bound_by_the_bytes_that_a_rank_sends():
     design = collective_design([AllReduce(bytes=8 * 10**8, ranks=4, ranks_per_node=4)], LINKED)
     assert design.bound[0] == pytest.approx(2e-6 + 1.5 * 8e8 / 1e9)
