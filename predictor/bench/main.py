@@ -194,13 +194,14 @@ def _measure(
     mock = options.device == "mock"
     sku = MOCK_SKU if mock else sku_of(hello.properties, options.sku)
     folder = _folder(options, sku)
-    tables = read_folder(folder).tables  # damaged ones are refused now, not when there is more
+    held = read_folder(folder)  # damaged tables are refused now, not when there is something to add
     if options.new:
-        held = {row.key[:3] for t in tables.values() for row in t.rows if row.status == "ok"}
-        points = [point for point in points if point.identity not in held]
+        there = chain.from_iterable(table.rows for table in held.tables.values())
+        known = {row.key[:3] for row in there if row.status == "ok"}
+        points = [point for point in points if point.identity not in known]
     identity = provenance.identity(hello, sku)
     at = provenance.now()
-    key = provenance.run_key(sku, at)
+    key = provenance.run_key(sku, at, held.runs)
     limits = limits_of(sku, hello)
     progress = Progress(budget)
     source = None if mock else nvml_source(str(hello.properties.get("pci_bus_id", "")))

@@ -9,9 +9,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,9 +39,11 @@ _PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
 _GIT_TIMEOUT_SECONDS: Final = 5.0
 
 
-def run_key(sku: str, at: datetime) -> str:
-    """A run's key in runs.toml."""
-    return f"{sku}-{at:%Y%m%dT%H%M%SZ}"
+def run_key(sku: str, at: datetime, taken: Container[str] = ()) -> str:
+    """A run's key in runs.toml; one that is taken, by a run of the same second, gets a number."""
+    key = f"{sku}-{at:%Y%m%dT%H%M%SZ}"
+    names = chain([key], (f"{key}-{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def identity(hello: Hello, sku: str) -> dict[str, Any]:

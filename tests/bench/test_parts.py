@@ -201,6 +201,7 @@ def test_provenance_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run["library_files"] == {"cublas": "libcublas.so.13"}
     assert run["gpu_uuid_hash"] == hashed("GPU-1234")
     assert run_key("toy", at) == "toy-20260102T030405Z"
+    assert run_key("toy", at, {"toy-20260102T030405Z"}) == "toy-20260102T030405Z-2"
 
 
 def test_chunks_are_bounded_in_points_and_memory() -> None:

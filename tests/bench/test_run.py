@@ -4,6 +4,7 @@ import re
 import runpy
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -188,11 +189,12 @@ def test_a_new_run_keeps_the_rows_of_the_old_one(
     measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = measure(point(64))
-    monkeypatch.setattr("predictor.bench.provenance.run_key", lambda *_: "second")
-    measure(point(64))
+    monkeypatch.setattr("predictor.bench.provenance.now", lambda: datetime(2026, 1, 2, tzinfo=UTC))
+    runs = {first.run, measure(point(64)).run, measure(point(64)).run}
     folder = read_folder(first.folder)
     assert sorted(row.run for row in folder.tables["gemm"].rows) == sorted(folder.runs)
-    assert set(folder.runs) == {first.run, "second"}
+    assert set(folder.runs) == runs
+    assert len(runs) == 3
 
 
 @pytest.mark.parametrize("out", ["bench_results/h100", "bench_results/../bench_results/x"])
