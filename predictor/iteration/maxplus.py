@@ -20,6 +20,7 @@ launches a to b ends at the stream's start plus ``S[b] - S[a-1]``, or at the lat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import add
 from typing import Final
 
 import numpy as np
@@ -32,35 +33,14 @@ COMPUTE: Final = 1
 NEVER: Final = -np.inf
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Compute launches in a row: their place among all runs, and how many they are."""
+_RUN, _SEND, _JOIN, _READ = range(4)
+_Move = tuple[int, int, int]
+"""What a segment does next: a kind and two numbers.
 
-    place: int
-    launches: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Send:
-    """A launch on a communication stream: its row, and the stream's place in the state."""
-
-    row: int
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Join:
-    """The compute stream waits for a stream."""
-
-    stream: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """The host waits for the compute stream."""
-
-
-_Move = _Run | _Send | _Join | _Read
+Compute launches in a row (their place among all runs, how many), a launch on a communication stream
+(its row, the stream's place in the state), the compute stream waits for a stream (its place), or
+the host waits for the compute stream.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,15 +81,15 @@ class Layout:
                     row += 1
                     continue
                 if row > begun:
-                    mine.append(_Run(len(bounds), row - begun))
+                    mine.append((_RUN, len(bounds), row - begun))
                     bounds.append((begun, row))
                 if isinstance(step, Launch):
-                    mine.append(_Send(row, place[step.stream]))
+                    mine.append((_SEND, row, place[step.stream]))
                     row += 1
                 elif isinstance(step, Sync):
-                    mine.append(_Read())
+                    mine.append((_READ, 0, 0))
                 elif step is not None and step.stream in place:
-                    mine.append(_Join(place[step.stream]))
+                    mine.append((_JOIN, place[step.stream], 0))
                 begun = row
             moves.append(mine)
         begins, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
@@ -215,7 +195,7 @@ class Matrices:
             gap_seconds: Idle seconds of the compute stream before each launch.
         """
         self.size, self.scenarios = layout.size, len(seconds)
-        self._layout, self._seconds = layout, seconds
+        self._layout, self._seconds = layout, seconds.tolist()
         self._host = host_seconds.tolist()
         counts = np.diff(layout.first)
         shares = host_seconds / np.maximum(counts, 1)
@@ -237,12 +217,27 @@ class Matrices:
         return known
 
     def segment(self, segment: Segment) -> Floats:
-        """The matrices of one repetition of a segment."""
+        """The matrices of one repetition of a segment: where each single stream's delay leads."""
         known = self._segments.get(segment)
         if known is None:
-            known = np.array([self._build(segment, s) for s in range(self.scenarios)])
+            units = identity(self.size).tolist()
+            columns = [
+                [self._walked(segment, scenario, unit) for unit in units]
+                for scenario in range(self.scenarios)
+            ]
+            known = np.array(columns).swapaxes(1, 2)
             self._segments[segment] = known
         return known
+
+    def state(self, program: Program, scenario: int, state: list[float]) -> list[float]:
+        """The state behind a program that runs once: less work than its matrix."""
+        for segment, times in program:
+            if times == 1:
+                state = self._walked(segment, scenario, state)
+            else:
+                matrix = self._power(segment, times)[scenario].tolist()
+                state = [max(map(add, row, state)) for row in matrix]
+        return state
 
     def _power(self, segment: Segment, times: int) -> Floats:
         key = (segment, times)
@@ -250,29 +245,29 @@ class Matrices:
             self._powers[key] = power(self.segment(segment), times)
         return self._powers[key]
 
-    def _build(self, segment: Segment, scenario: int) -> list[list[float]]:
-        """Rows of one segment's matrix, in plain numbers: they are few."""
+    def _walked(self, segment: Segment, scenario: int, state: list[float]) -> list[float]:
+        """The state behind one repetition of a segment, in plain numbers: they are few."""
         place = self._layout.segments[segment]
         share, (alone, queued) = self._shares[place], self._runs[scenario]
         seconds = self._seconds[scenario]
-        rows: list[list[float]] = identity(self.size).tolist()
+        free = list(state)
+        host, compute = free[HOST], free[COMPUTE]
         if not self._counts[place]:
-            rows[HOST] = [time + self._host[place] for time in rows[HOST]]
-        for move in self._layout.moves[place]:
-            if isinstance(move, _Run):
-                mine, host = alone[move.place], queued[move.place]
-                rows[COMPUTE] = [
-                    max(free + mine, asked + host)
-                    for free, asked in zip(rows[COMPUTE], rows[HOST], strict=True)
-                ]
-                rows[HOST] = [time + share * move.launches for time in rows[HOST]]
-            elif isinstance(move, _Join):
-                rows[COMPUTE] = list(map(max, rows[COMPUTE], rows[move.stream]))
-            elif isinstance(move, _Read):
-                rows[HOST] = list(map(max, rows[HOST], rows[COMPUTE]))
-            else:
-                rows[HOST] = [time + share for time in rows[HOST]]
-                lasts = float(seconds[move.row])
-                ready = map(max, rows[COMPUTE], rows[HOST], rows[move.stream])
-                rows[move.stream] = [time + lasts for time in ready]
-        return rows
+            host += self._host[place]
+        for kind, one, other in self._layout.moves[place]:
+            if kind == _RUN:
+                compute += alone[one]
+                latest = host + queued[one]
+                if latest > compute:  # noqa: PLR1730 - half the time of a call
+                    compute = latest
+                host += share * other
+            elif kind == _SEND:
+                host += share
+                free[other] = max(compute, host, free[other]) + seconds[one]
+            elif kind == _JOIN:
+                if free[one] > compute:  # noqa: PLR1730
+                    compute = free[one]
+            elif compute > host:
+                host = compute
+        free[HOST], free[COMPUTE] = host, compute
+        return free

@@ -1,13 +1,14 @@
 """A step's stages in their schedule: which program each pass runs, and how long the whole takes."""
 
 from dataclasses import dataclass, field, replace
+from operator import add
 from typing import Final
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Program
-from predictor.iteration.maxplus import COMPUTE, Matrices, chain, essential, power
+from predictor.iteration.maxplus import COMPUTE, Matrices, essential, power
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
@@ -121,23 +122,25 @@ class Pipeline:
 
     def alone(self, stage: int, matrices: Matrices) -> Floats:
         """Seconds of a stage that never waits for another, by scenario."""
-        mine, one = self.stages[stage], matrices.program
-        first: list[Floats] = []
-        between: list[Floats] = []
-        last: list[Floats] = []
+        mine = self.stages[stage]
+        first: Program = ()
+        between: Program = ()
+        last: Program = ()
         for chunk in mine.chunks:
-            weight = [one(chunk.weight)] if chunk.weight else []
-            first += [one(chunk.first_forward), one(chunk.first_backward), *weight]
-            between += [one(chunk.forward), one(chunk.backward), *weight]
+            first += chunk.first_forward + chunk.first_backward + chunk.weight
+            between += chunk.forward + chunk.backward + chunk.weight
             forward = chunk.first_forward if self.rounds == 1 else chunk.forward
-            last += [one(forward), one(chunk.last_backward)]
-            last += [one(chunk.last_weight)] if chunk.last_weight else []
-        whole = [*last, one(mine.reduce), one(mine.step)]
-        if self.rounds > 2:  # noqa: PLR2004 - a first, a last, and others
-            whole = [power(chain(between), self.rounds - 2), *whole]
-        if self.rounds > 1:
-            whole = [*first, *whole]
-        return np.asarray(chain(whole).max(axis=(-2, -1)))
+            last += forward + chunk.last_backward + chunk.last_weight
+        last += mine.reduce + mine.step
+        rounds = power(matrices.program(between), max(self.rounds - 2, 0))
+        ends = []
+        for scenario in range(matrices.scenarios):
+            state = [0.0] * matrices.size
+            if self.rounds > 1:
+                state = matrices.state(first, scenario, state)
+            state = [max(map(add, row, state)) for row in rounds[scenario].tolist()]
+            ends.append(max(matrices.state(last, scenario, state)))
+        return np.array(ends)
 
     def seconds(self, matrices: Matrices, messages: Floats, tied_seconds: Floats) -> Floats:
         """Seconds of the step, by scenario.

@@ -14,6 +14,7 @@ from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
+from predictor.iteration.maxplus import Matrices
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.priced import GAP, Sheet
 from predictor.operators import Collective
@@ -44,13 +45,14 @@ class Links:
         stages = case.plan.pipeline_parallel
         stride = case.cluster.num_gpus // stages
         node = np.arange(stages) * stride // gpus_per_node
-        near, far = (
-            _seconds(collectives, message(message_bytes, same_node=same)) if stages > 1 else 0.0
-            for same in (True, False)
-        )
-        self.messages = np.array(
-            [np.where(node == np.roll(node, -step), near, far) for step in (1, -1)]
-        )
+        self.messages = np.zeros((2, stages))
+        if stages > 1:
+            near, far = (
+                _seconds(collectives, message(message_bytes, same_node=same))
+                for same in (True, False)
+            )
+            for direction, step in enumerate((1, -1)):
+                self.messages[direction] = np.where(node == np.roll(node, -step), near, far)
         self.tied_seconds = _seconds(collectives, tied) if tied is not None else 0.0
 
 
@@ -81,24 +83,25 @@ class Run:
         """
         self._case, self._costs, self._links = case, costs, links
         self._gap = costs.host_seconds(GAP)
-        self._pipeline = pipeline.tuned(
-            sheet.matrices(self._gap, silent=False), float(np.max(links.messages))
-        )
-        pipeline = self._pipeline
+        matrices = sheet.matrices(self._gap, silent=False)
+        self._pipeline = pipeline = pipeline.tuned(matrices, float(np.max(links.messages)))
         self._communicates = sheet.communicates or case.plan.pipeline_parallel > 1
         self._stage = self._busiest(sheet)
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)
         if strict:
             self._refuse_guesses()
-        mix = self._breakdown(sheet, whole=False)
+        mix = self._breakdown(matrices)
         self.clock_hz = costs.heat.settled_clock_hz(_power_view(mix))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
-        self.breakdown = self._breakdown(self.sheet, whole=True)
+        matrices = self.sheet.matrices(self._gap, silent=self._communicates)
+        self.breakdown = self._breakdown(matrices)
         self.iteration_seconds = sum(self.breakdown.values())
 
     def _busiest(self, sheet: Sheet) -> int:
         stages = self._pipeline.stages
+        if len(stages) == 1:
+            return 0
         busy = dict.fromkeys(stages, 0.0)
         for number, stage in enumerate(stages):
             if not busy[stage]:
@@ -107,14 +110,13 @@ class Run:
         busiest = max(busy, key=lambda stage: busy[stage])
         return stages.index(busiest)
 
-    def _breakdown(self, sheet: Sheet, *, whole: bool) -> dict[str, float]:
+    def _breakdown(self, matrices: Matrices) -> dict[str, float]:
         """Seconds by part.
 
         What a stage that hears no messages and whose collectives take no time would need beyond
         its kernels is the host's; what the pipeline then adds is bubble; the rest is communication.
-        With ``whole`` false, communication is not told from bubble.
+        Without a scenario of silent collectives, communication is not told from bubble.
         """
-        matrices = sheet.matrices(self._gap, silent=whole and self._communicates)
         loud = np.array([1.0, 0.0])[: matrices.scenarios]
         seconds = self._pipeline.seconds(
             matrices,
@@ -128,7 +130,9 @@ class Run:
         }
         worked = sum(busy.values())
         quiet = float(seconds[-1])
-        alone = min(float(self._pipeline.alone(self._stage, matrices)[-1]), quiet)
+        alone = quiet
+        if len(self._pipeline.stages) > 1:
+            alone = min(float(self._pipeline.alone(self._stage, matrices)[-1]), quiet)
         parts = {**busy, "host": max(0.0, alone - worked)}
         if self._case.cluster.num_gpus > 1:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)
