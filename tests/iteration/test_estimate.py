@@ -120,7 +120,7 @@ def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():
         ({"model": "mixtral-8x7b", "implementation": "hf-compile"}, "mixture-of-experts"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"recompute": "custom"}, "custom"),
-        ({"implementation": "megascale"}, "not supported yet"),
+        ({"implementation": "megascale"}, "changes the model"),
         ({"gpus": 2, "plan": {"tensor_parallel": 1}}, "one GPU"),
     ],
 )

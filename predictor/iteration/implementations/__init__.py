@@ -32,18 +32,17 @@ STACKS: Final[dict[str, str]] = {
     "deepspeed": "deepspeed",
 }
 
-PLANNED: Final[frozenset[str]] = frozenset(
-    {
-        "megascale",
-    }
-)
+REFUSED: Final[dict[str, str]] = {
+    "megascale": "it changes the model (parallel attention and MLP, sliding windows)",
+}
+"""Stacks that cases may name and that are not estimated, and why."""
 
 
 def load(name: str) -> Stack:
     """Import one stack by name.
 
     Raises:
-        NotPredictable: The stack is known and not implemented yet.
+        NotPredictable: The stack is known and refused.
         UnknownName: No such stack.
     """
     if name in STACKS:
@@ -51,10 +50,10 @@ def load(name: str) -> Stack:
         stack: Stack = module.STACK
         return stack
     have = ", ".join(STACKS)
-    if name in PLANNED:
-        msg = f"implementation {name!r} is not supported yet; supported: {have}"
+    if name in REFUSED:
+        msg = f"implementation {name!r} is refused: {REFUSED[name]}; supported: {have}"
         raise NotPredictable(msg)
-    hint = nearest(name, [*STACKS, *PLANNED])
+    hint = nearest(name, [*STACKS, *REFUSED])
     msg = f"implementation {name!r} does not exist{hint}; supported: {have}"
     raise UnknownName(msg)
 
