@@ -11,7 +11,7 @@ from predictor.iteration import estimate
 from predictor.iteration.implementations.megatron_core_local import STACK, layer_part
 from predictor.iteration.launches import Launch, Sync
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import AllToAll, Gemm, MemoryBound
+from predictor.operators import AllReduce, AllToAll, Gemm, MemoryBound, ReduceScatter
 
 LLAMA_1B = {
     "num_layers": 16,
@@ -97,3 +97,48 @@ def test_many_small_experts_wait_for_the_host():
     answer = estimate(case(small, gpus=2, plan={"expert_parallel": 2}))
     assert answer.breakdown["host"] > 0.4 * answer.iteration_seconds
     assert STACK.knows == {"experts"}
+
+
+GPT_7 = {
+    "num_layers": 8,
+    "hidden_size": 4096,
+    "ffn_hidden_size": 16384,
+    "num_attention_heads": 32,
+    "vocab_size": 51200,
+    "gated_mlp": False,
+    "tied_embeddings": False,
+    "normalization": "layernorm",
+    "position_embedding": "learned",
+}
+
+
+def test_an_rms_norms_gradient_runs_layer_norms_kernels_and_clears_a_tensor():
+    names = [op.kernel for op in launches(part_of(case(LLAMA_1B)).backward, MemoryBound)]
+    assert (names.count("layer_norm_backward"), names.count("fill")) == (2, 2)  # 132 in 4·33 norms
+
+
+def test_biases_of_the_gathered_projections_cost_one_sum_and_two_column_sums():
+    part = part_of(case(GPT_7))
+    added = [op for op in launches(part.forward, MemoryBound) if op.kernel == "mul_weight"]
+    assert [(op.rows, op.cols) for op in added] == [(4096, 3 * 4096)]
+    summed = [op.cols for op in launches(part.backward, MemoryBound) if op.kernel == "sum_rows"]
+    assert summed == [16384, 3 * 4096]
+    assert "fill" not in {op.kernel for op in launches(part.backward, MemoryBound)}
+
+
+def test_learned_positions_are_added_to_whole_sums_of_the_embedding():
+    plan = {"tensor_parallel": 2, "sequence_parallel": True}
+    for model, kind in ((GPT_7, AllReduce), (LLAMA_1B, ReduceScatter)):
+        asked = resolve(case(model, gpus=2, plan=plan)).case
+        forward = STACK.embedding(step_shape(asked)).forward
+        assert len(launches(forward, kind)) == 1
+        assert len(launches(forward, AllReduce | ReduceScatter)) == 1
+
+
+def test_the_written_out_optimizer_moves_eighty_bytes_a_parameter():
+    asked = resolve(case(LLAMA_1B)).case
+    stage = stages_of(asked, step_shape(asked))[0]
+    passes = STACK.optimizer(stage)[0][0].launches[:8]
+    moved = sum(launch.operator.bytes for launch in passes)
+    assert moved == pytest.approx(80 * stage.owned_parameters, rel=1e-4)
+    assert passes[0].kernels == 1 + stage.owned_parameters // 20_971_520  # 73 of 584 a pass

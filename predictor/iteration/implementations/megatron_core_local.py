@@ -1,15 +1,17 @@
 """``megatron-core-local``: Megatron-Core's local spec, no Transformer Engine, no Apex.
 
 Read in Megatron-Core 0.19 on torch 2.11 and compared with profiled kernel counts of six steps:
-torch norms, products without fused accumulation, rotary embedding written out, PyTorch's scaled dot
-product attention, activations and residual adds by ``torch.compile``. A hook adds every parameter's
-gradient into an fp32 buffer after each backward pass. The loss is Megatron's vocabulary-split one
-in fp32; AdamW runs list by list (``foreach``), over experts apart.
+torch norms (an RMSNorm's gradient runs the kernels of a LayerNorm's), products without fused
+accumulation, a bias of queries, keys and values added by a kernel of its own, rotary embedding
+written out, PyTorch's scaled dot product attention, activations and residual adds by
+``torch.compile``. A hook adds every parameter's gradient into an fp32 buffer after each backward
+pass. The loss is Megatron's vocabulary-split one in fp32; AdamW runs list by list (``foreach``),
+over experts apart. Clipping is left out: it scales gradients only where their norm is above one.
 """
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.implementations import local_moe
+from predictor.iteration.implementations import hf_eager, local_moe
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
 from predictor.iteration.stack import Part, Replicas, Stack, module_host
@@ -23,11 +25,18 @@ LOGIT_BYTES = 6
 TEMPORARY_BYTES = 4
 """A parameter's fp32 denominator in ``foreach`` AdamW: the whole list's at once."""
 
-OPTIMIZER_PASSES = ("mul_scalar_fp32",) * 5 + ("add_fp32",) * 3
-"""Passes over the states: decay, both moments, root, correction, epsilon, update (80 bytes)."""
+OPTIMIZER_PASSES = ("mul_scalar_fp32",) * 4 + ("add_fp32",) * 4
+"""Passes over the states, 80 bytes a parameter.
 
-TENSORS_A_LAUNCH = 30
-"""Tensors that one launch of a list kernel takes, on average."""
+Decay, the second moment's decay, root, correction and epsilon move 8 each, both moments 12, and the
+update 16 (it reads three and writes one): as much as four passes of 8 bytes and four of 12.
+"""
+
+ROPE_TABLE_KERNELS = 6
+"""Small launches of a tensor's rotation: cosines and sines, each scaled and cast, every layer."""
+
+FLAT_COLUMNS = 4096
+"""A gradient is walked as rows of so many numbers."""
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
@@ -50,7 +59,8 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
 
 def _tensors(layer: Layer) -> int:
     experts = 2 * layer.experts.held - 1 if layer.experts else 0
-    return 6 + experts + (2 if layer.qk_norm else 0)
+    biases = 6 if layer.biases else 0  # of four products and two norms
+    return 6 + biases + experts + (2 if layer.qk_norm else 0)
 
 
 def _held_tensors(stage: Stage) -> int:
@@ -59,8 +69,16 @@ def _held_tensors(stage: Stage) -> int:
     return sum(_tensors(b.layer) * b.count for b in blocks) + stage.first + 2 * stage.last
 
 
-def _norm(layer: Layer) -> str:
-    return "layer_norm" if layer.layer_norm else "rms_norm"
+def _norm_forward(tape: Tape, layer: Layer, rows: int, cols: int) -> None:
+    """One kernel."""
+    tape.fresh(eager.kernel("layer_norm" if layer.layer_norm else "rms_norm", rows, cols))
+
+
+def _norm_backward(tape: Tape, layer: Layer, rows: int, cols: int) -> None:
+    """The input's gradient and the weight's; a tensor of zeros stands in for RMSNorm's mean."""
+    tape.fresh(eager.kernel("layer_norm_backward", rows, cols), kernels=2)
+    if not layer.layer_norm:
+        tape.run(eager.kernel("fill", rows, cols))
 
 
 def _compiled(name: str, rows: int, cols: int) -> MemoryBound:
@@ -70,18 +88,21 @@ def _compiled(name: str, rows: int, cols: int) -> MemoryBound:
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """Attention and feed-forward, each between a norm and a fused add."""
     n, shard = shape.tokens, shape.shard_tokens
-    tape.fresh(eager.kernel(_norm(layer), shard, layer.hidden))
+    _norm_forward(tape, layer, shard, layer.hidden)
     _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    if layer.biases:
+        tape.fresh(eager.kernel("mul_weight", n, layer.q + 2 * layer.kv))  # a broadcast sum
     for heads in (layer.heads, layer.groups):
         if layer.qk_norm:
-            tape.run(eager.kernel("rms_norm", n * heads, layer.head_dim))
+            _norm_forward(tape, layer, n * heads, layer.head_dim)
         if layer.rope:
+            eager.tiny(tape, shape.seq_length * layer.head_dim, ROPE_TABLE_KERNELS)
             eager.rope_forward(tape, n * heads, layer.head_dim)
             tape.fresh(eager.kernel("cat", n * heads, layer.head_dim))
     tape.run(shape.attention("forward", layer))
     _row_forward(tape, shape, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
-    tape.fresh(eager.kernel(_norm(layer), shard, layer.hidden))
+    _norm_forward(tape, layer, shard, layer.hidden)
     if layer.experts:
         local_moe.forward(tape, shape.routed(layer))
     else:
@@ -94,15 +115,16 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
 def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """The gradient of :func:`layer_forward`."""
     n, shard = shape.tokens, shape.shard_tokens
-    norm_backward = _norm(layer) + "_backward"
     if layer.experts:
         local_moe.backward(tape, shape.routed(layer))
     else:
         _row_backward(tape, shape, layer.hidden, layer.ffn)
         name = "silu_mul_backward" if layer.gated else "gelu_backward"
         tape.fresh(_compiled(name, n, layer.ffn))
+        if layer.biases:
+            tape.fresh(eager.kernel("sum_rows", n, layer.ffn))
         _column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
-    tape.fresh(eager.kernel(norm_backward, shard, layer.hidden), kernels=2)
+    _norm_backward(tape, layer, shard, layer.hidden)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
     _row_backward(tape, shape, layer.hidden, layer.q)
     if shape.selective_recompute:
@@ -113,10 +135,12 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
             eager.rope_forward(tape, n * heads, layer.head_dim)  # its gradient is another rotation
             tape.fresh(eager.kernel("add", n * heads, layer.head_dim))
         if layer.qk_norm:
-            tape.run(eager.kernel("rms_norm_backward", n * heads, layer.head_dim), kernels=2)
+            _norm_backward(tape, layer, n * heads, layer.head_dim)
     tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
+    if layer.biases:
+        tape.fresh(eager.kernel("sum_rows", n, layer.q + 2 * layer.kv))
     _column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
-    tape.fresh(eager.kernel(norm_backward, shard, layer.hidden), kernels=2)
+    _norm_backward(tape, layer, shard, layer.hidden)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
 
 
@@ -168,7 +192,11 @@ def embedding_part(shape: StepShape) -> Part:
     """Lookup and its scattered gradient."""
     forward, backward = Tape(), Tape()
     forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
-    _sum(forward, shape, shape.hidden)
+    if shape.layer.rope:
+        _sum(forward, shape, shape.hidden)
+    else:  # positions are added to whole sums, then a rank keeps its share
+        forward.collective(shape.tensor.all_reduce(shape.activation_bytes))
+        forward.run(eager.kernel("add", shape.tokens, shape.hidden))
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
@@ -182,18 +210,17 @@ def head_part(shape: StepShape) -> Part:
     """Final norm, the rank's columns of the logits, the loss in fp32 pass by pass, in place."""
     n, layer, vocab = shape.tokens, shape.layer, shape.vocab
     forward, backward = Tape(), Tape()
-    forward.fresh(eager.kernel(_norm(layer), shape.shard_tokens, shape.hidden))
+    _norm_forward(forward, layer, shape.shard_tokens, shape.hidden)
     _column_forward(forward, shape, vocab, shape.hidden)
-    for name in ("cast_up", "amax_fp32", "sub_rows_fp32", "exp_fp32", "sum_fp32", "mul_rows_fp32"):
+    # The maximum is subtracted, and the sum divided by, with one broadcasting kernel.
+    for name in ("cast_up", "amax_fp32", "mul_rows_fp32", "exp_fp32", "sum_fp32", "mul_rows_fp32"):
         forward.run(eager.kernel(name, n, vocab))
     for _ in range(3):
         forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
     backward.run(eager.kernel("mul_rows_fp32", n, vocab))
     backward.run(eager.kernel("cast_down", n, vocab))
     _column_backward(backward, shape, vocab, shape.hidden)
-    backward.fresh(
-        eager.kernel(_norm(layer) + "_backward", shape.shard_tokens, shape.hidden), kernels=2
-    )
+    _norm_backward(backward, layer, shape.shard_tokens, shape.hidden)
     parameters = vocab * shape.hidden
     _accumulated(backward, parameters, 2)
     tied = shape.tied_embeddings and shape.stages == 1
@@ -218,14 +245,19 @@ def replicas(stage: Stage) -> Replicas:
     )
 
 
+def _flat(name: str, elements: int) -> MemoryBound:
+    """One kernel over a flat tensor."""
+    return eager.kernel(name, -(-elements // FLAT_COLUMNS), FLAT_COLUMNS)
+
+
 def reduced(stage: Stage) -> Program:
     """Gradients scaled by the replicas; their norms tensor by tensor, each read by the host."""
     tape = Tape()
     tensors = _held_tensors(stage)
     if stage.shape.data.ranks > 1:
-        tape.run(eager.kernel("mul_scalar_fp32", stage.parameters, 1))
+        tape.run(_flat("mul_scalar_fp32", stage.parameters))
     for _ in range(tensors):
-        tape.run(eager.kernel("sum_fp32", -(-stage.owned_parameters // tensors), 1))
+        tape.run(_flat("sum_fp32", stage.owned_parameters // tensors))
         tape.sync()
     tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
     tape.sync()
@@ -236,11 +268,11 @@ def optimizer(stage: Stage) -> Program:
     """Pass by pass over the owned states, a copy into every parameter, zeroed gradients."""
     tape = Tape()
     tensors = _held_tensors(stage)
-    launches = 1 + tensors // TENSORS_A_LAUNCH
+    launches = 1 + stage.owned_parameters // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
     for name in OPTIMIZER_PASSES:
-        tape.run(eager.kernel(name, stage.owned_parameters, 1), kernels=launches)
-    tape.run(eager.kernel("cast_down", stage.owned_parameters, 1), kernels=tensors)
-    tape.run(eager.kernel("fill_fp32", stage.parameters, 1))
+        tape.run(_flat(name, stage.owned_parameters), kernels=launches)
+    tape.run(_flat("cast_down", stage.owned_parameters), kernels=tensors)
+    tape.run(_flat("fill_fp32", stage.parameters))
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
 
 
