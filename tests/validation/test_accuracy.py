@@ -63,6 +63,6 @@ def test_megatron_and_expert_steps_are_within_20_percent_and_their_memory_within
     # products) are priced without tables of their own.
     summary = summarise(megatron_or_experts)
     assert summary["predicted"] >= 8
-    assert summary["median_ape"] <= 0.12
+    assert summary["median_ape"] <= 0.10
     assert summary["worst_ape"] <= 0.20
     assert summary["memory_worst_ape"] <= 0.03
