@@ -116,7 +116,7 @@ class Stack:
         name: What a case says in ``implementation``.
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
-        compared: Measured steps of it stand behind the model.
+        compared: Steps measured for this project stand behind the model; its interval is narrower.
         knows: Of ``experts``, ``latent`` attention, ``windows``, ``context`` parallelism,
             ``alibi`` and ``fp16``, what its layers may have.
         vocab_multiple: A rank's share of the vocabulary is padded to a multiple of this.

@@ -65,7 +65,7 @@ STACK = Stack(
     name="megatron-deepspeed",
     description="microsoft/Megatron-DeepSpeed (2023-08) on DeepSpeed 0.9.5's pipeline engine",
     parallel=True,
-    compared=True,
+    compared=False,
     knows=frozenset({"fp16"}),
     vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=partial(blocks.layer_part, lineage=LINEAGE),

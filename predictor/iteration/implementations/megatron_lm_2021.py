@@ -29,7 +29,7 @@ STACK = Stack(
     name="megatron-lm-2021",
     description="Megatron-LM v2.6: fused softmax, no flash attention, blocking collectives",
     parallel=True,
-    compared=True,
+    compared=False,
     knows=frozenset({"fp16"}),
     vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=partial(blocks.layer_part, lineage=LINEAGE),

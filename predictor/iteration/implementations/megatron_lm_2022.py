@@ -18,7 +18,7 @@ STACK = Stack(
     name="megatron-lm-2022",
     description="Megatron-LM of 2022-09: as 2021, with sequence parallelism and fused wgrad",
     parallel=True,
-    compared=True,
+    compared=False,
     knows=frozenset({"fp16"}),
     vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=partial(blocks.layer_part, lineage=LINEAGE),

@@ -26,7 +26,7 @@ STACK = Stack(
     name="zero-bubble",
     description="sail-sg/zero-bubble-pipeline-parallelism v0.1.0, local layers of Megatron-LM",
     parallel=True,
-    compared=True,
+    compared=False,
     knows=frozenset({"fp16"}),
     vocab_multiple=blocks.VOCABULARY_MULTIPLE,
     layer=partial(blocks.layer_part, lineage=LINEAGE),
