@@ -177,11 +177,18 @@ def fused_activations(stage: Stage, in_flight: tuple[int, ...]) -> float:
         stage: What it holds.
         in_flight: Micro-batches whose activations each of its chunks holds at the peak.
     """
+    return _activations(stage, in_flight, _fused_saved_bytes)
+
+
+def _activations(
+    stage: Stage, in_flight: tuple[int, ...], saved_bytes: Callable[[StepShape, Layer], float]
+) -> float:
+    """Bytes kept by all micro-batches in flight; a replayed layer keeps its input, one is anew."""
     shape = stage.shape
     activations = replay = 0.0
     for chunk, batches in zip(stage.chunks, in_flight, strict=True):
         for block in chunk.blocks:
-            kept = _fused_saved_bytes(shape, block.layer)
+            kept = saved_bytes(shape, block.layer)
             if block.replayed:
                 replay = max(replay, kept)
                 kept = 2.0 * shape.shard_tokens * shape.hidden
@@ -222,18 +229,10 @@ def unfused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         in_flight: Micro-batches whose activations each of its chunks holds at the peak.
     """
     shape = stage.shape
-    activations = replay = 0.0
-    for chunk, batches in zip(stage.chunks, in_flight, strict=True):
-        for block in chunk.blocks:
-            kept = _unfused_saved_bytes(shape, block.layer)
-            if block.replayed:
-                replay = max(replay, kept)
-                kept = 2.0 * shape.shard_tokens * shape.hidden
-            activations += kept * block.count * batches
     parts = {
         "parameters": 2.0 * stage.parameters,
         "optimizer states": 12.0 * stage.owned_parameters,
-        "activations": activations + replay,
+        "activations": _activations(stage, in_flight, _unfused_saved_bytes),
         "logits and loss": shape.tokens * shape.vocab * 10.0 if stage.last else 0.0,
         "gradients": float(shape.gradient_bytes * stage.parameters),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
