@@ -114,7 +114,8 @@ class Fabric:
             seconds, half = self._answer(
                 op.name, op.bytes, op.ranks, op.ranks_per_node, nvls=op.nvls
             )
-            rows[at] = seconds * np.exp([0.0, -half, half])
+            factor = np.exp(half)
+            rows[at] = seconds, seconds / factor, seconds * factor
         origin = np.full(len(operators), Origin.EXTRAPOLATED.value)
         return Prediction(rows[:, 0], rows[:, 1], rows[:, 2], origin)
 
