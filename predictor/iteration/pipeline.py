@@ -29,6 +29,7 @@ STEADY: Final = 1e-9
 """Relative difference of two periods that counts as none."""
 
 FIRST_F, NEXT_F, FIRST_B, NEXT_B, LAST_B, NEXT_W, LAST_W = range(7)
+"""Places in ``ChunkPrograms.programs()``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +61,7 @@ class Pipeline:
         """Number the distinct programs of passes."""
         index: dict[Program, int] = {}
         slots = [
-            [[index.setdefault(p, len(index)) for p in _slots(chunk)] for chunk in stage.chunks]
+            [[index.setdefault(p, len(index)) for p in chunk.programs()] for chunk in stage.chunks]
             for stage in self.stages
         ]
         object.__setattr__(self, "_programs", tuple(index))
@@ -226,18 +227,6 @@ class Pipeline:
         state[:, :, COMPUTE] = np.maximum(state[:, :, COMPUTE], agreed[:, None])
         state = (step + state[:, :, None, :]).max(axis=3)
         return np.asarray(state.max(axis=(1, 2)))
-
-
-def _slots(chunk: ChunkPrograms) -> tuple[Program, ...]:
-    return (
-        chunk.first_forward,
-        chunk.forward,
-        chunk.first_backward,
-        chunk.backward,
-        chunk.last_backward,
-        chunk.weight,
-        chunk.last_weight,
-    )
 
 
 def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, int]]:

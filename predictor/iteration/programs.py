@@ -41,6 +41,18 @@ class ChunkPrograms:
     weight: Program = ()
     last_weight: Program = ()
 
+    def programs(self) -> tuple[Program, ...]:
+        """All of them, in the order of the fields."""
+        return (
+            self.first_forward,
+            self.forward,
+            self.first_backward,
+            self.backward,
+            self.last_backward,
+            self.weight,
+            self.last_weight,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StagePrograms:
@@ -59,15 +71,7 @@ class StagePrograms:
     def programs(self) -> Iterator[Program]:
         """All of them."""
         for chunk in self.chunks:
-            yield from (
-                chunk.first_forward,
-                chunk.forward,
-                chunk.first_backward,
-                chunk.backward,
-                chunk.last_backward,
-                chunk.weight,
-                chunk.last_weight,
-            )
+            yield from chunk.programs()
         yield self.reduce
         yield self.step
 

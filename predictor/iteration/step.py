@@ -8,7 +8,7 @@ from predictor.iteration.groups import Group
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.moe.shape import Routed
 from predictor.iteration.recipes import Recipe
-from predictor.operators import Attention
+from predictor.operators import Attention, Collective
 
 ALONE: Final = Group()
 """One rank that talks to nobody."""
@@ -101,6 +101,14 @@ class StepShape:
     def activation_bytes(self) -> float:
         """The residual stream of a micro-batch in two-byte numbers, before sequence parallelism."""
         return 2.0 * self.tokens * self.hidden
+
+    def partial_sum(self, width: int) -> Collective | None:
+        """What makes tensor ranks' partial sums of ``width`` two-byte columns whole.
+
+        A rank gets its share of the tokens under sequence parallelism, otherwise all of them.
+        """
+        whole = self.tensor.reduce_scatter if self.sequence_parallel else self.tensor.all_reduce
+        return whole(2.0 * self.tokens * width)
 
     def attention(self, kind: str, layer: Layer | None = None, *, bias: bool = False) -> Attention:
         """A layer's attention call: causal and grouped, or the full square with a bias.

@@ -22,6 +22,11 @@ def tiny(tape: Tape, rows: int, times: int) -> None:
         tape.fresh(kernel("mul_scalar_fp32", rows, 1))
 
 
+def accumulated(tape: Tape, parameters: int, tensors: int) -> None:
+    """Each parameter's bf16 gradient is added into the fp32 buffer."""
+    tape.run(kernel("accumulate_fp32", parameters, 1), kernels=tensors)
+
+
 def linear_forward(tape: Tape, n: int, out: int, into: int, *, bias: bool = False) -> None:
     """``y[n, out] = x[n, into] · w[out, into]ᵀ``."""
     api = "cublaslt" if bias else "cublas"

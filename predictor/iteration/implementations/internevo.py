@@ -63,14 +63,14 @@ def _layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
     tape.run(_attention(shape, layer, "forward"))
     _linear_forward(tape, shape, h, layer.q)
-    te.sum_over_ranks(tape, shape, h)
+    tape.collective(shape.partial_sum(h))
     tape.fresh(te.fused("residual_add", n, h))
     tape.fresh(te.fused("rms_norm", n, h))
     for _ in range(2):
         _linear_forward(tape, shape, layer.ffn, h)
     tape.fresh(te.fused("silu_mul", n, layer.ffn))
     _linear_forward(tape, shape, h, layer.ffn)
-    te.sum_over_ranks(tape, shape, h)
+    tape.collective(shape.partial_sum(h))
     tape.fresh(te.fused("residual_add", n, h))
 
 
@@ -81,7 +81,7 @@ def _layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     for _ in range(2):
         _linear_backward(tape, shape, layer.ffn, h)
     tape.fresh(te.fused("residual_add", n, h))
-    te.sum_over_ranks(tape, shape, h)
+    tape.collective(shape.partial_sum(h))
     tape.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
     tape.fresh(te.fused("residual_add", n, h))
     _linear_backward(tape, shape, h, layer.q)
@@ -89,7 +89,7 @@ def _layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
     tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
     _linear_backward(tape, shape, layer.q + 2 * layer.kv, h)
-    te.sum_over_ranks(tape, shape, h)
+    tape.collective(shape.partial_sum(h))
     tape.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
     tape.fresh(te.fused("residual_add", n, h))
 
@@ -114,7 +114,7 @@ def head_part(shape: StepShape) -> Part:
     forward.sync()
     backward.run(te.fused("cross_entropy_backward", n, v))
     _linear_backward(backward, shape, v, h)
-    te.sum_over_ranks(backward, shape, h)
+    backward.collective(shape.partial_sum(h))
     backward.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
     return _part(forward.steps(), backward.steps(), v * h)
 

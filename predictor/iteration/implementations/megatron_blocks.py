@@ -221,32 +221,22 @@ def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
 def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """A product whose output is a partial sum."""
     tape.run(_product(shape.tokens, out, into, "forward"))
-    summed(tape, shape, out)
-
-
-def summed(tape: Tape, shape: StepShape, width: int) -> None:
-    """A partial sum made whole: a share of it under sequence parallelism, else all of it."""
-    size = 2.0 * shape.tokens * width
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.reduce_scatter(size))
-    else:
-        tape.collective(shape.tensor.all_reduce(size))
+    tape.collective(shape.partial_sum(out))
 
 
 def _column_backward(tape: Tape, shape: StepShape, out: int, into: int, lineage: Lineage) -> None:
     """Gather of the input beside dgrad, sum of its gradient beside wgrad or behind it."""
-    size = 2.0 * shape.tokens * into
+    beside = shape.sequence_parallel or lineage.overlap_dgrad
     if shape.sequence_parallel:
-        tape.start(shape.tensor.all_gather(size), "tensor")
+        tape.start(shape.tensor.all_gather(2.0 * shape.tokens * into), "tensor")
     tape.run(_product(shape.tokens, out, into, "dgrad"))
     if shape.sequence_parallel:
         tape.wait("tensor")
-        tape.start(shape.tensor.reduce_scatter(size), "tensor")
-    elif lineage.overlap_dgrad:
-        tape.start(shape.tensor.all_reduce(size), "tensor")
+    if beside:
+        tape.start(shape.partial_sum(into), "tensor")
     weight_gradient(tape, shape.tokens, out, into, lineage)
-    if not shape.sequence_parallel and not lineage.overlap_dgrad:
-        tape.start(shape.tensor.all_reduce(size), "tensor")
+    if not beside:
+        tape.start(shape.partial_sum(into), "tensor")
     tape.wait("tensor")
 
 

@@ -44,7 +44,7 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward, backward = Tape(), Tape()
     layer_forward(forward, shape, layer)
     layer_backward(backward, shape, layer)
-    _accumulated(backward, layer.parameters, _tensors(layer))
+    eager.accumulated(backward, layer.parameters, _tensors(layer))
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
@@ -152,26 +152,17 @@ def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
 
 def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     eager.linear_forward(tape, shape.tokens, out, into)
-    _sum(tape, shape, out)
-
-
-def _sum(tape: Tape, shape: StepShape, width: int) -> None:
-    size = 2.0 * shape.tokens * width
-    scatter = shape.sequence_parallel
-    tape.collective((shape.tensor.reduce_scatter if scatter else shape.tensor.all_reduce)(size))
+    tape.collective(shape.partial_sum(out))
 
 
 def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     """The input is gathered again beside dgrad, its gradient summed beside wgrad."""
-    size = 2.0 * shape.tokens * into
     if shape.sequence_parallel:
-        tape.start(shape.tensor.all_gather(size), "tensor")
+        tape.start(shape.tensor.all_gather(2.0 * shape.tokens * into), "tensor")
     eager.dgrad(tape, shape.tokens, out, into)
     if shape.sequence_parallel:
         tape.wait("tensor")
-        tape.start(shape.tensor.reduce_scatter(size), "tensor")
-    else:
-        tape.start(shape.tensor.all_reduce(size), "tensor")
+    tape.start(shape.partial_sum(into), "tensor")
     eager.wgrad(tape, shape.tokens, out, into)
     tape.wait("tensor")
 
@@ -183,17 +174,12 @@ def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     eager.wgrad(tape, shape.tokens, out, into)
 
 
-def _accumulated(tape: Tape, parameters: int, tensors: int) -> None:
-    """Each parameter's bf16 gradient is added into the fp32 buffer."""
-    tape.run(eager.kernel("accumulate_fp32", parameters, 1), kernels=tensors)
-
-
 def embedding_part(shape: StepShape) -> Part:
     """Lookup and its scattered gradient."""
     forward, backward = Tape(), Tape()
     forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
     if shape.layer.rope:
-        _sum(forward, shape, shape.hidden)
+        forward.collective(shape.partial_sum(shape.hidden))
     else:  # positions are added to whole sums, then a rank keeps its share
         forward.collective(shape.tensor.all_reduce(shape.activation_bytes))
         forward.run(eager.kernel("add", shape.tokens, shape.hidden))
@@ -202,7 +188,7 @@ def embedding_part(shape: StepShape) -> Part:
     backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
     backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden), kernels=12)
     parameters = shape.vocab * shape.hidden
-    _accumulated(backward, parameters, 1)
+    eager.accumulated(backward, parameters, 1)
     return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
 
 
@@ -222,7 +208,7 @@ def head_part(shape: StepShape) -> Part:
     _column_backward(backward, shape, vocab, shape.hidden)
     _norm_backward(backward, layer, shape.shard_tokens, shape.hidden)
     parameters = vocab * shape.hidden
-    _accumulated(backward, parameters, 2)
+    eager.accumulated(backward, parameters, 2)
     tied = shape.tied_embeddings and shape.stages == 1
     return Part(
         forward=forward.steps(),

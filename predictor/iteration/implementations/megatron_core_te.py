@@ -158,7 +158,7 @@ def embedding_part(shape: StepShape) -> Part:
     """Lookup of the rank's rows and the sum over ranks; scatter-add into the fp32 gradient."""
     forward, backward = Tape(), Tape()
     forward.run(te.fused("embedding", shape.tokens, shape.hidden))
-    te.sum_over_ranks(forward, shape, shape.hidden)
+    forward.collective(shape.partial_sum(shape.hidden))
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.run(te.fused("embedding_backward", shape.tokens, shape.hidden))

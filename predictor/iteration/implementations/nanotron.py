@@ -45,7 +45,7 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward, backward = Tape(), Tape()
     layer_forward(forward, shape, layer)
     layer_backward(backward, shape, layer)
-    _accumulated(backward, layer.parameters, layer.tensors - 3)
+    eager.accumulated(backward, layer.parameters, layer.tensors - 3)
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
@@ -151,11 +151,6 @@ def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     eager.wgrad(tape, shape.tokens, out, into)
 
 
-def _accumulated(tape: Tape, parameters: int, tensors: int) -> None:
-    """Each parameter's bf16 gradient is added into the fp32 buffer."""
-    tape.run(eager.kernel("accumulate_fp32", parameters, 1), kernels=tensors)
-
-
 def embedding_part(shape: StepShape) -> Part:
     """Lookup in the rank's rows, the sum over ranks scattered."""
     forward, backward = Tape(), Tape()
@@ -165,7 +160,7 @@ def embedding_part(shape: StepShape) -> Part:
     backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
     backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden), kernels=12)
     parameters = shape.vocab * shape.hidden
-    _accumulated(backward, parameters, 1)
+    eager.accumulated(backward, parameters, 1)
     return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
 
 
@@ -186,7 +181,7 @@ def head_part(shape: StepShape) -> Part:
     tied = shape.tied_embeddings and shape.stages == 1
     parameters = 0 if tied else vocab * shape.hidden
     if not tied:
-        _accumulated(backward, parameters, 2)
+        eager.accumulated(backward, parameters, 2)
     return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
 
 

@@ -84,16 +84,7 @@ def row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
         _scatter_by_shares(tape, shape, out, into)
         return
     tape.run(product(shape.tokens, out, into, "forward", shape.recipe))
-    sum_over_ranks(tape, shape, out)
-
-
-def sum_over_ranks(tape: Tape, shape: StepShape, width: int) -> None:
-    """A partial sum made whole: a share of it under sequence parallelism, else all of it."""
-    size = 2.0 * shape.tokens * width
-    if shape.sequence_parallel:
-        tape.collective(shape.tensor.reduce_scatter(size))
-    else:
-        tape.collective(shape.tensor.all_reduce(size))
+    tape.collective(shape.partial_sum(out))
 
 
 def column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
@@ -106,10 +97,9 @@ def column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     tape.run(product(shape.tokens, out, into, "dgrad", recipe))
     if shape.sequence_parallel:
         tape.wait("tensor")
-        tape.start(shape.tensor.reduce_scatter(2.0 * elements), "tensor")
+    tape.start(shape.partial_sum(into), "tensor")
+    if shape.sequence_parallel:
         _turn(tape, recipe, shape.tokens, into)
-    else:
-        tape.start(shape.tensor.all_reduce(2.0 * elements), "tensor")
     tape.run(product(shape.tokens, out, into, "wgrad", recipe))
     tape.wait("tensor")
 
