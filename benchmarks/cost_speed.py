@@ -17,7 +17,8 @@ SKU = "h100-sxm5-80gb"
 LOADING = f"""
 import time
 from predictor.case import load_gpu
-from predictor.costs.model import Costs, _load, load_costs
+from predictor.costs.loading import _load, load_costs
+from predictor.costs.model import Costs
 from predictor.case import bench_results_folder
 load_gpu("{SKU}")
 begin = time.process_time()

@@ -326,7 +326,7 @@ def limits_of(sku: str, hello: Hello) -> Limits:
     l2_bytes = float(hello.properties.get("l2_bytes") or 0)
     if sku == MOCK_SKU:
         return Limits(flops_per_second={"bf16": 100e12}, bytes_per_second=1e12, l2_bytes=l2_bytes)
-    from predictor.case import load_gpu  # noqa: PLC0415 - pydantic, only where a GPU is measured
+    from predictor.case import load_gpu  # noqa: PLC0415 - only where a GPU is measured
 
     try:
         gpu = load_gpu(sku)

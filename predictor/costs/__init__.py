@@ -5,7 +5,8 @@ statsmodels; out goes :class:`Costs`, plain arrays that predict any shape withou
 """
 
 from predictor.costs.fabric import Fabric
-from predictor.costs.model import Costs, load_costs
+from predictor.costs.loading import load_costs
+from predictor.costs.model import Costs
 from predictor.costs.prediction import Origin, Prediction
 
 __all__ = ["Costs", "Fabric", "Origin", "Prediction", "load_costs"]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from predictor.case import load_gpu
 from predictor.costs.design import Chip
 from predictor.costs.families import FAMILIES
-from predictor.costs.model import FIT_FILE, FIT_FORMAT, chip_of, operator_key
+from predictor.costs.loading import FIT_FILE, FIT_FORMAT
+from predictor.costs.model import chip_of, operator_key
 from predictor.costs.physics import check_physics
 from predictor.costs.regression import Sample, fit_surface
 from predictor.costs.settling import fit_heat

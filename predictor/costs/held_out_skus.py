@@ -11,7 +11,8 @@ import numpy as np
 
 from predictor.case import bench_results_folder, load_gpu
 from predictor.costs.fitting import merge
-from predictor.costs.model import Costs, Measured, borrowed_costs, load_costs
+from predictor.costs.loading import borrowed_costs, load_costs
+from predictor.costs.model import Costs, Measured
 from predictor.tables import read_folder
 
 H100, H200, A100 = "h100-sxm5-80gb", "h200-sxm5-141gb", "a100-sxm4-80gb"

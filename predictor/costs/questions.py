@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args, get_type_hints
 
-from predictor.costs.model import Costs, load_costs
+from predictor.costs.loading import load_costs
+from predictor.costs.model import Costs
 from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Origin, Prediction
 from predictor.errors import FitError, PredictorError, nearest

@@ -10,7 +10,7 @@ import pytest
 
 from predictor.case import bench_results_folder, load_gpu
 from predictor.costs import Origin, load_costs
-from predictor.costs.model import FIT_FILE, borrowed_costs
+from predictor.costs.loading import FIT_FILE, borrowed_costs
 from predictor.costs.prediction import Prediction
 from predictor.costs.transfer import (
     ALONE_HALF_WIDTH,

@@ -1,0 +1,106 @@
+"""A SKU's cost functions from ``fit.json``, without statsmodels.
+
+``fit.json`` holds plain numbers (:mod:`predictor.costs.fitting` writes it), so a measured SKU is one
+JSON file. A SKU without a fit of its own borrows the coefficients of the nearest measured one over
+its own datasheet's bounds.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from predictor.case import Gpu, bench_results_folder, gpu_names, load_gpu
+from predictor.costs.model import Costs, Measured
+from predictor.costs.power import Heat
+from predictor.costs.surface import Surface
+from predictor.costs.transfer import nearest_measured
+from predictor.errors import FitError
+from predictor.operators import OPERATORS, Host, Operator
+
+FIT_FILE: Final = "fit.json"
+FIT_FORMAT: Final = 2
+
+
+def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:
+    """Defaults of the fields beyond the first ``held``, which are newer than the fit."""
+    return tuple(each.default for each in fields(family)[held:])
+
+
+def load_costs(sku: str) -> Costs:
+    """Read the cost functions of a SKU.
+
+    Raises:
+        UnknownName: No such SKU.
+        FitError: ``fit.json`` is damaged, or neither the SKU nor the reference has one.
+    """
+    return _load(bench_results_folder(), sku)
+
+
+def borrowed_costs(gpu: Gpu, sku: str) -> Costs:
+    """Cost functions of a SKU over another's datasheet, as for a GPU that nobody measured.
+
+    Raises:
+        FitError: The SKU has no fit, or a damaged one.
+    """
+    return _of_tables(bench_results_folder(), gpu, sku, excluded=gpu_names())
+
+
+@cache
+def _load(folder: Path, sku: str) -> Costs:
+    gpu = load_gpu(sku)
+    if (folder / sku / FIT_FILE).is_file():
+        return _of_tables(folder, gpu, sku, excluded=(sku,))
+    nearest = nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
+    if nearest is None:
+        raise FitError(f"{folder}: no SKU is fitted; run `predictor fit`")
+    return _of_tables(folder, gpu, nearest, excluded=(sku, nearest))
+
+
+def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -> Costs:
+    """Costs of ``gpu`` by the fit of a SKU, and by that of others for what its tables lack."""
+    source = load_gpu(sku)
+    nearest = nearest_measured(source, folder, fit_file=FIT_FILE, excluded=excluded)
+    reference = None
+    if nearest is not None:
+        reference = _of_tables(folder, gpu, nearest, excluded=(*excluded, nearest))
+    path = folder / sku / FIT_FILE
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["format"] != FIT_FORMAT:
+            msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
+            raise FitError(msg)
+        return _parse(gpu, raw, source=source, reference=reference)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
+        raise FitError(msg) from error
+
+
+def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | None) -> Costs:
+    borrowed = source.sku != gpu.sku
+    measured: dict[str, Measured] = {}
+    for key, rows in raw["measured"].items():
+        tail = _newer_defaults(OPERATORS[key.partition("/")[0]], len(rows[0]) - 3)
+        measured[key] = {(*row[:-3], *tail): (row[-3], row[-2], row[-1]) for row in rows}
+    heat = Heat.from_dict(raw["heat"])
+    host = {
+        Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
+        for row in raw["host"]
+    }
+    if borrowed:
+        same_chip = source.architecture == gpu.architecture
+        heat = heat.scaled_to(gpu.power_watts, same_chip=same_chip)
+    if reference is not None:
+        host = {**reference.host, **host}
+        heat = heat if heat.families else reference.heat
+    return Costs(
+        gpu=gpu,
+        surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
+        measured=measured,
+        host=host,
+        heat=heat,
+        borrowed=borrowed,
+        reference=reference,
+    )
