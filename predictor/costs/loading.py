@@ -1,6 +1,6 @@
 """A SKU's cost functions from ``fit.json``, without statsmodels.
 
-``fit.json`` holds plain numbers (:mod:`predictor.costs.fitting` writes it), so a measured SKU is one
+``fit.json`` holds plain numbers (:mod:`predictor.costs.fitting` writes it): a measured SKU is one
 JSON file. A SKU without a fit of its own borrows the coefficients of the nearest measured one over
 its own datasheet's bounds.
 """
