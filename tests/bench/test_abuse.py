@@ -22,7 +22,7 @@ Measure = Callable[..., Outcome]
 MakePoint = Callable[..., Point]
 
 SCRIPT = """
-import resource, sys
+import resource, signal, sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from predictor.bench.main import Options, run
@@ -30,6 +30,8 @@ from predictor.bench.points import Point
 from predictor.operators import Gemm
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     limit, count, *bad = map(int, sys.argv[1:])
     if limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
