@@ -37,6 +37,8 @@ FAULTS = {"killed": 70_001, "hangs": 70_002, "sticky": 70_003, "wrong": 70_004, 
 ENDLESS_SECONDS = 60.0
 SLOWER = 0.1
 BESIDE = {"compute": 1.1, "collective": 1.5}
+SLOWED_BYTES, MOST_CALLS = 3 << 20, 3
+"""Of more calls of such a collective, no interval ends while the other side runs."""
 
 
 @dataclass
@@ -128,6 +130,9 @@ class Device(SingleDevice):
         self._meet(aligner)
         together = plan["compute_calls"] > 0 < plan["collective_calls"]
         count = plan["intervals"]
+        slowed = together and collective.fields["bytes"] == SLOWED_BYTES
+        if slowed and plan["collective_calls"] > MOST_CALLS:
+            return Beside([compute.seconds] * count, [-1.0] * count)
         return Beside(
             [compute.seconds * (BESIDE["compute"] if together else 1)] * count,
             # The window ends before the last interval of the communication stream does.

@@ -35,6 +35,7 @@ from predictor.tables import read_folder
 
 HERE = Path(__file__).parent
 FAULTS = {"killed": 70_001, "hangs": 70_002, "sticky": 70_003, "wrong": 70_004, "crowded": 70_005}
+SLOWED_BYTES = 3 << 20
 
 Measure = Callable[..., Outcome]
 
@@ -132,6 +133,24 @@ def test_each_side_of_a_pair_is_slower_beside_the_other(together: Measure) -> No
     assert seconds["collective", True] / seconds["collective", False] == pytest.approx(1.5)
     assert {row.samples for row in outcome.rows if row.operator.side == "compute"} == {3 * 24}
     assert {row.samples for row in outcome.rows if row.operator.side == "collective"} == {3 * 23}
+
+
+def test_a_collective_that_waits_for_kernels_is_counted_in_shorter_intervals(
+    together: Measure,
+) -> None:
+    side = Interference(
+        compute="gemm",
+        shape="m=8192 n=4096 k=4096",
+        collective="all_gather",
+        bytes=SLOWED_BYTES,
+        ranks=2,
+        ranks_per_node=2,
+        side="collective",
+        concurrent=True,
+    )
+    (row,) = together(Point(operator=side)).rows
+    assert row.status == "ok"
+    assert row.samples == 3 * 23
 
 
 def test_a_rank_that_fails_costs_its_point(together: Measure) -> None:

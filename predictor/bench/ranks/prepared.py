@@ -6,7 +6,6 @@ from dataclasses import fields
 from typing import Any, Final, Protocol
 
 from predictor.bench.points import Point
-from predictor.bench.process import RequestFailed
 from predictor.bench.ranks.placement import groups_for
 from predictor.bench.ranks.rounds import Beside, Lockstep, round_of, slowest
 from predictor.bench.ranks.team import Team
@@ -143,9 +142,26 @@ class PreparedPair:
 
     def sample(self, team: Team, limit_seconds: float, timeout_seconds: float) -> Sampled:
         """One round; raises RequestFailed."""
+        asked = time.monotonic()
+        found, samples = self._round(team, limit_seconds, timeout_seconds)
+        while not samples:
+            self._plan = self._plan.finer(self._side)
+            found, samples = self._round(team, limit_seconds, timeout_seconds)
+        result = round_of(
+            samples,
+            window=_window(self.members, found, asked),
+            timer="gated",
+            launches=self._plan.calls(self._side) * self._plan.intervals,
+            stop_reason="count",
+        )
+        return result, samples
+
+    def _round(
+        self, team: Team, limit_seconds: float, timeout_seconds: float
+    ) -> tuple[list[dict[str, Any]], list[float]]:
+        """What each rank found, and the slowest rank's samples of this side."""
         only = "" if self._concurrent else self._side
         plan = self._plan.arguments(limit_seconds, only=only)
-        asked = time.monotonic()
         found = team.ask(
             self.members,
             "beside",
@@ -153,18 +169,7 @@ class PreparedPair:
             timeout_seconds=timeout_seconds,
             meets=True,
         )
-        samples = slowest([each[self._side] for each in found])
-        if not samples:
-            raise RequestFailed("crash", "the two sides never ran at the same time", lost=False)
-        calls = plan[f"{self._side}_calls"]
-        result = round_of(
-            samples,
-            window=_window(self.members, found, asked),
-            timer="gated",
-            launches=int(calls) * self._plan.intervals,
-            stop_reason="count",
-        )
-        return result, samples
+        return found, slowest([each[self._side] for each in found])
 
     def check(self, team: Team, seed: int, timeout_seconds: float) -> float:
         """Nothing: each side is checked where it is measured by itself."""

@@ -5,13 +5,15 @@ the slowest rank's; the round is their median with its order-statistic interval.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil, floor, sqrt
 from statistics import median
 from typing import Any, Final
 
+from predictor.bench.process import RequestFailed
 from predictor.bench.rounds import RoundResult
+from predictor.operators.interference import Side
 
 GRAPH_LIMIT_SECONDS: Final = 50e-6
 """Below this, a sample is a replay of a captured graph (measurement standard, point 3)."""
@@ -91,6 +93,26 @@ class Beside:
             for seconds in (compute_seconds, collective_seconds)
         ]
         return cls(compute_calls=calls[0], collective_calls=calls[1])
+
+    def calls(self, side: Side) -> int:
+        """Launches between two events of a side's stream."""
+        return self.compute_calls if side == "compute" else self.collective_calls
+
+    def finer(self, side: Side) -> "Beside":
+        """Shorter intervals of a side that the other one slows so much that none fits the window.
+
+        A collective starts where a kernel of the compute stream leaves it room: of few
+        microseconds alone, it may take as long as that kernel.
+
+        Raises:
+            RequestFailed: They are as short as they can be.
+        """
+        calls = self.calls(side)
+        if calls <= 1:
+            raise RequestFailed("crash", "the two sides never ran at the same time", lost=False)
+        if side == "compute":
+            return replace(self, compute_calls=calls // 2)
+        return replace(self, collective_calls=calls // 2)
 
     def arguments(self, timeout_seconds: float, *, only: str = "") -> dict[str, Any]:
         """Of ``Device.sample_beside``; ``only`` names the side that is to run alone."""
