@@ -120,6 +120,43 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
     click.echo(f"wrote {output}: {count} events", err=True)
 
 
+@predictor.command("run", params=_case_options())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("--tokens", metavar="N", help="To train on: 15T, 300B, 1e12.")
+@click.option("--tokens-per-parameter", metavar="X", help="The same, with --models or --scales.")
+@click.option("--prices", metavar="NAME|FILE", help="datasheet (default), aws, ..., or your own.")
+@click.option("--batch-size-ramp", metavar="START,INC,SAMPLES", help="Batch size that grows.")
+@click.option("--deadline", metavar="TIME", help="Fewest GPUs that make it: 30d, 12h.")
+@click.option("--surely", is_flag=True, help="Even at the upper end of the interval.")
+@click.option("--skus", metavar="A,B,...|all", help="The cheapest of these GPUs.")
+@click.option("--models", metavar="A,B,...|all", help="Largest for --budget, --deadline.")
+@click.option("--scales", metavar="X,X,...", help="The same, of the model made larger.")
+@click.option("--budget", metavar="USD", help="Most that the run may cost: 2.5M.")
+@click.option("--mtbf", metavar="TIME", help="Mean time between failures of the whole job.")
+@click.option("--checkpoint-time", metavar="TIME", help="For which a checkpoint stops training.")
+@click.option("--restart-time", metavar="TIME", help="From a failure to the next iteration.")
+@click.option("--checkpoint-every", metavar="TIME", help="Work between two; default: the best.")
+@click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
+@_json_flag
+def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any) -> None:  # noqa: ANN401
+    r"""Estimate a whole run: days, GPU-hours, dollars, MWh; choose GPUs, their count or a model.
+
+    \b
+    predictor run llama3-8b --gpu h100-sxm5-80gb --num-gpus 64 --tokens 1T
+    predictor run CASE.toml --tokens 15T --deadline 60d --prices my_prices.toml
+    """
+    from predictor.search.request import ASKED, answer, read_request  # noqa: PLC0415
+
+    asked = {name: flags.pop(name) for name in ASKED}
+    found = answer(_read_case(case, flags), read_request(**asked, strict=strict))
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    from predictor.report.training_run import choice_text  # noqa: PLC0415
+
+    click.echo(choice_text(found))
+
+
 def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
     from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from predictor.units import GIB, MIB, MICROSECOND, MILLISECOND
+from predictor.units import GIB, HOUR_SECONDS, MIB, MICROSECOND, MILLISECOND, MWH_JOULES
 
 _MINUTE_SECONDS = 60.0
+_HOURS_BEFORE_DAYS = 48.0
+_LEAST_WHOLE_USD = 10_000.0
 _BAR = "#"
 
 
@@ -41,6 +43,8 @@ def signed_percent_text(share: float) -> str:
 
 def usd_text(usd: float) -> str:
     """Return an amount with as many digits as it needs."""
+    if usd >= _LEAST_WHOLE_USD:
+        return f"{usd:,.0f} USD"
     return f"{usd:.2f} USD" if usd >= 1 else f"{usd:.3g} USD"
 
 
@@ -60,3 +64,26 @@ def count_text(count: float) -> str:
 def bar(share: float, width: int = 24) -> str:
     """Return a bar that fills ``share`` of ``width`` characters."""
     return _BAR * round(max(0.0, min(1.0, share)) * width)
+
+
+def days_text(seconds: float) -> str:
+    """Return a long time in days, or in hours below two days."""
+    hours = seconds / HOUR_SECONDS
+    return f"{hours:.1f} h" if hours < _HOURS_BEFORE_DAYS else f"{hours / 24:.1f} days"
+
+
+def energy_text(joules: float) -> str:
+    """Return the energy of a run in kWh, MWh or GWh."""
+    kilowatt_hours = joules / MWH_JOULES * 1e3
+    for scale, unit in ((1e6, "GWh"), (1e3, "MWh")):
+        if kilowatt_hours >= scale:
+            return f"{kilowatt_hours / scale:,.1f} {unit}"
+    return f"{kilowatt_hours:,.1f} kWh"
+
+
+def short_count_text(count: float) -> str:
+    """Return a large count with its letter: ``15 T``, ``300 B``."""
+    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if count >= scale:
+            return f"{count / scale:.4g} {letter}"
+    return f"{count:,.0f}"
