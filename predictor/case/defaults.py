@@ -7,11 +7,11 @@ model is known, its own fields come before these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.gpus import load_gpu
 from predictor.case.networks import load_network, named_network
+from predictor.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ _FULL_RECOMPUTE_STACKS = frozenset(
 _ONE_FORMAT_STACKS = frozenset({"hf-eager", "hf-compile"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Default:
     """What an absent field becomes.
 

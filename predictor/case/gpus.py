@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from predictor.case.presets import closest
 from predictor.errors import TableError, UnknownName
+from predictor.values import frozen
 
 REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
 """Architectures whose NVLink switches can reduce (NVLS); NCCL lets them unless told not to."""
@@ -24,7 +24,7 @@ GPU_FILE = "gpu.toml"
 _PACKAGE = Path(__file__).parents[1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gpu:
     """A GPU as its datasheet has it. A value that nobody published is None.
 
@@ -55,7 +55,7 @@ class Gpu:
     architecture: str
     compute_capability: str
     sm_count: int | None = None
-    peak_flops_per_second: dict[str, float] = field(default_factory=dict)
+    peak_flops_per_second: dict[str, float]
     memory_bytes: int
     memory_bytes_per_second: float
     l2_bytes: int | None = None
@@ -68,7 +68,7 @@ class Gpu:
     usd_per_gpu_hour: float | None = None
     price_source: str = ""
     price_date: str = ""
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str]
 
     @property
     def switches_reduce(self) -> bool:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from predictor.case.presets import preset_names, read_preset
+from predictor.values import frozen
 
 SAME_RATE = 0.01
 """Relative difference up to which a stated rate is that of a preset."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BusCurve:
     """Bus bandwidth of a fabric as published, by the number of nodes.
 
@@ -29,7 +29,7 @@ class BusCurve:
     bus_bytes_per_second: dict[str, tuple[float, ...]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Network:
     """A network between nodes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from predictor.case.gpus import bench_results_folder
 from predictor.case.models import find_preset, model_fields
 from predictor.case.reading import case_from_sections
 from predictor.case.rules import RuleError
+from predictor.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +47,7 @@ _CANONICAL_MOE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """A case without gaps.
 

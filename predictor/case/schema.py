@@ -10,11 +10,12 @@ takes longer than the whole of an estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Spread, Text
 from predictor.case.rules import RuleError, check
+from predictor.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,21 +51,11 @@ def shown(value: object) -> str:
     return f"{text[:MAX_SHOWN_CHARACTERS]}…" if cut else text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Section:
-    """A group of fields; each value is checked against the kind of its field.
-
-    Equality and representation are written here once: generating them for every section would
-    double the time that importing this module takes.
-    """
+    """A group of fields; each value is checked against the kind of its field."""
 
     path: ClassVar[str] = ""
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and _values(self) == _values(other)
-
-    def __hash__(self) -> int:
-        return hash(_values(self))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in _plain_items(self))
@@ -97,7 +88,7 @@ def kinds(section: type[Section]) -> dict[str, Kind]:
     return _KINDS[section]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Moe(Section):
     """Mixture-of-experts layers of a model."""
 
@@ -135,7 +126,7 @@ class Moe(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Mla(Section):
     """Multi-head latent attention: low-rank queries, keys and values."""
 
@@ -148,7 +139,7 @@ class Mla(Section):
     v_head_dim: int = needed(Count(MAX_HEAD_DIM), "Size of a value head.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Model(Section):
     """A decoder-only transformer.
 
@@ -205,7 +196,7 @@ class Model(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Training(Section):
     """What one iteration computes, and in which numbers."""
 
@@ -244,7 +235,7 @@ class Training(Section):
 _DEGREE = Count(MAX_GPUS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Plan(Section):
     """How the work is laid out over the GPUs."""
 
@@ -316,7 +307,7 @@ class Plan(Section):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Cluster(Section):
     """The machine."""
 
@@ -342,7 +333,7 @@ SECTIONS: dict[str, type[Section]] = {
 IMPLEMENTATION = Text(r"[a-z0-9][a-z0-9.-]*", longest=64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Case:
     """All that an estimate depends on.
 
@@ -424,10 +415,6 @@ def _names(kind: type[Section | Case]) -> tuple[str, ...]:
     if kind not in _NAMES:
         _NAMES[kind] = tuple(each.name for each in fields(kind))
     return _NAMES[kind]
-
-
-def _values(section: Section) -> tuple[object, ...]:
-    return tuple(getattr(section, name) for name in _names(type(section)))
 
 
 def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:

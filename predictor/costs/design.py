@@ -1,7 +1,7 @@
 """What a family's cost function makes of a batch of operators, before any coefficient is known."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, Self
 from zlib import crc32
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from predictor.costs.prediction import Floats, Ints
 from predictor.errors import FitError
 from predictor.operators import Operator
+from predictor.values import frozen
 
 LAUNCH_SECONDS = 2.0e-6
 """A kernel that does nothing: start, one wave of empty blocks, end."""
@@ -22,7 +23,7 @@ L2_BYTES_PER_CLOCK = 64.0
 """What an SM reads from L2 in a clock (Jia et al. 2018, arXiv:1804.06826, table 3.1: Volta)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Chip:
     """The datasheet rates that bounds are made of.
 
@@ -91,7 +92,7 @@ class Design(Protocol):
         """The rows where ``chosen``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LinearDesign:
     """A design whose trend is a sum of regressors; see :class:`Design`.
 

@@ -1,7 +1,6 @@
 """The families of operators that have a cost function, one line each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from predictor.costs.bounds import (
@@ -20,11 +19,12 @@ from predictor.costs.messages import (
 )
 from predictor.costs.products import gemm_design
 from predictor.operators import OPERATORS, Collective, Operator
+from predictor.values import frozen
 
 Prior = Mapping[str, tuple[float, float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Family:
     """How one family is fitted.
 

@@ -5,7 +5,7 @@ attention from H100's alone; and H200's backward passes from its forward ones an
 (:mod:`predictor.costs.transfer`, eq. 21), which is how SKUs with imported tables get theirs.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from predictor.costs.fitting import merge
 from predictor.costs.loading import borrowed_costs, load_costs
 from predictor.costs.model import Costs, Measured
 from predictor.tables import read_folder
+from predictor.values import frozen
 
 H100, H200, A100 = "h100-sxm5-80gb", "h200-sxm5-141gb", "a100-sxm4-80gb"
 SHORTEST_SECONDS = 20e-6
 """Shorter kernels are launches; their errors say little about a GPU."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Score:
     """Errors of one family on one GPU.
 

@@ -12,7 +12,6 @@ contradicts it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.operators import Operator, field_names
+from predictor.values import frozen
 
 SIZES: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("m", "n", "k"),
@@ -69,7 +69,7 @@ def alignment_codes(family: str, sizes: Floats) -> Ints:
     return code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Rung:
     """Measured points of one class as tables over the ranks of their sizes.
 

@@ -12,7 +12,7 @@ import csv
 import gzip
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from predictor.costs.levels import (
 )
 from predictor.costs.prediction import Floats
 from predictor.errors import FitError
+from predictor.values import frozen
 
 ROUNDS = 60
 LEAST_POINTS = 6
@@ -49,7 +50,7 @@ LEAST_SCORED_BYTES = 65_536
 """Held-out errors count from here: shorter messages tell of the host, not of the links."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Points:
     """Published points as columns.
 
@@ -87,7 +88,8 @@ class Points:
 
     def take(self, chosen: NDArray[np.bool_]) -> "Points":
         """Those points alone."""
-        return Points(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+        columns = {each.name: getattr(self, each.name)[chosen] for each in fields(self)}
+        return Points(**columns)
 
 
 def read_points(path: Path) -> Points:
@@ -348,7 +350,7 @@ def _half_widths(points: Points, levels: Levels) -> dict[str, HalfWidth]:
     return widths
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HeldOut:
     """Errors on one source by parameters fitted to all others.
 

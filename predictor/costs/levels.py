@@ -23,7 +23,7 @@ parts of a communicator share a link with other communicators.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from predictor.costs.prediction import Floats
 from predictor.errors import FitError, nearest
+from predictor.values import frozen
 
 Flags = NDArray[np.bool_]
 
@@ -47,7 +48,7 @@ KINDS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Line:
     """Parameters of one protocol of one algorithm (eq. 20).
 
@@ -70,7 +71,7 @@ class Line:
     network: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HalfWidth:
     """Half of a 90 % interval, in logarithms, of two ends between which the share of latency lies.
 
@@ -87,7 +88,7 @@ class HalfWidth:
         return latency_share * self.latency + (1.0 - latency_share) * self.bandwidth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Levels:
     """Fitted parameters of all algorithms.
 
@@ -144,7 +145,7 @@ def load_levels() -> Levels:
         raise FitError(msg) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Route:
     """What one algorithm makes of a batch of collectives; all arrays have one length.
 
@@ -256,7 +257,7 @@ def _pairs(kind: str, n: Floats, r: Floats, inside: Floats, across: Flags) -> Ro
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Links:
     """Rates of the two levels.
 

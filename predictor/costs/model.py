@@ -6,7 +6,7 @@ families or passes, is ``transferred`` (:mod:`predictor.costs.transfer`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -33,6 +33,7 @@ from predictor.costs.transfer import (
 )
 from predictor.errors import FitError
 from predictor.operators import OPERATORS, Collective, Host, Operator, field_names
+from predictor.values import frozen
 
 EXTRAPOLATED_WIDENING: Final = 2.0
 COLUMN_CHUNK: Final = 16384
@@ -69,7 +70,7 @@ def operator_key(operator: Operator) -> tuple[Any, ...]:
     return key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class Costs:
     """Cost functions of one SKU.
 

@@ -13,12 +13,13 @@ memory, bound it (eq. 11).
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from predictor.costs.prediction import Floats
+from predictor.values import frozen
 
 ATTAINABLE = 0.9
 """Share of the datasheet's bandwidth that a copy reaches on H100 and H200."""
@@ -27,7 +28,7 @@ TENSOR_FAMILIES = frozenset({"gemm", "grouped_gemm", "attention"})
 LOWEST_CLOCK = 0.3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class FamilyHeat:
     """One operator family under steady load.
 
@@ -42,7 +43,7 @@ class FamilyHeat:
     burst_clock_hz: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Heat:
     """Power of operator families on one SKU.
 

@@ -1,11 +1,12 @@
 """What a cost function answers: seconds, an interval, and where the number came from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from predictor.values import frozen
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,7 +29,7 @@ class Origin(IntEnum):
         return self.name.lower()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prediction:
     """Predictions of several operators, as arrays of one length.
 

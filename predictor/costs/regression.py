@@ -6,7 +6,7 @@ Whole shapes are held out, never repetitions of one (folds are made of ``cluster
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,6 +21,7 @@ from predictor.costs.surface import Surface, correlation, half_width
 from predictor.costs.tiles import TileDesign
 from predictor.errors import FitError
 from predictor.operators import Operator
+from predictor.values import frozen
 
 FOLDS: Final = 5
 SCALES: Final = (0.7, 1.2, 2.0, 3.5, 6.0)
@@ -44,7 +45,7 @@ Prior = Mapping[str, tuple[float, float]]
 """Expected coefficient and its standard deviation, by regressor."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Sample:
     """What a surface is fitted to.
 
@@ -78,7 +79,7 @@ class Sample:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Trend:
     """Coefficients and standard errors; zero where the sweep cannot tell a regressor apart.
 
@@ -258,7 +259,7 @@ def _held_out(
     return error, closeness
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HeldOut:
     """How a sample's shapes were predicted by fits that never saw them.
 

@@ -9,7 +9,6 @@ grows from ``near`` to ``far`` with the distance to the closest measured point.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from predictor.costs.design import Design
 from predictor.costs.prediction import Floats, Ints
+from predictor.values import frozen
 
 
 def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
@@ -31,7 +31,7 @@ def half_width(near: Floats, far: Floats, closeness: Floats) -> Floats:
     return np.asarray(np.sqrt(near**2 * closeness**2 + far**2 * (1 - closeness**2)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Surface:
     """One operator family on one SKU, in one cache state.
 

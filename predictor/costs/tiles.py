@@ -15,7 +15,7 @@ does the smallest of them. Symbols: docs/cost_model.md.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from predictor.costs.design import LAUNCH_SECONDS, Chip
 from predictor.costs.prediction import Floats, Ints
+from predictor.values import frozen
 
 
 class Coefficient(NamedTuple):
@@ -129,7 +130,7 @@ ONE_WAVE: Final = _candidates(filter(_is_odd, TILES), (1,)) + _candidates(SPLIT_
 """Asked only where one wave of the largest tiles holds the whole output."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Products:
     """Matrix products as the tensor cores see them; one entry each.
 
@@ -249,7 +250,7 @@ def _common(values: Floats) -> Floats | float:
     return first if bool(np.all(values == first)) else values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TileDesign:
     """A design (:class:`predictor.costs.design.Design`) whose trend is eq. 2.
 

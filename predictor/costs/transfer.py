@@ -12,7 +12,7 @@ docs/accuracy.md (:mod:`predictor.costs.held_out_skus`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ import numpy as np
 from predictor.case import Gpu, gpu_names, load_gpu
 from predictor.costs.prediction import Floats, Origin, Prediction
 from predictor.operators import Attention, Gemm, Operator
+from predictor.values import frozen
 
 TWIN_HALF_WIDTH: Final = 0.12
 """What eq. 21 adds to the half-width, in logarithms: H200's backward passes lie within 0.06 nine
@@ -63,7 +64,7 @@ def forward_sizes(kind: Any, m: Any, n: Any, k: Any) -> tuple[Any, Any, Any]:  #
     return int(sizes[0]), int(sizes[1]), int(sizes[2])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Correction:
     """Logarithm of eq. 21's last factor for each operator, and where it is known.
 

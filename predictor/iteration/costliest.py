@@ -1,7 +1,6 @@
 """The costliest operators of a step, in words."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,11 +16,12 @@ from predictor.operators import (
     Operator,
     Optimizer,
 )
+from predictor.values import frozen
 
 TOP_OPERATORS = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OperatorShare:
     """One of the costliest operators.
 

@@ -10,12 +10,13 @@ weight matrix, norm weights, biases where the model has them, input and output e
 once if tied.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from predictor.case import Model
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Experts:
     """The feed-forward of a mixture-of-experts layer on one rank.
 
@@ -36,7 +37,7 @@ class Experts:
     residual_ffn: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Latent:
     """Multi-head latent attention: what is projected down before it is projected up to heads.
 
@@ -55,7 +56,7 @@ class Latent:
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Layer:
     """One transformer layer of one rank.
 
@@ -309,7 +310,7 @@ def _experts(model: Model, tensor: int, expert: int, expert_tensor: int) -> Expe
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Parameters:
     """Parameter counts of a whole model.
 

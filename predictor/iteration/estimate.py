@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
 
@@ -27,9 +27,10 @@ from predictor.iteration.stack import Stack
 from predictor.iteration.step import Stage
 from predictor.operators import Operator
 from predictor.units import HOUR_SECONDS
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Estimate:
     """The answer; see ``docs/case_reference.md`` for the JSON of it."""
 
@@ -165,7 +166,7 @@ def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimat
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     """What a case's stages hold and launch; no seconds."""
 

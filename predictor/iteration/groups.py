@@ -6,12 +6,11 @@ Ranks are laid out as Megatron lays them out: tensor ranks next to each other, t
 and pipeline ranks.
 """
 
-from dataclasses import dataclass
-
 from predictor.operators import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendRecv
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Ranks that share a collective.
 

@@ -11,7 +11,6 @@ its stream with a wait right behind it.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from predictor.operators import (
@@ -24,6 +23,7 @@ from predictor.operators import (
     Operator,
     Optimizer,
 )
+from predictor.values import frozen
 
 COMMUNICATION: Final = "communication"
 FAMILIES: Final = (
@@ -49,7 +49,7 @@ STREAMS: Final[tuple[Stream, ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Launch:
     """One operator on a stream.
 
@@ -77,14 +77,14 @@ class Launch:
         return isinstance(self.operator, Gemm | GroupedGemm) and self.operator.kind == "wgrad"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wait:
     """The compute stream waits until everything queued on ``stream`` so far has ended."""
 
     stream: Stream
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sync:
     """The host reads a result: it waits until the compute stream has done all that was queued."""
 
@@ -92,7 +92,7 @@ class Sync:
 Step = Launch | Wait | Sync
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class Segment:
     """A run of launches; its identity, not its content, makes it one.
 

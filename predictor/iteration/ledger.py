@@ -1,7 +1,6 @@
 """Every launch of a step in columns: seconds, uncertainty and origin, added up any way."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,9 +9,10 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import COMMUNICATION, FAMILIES, Program
 from predictor.iteration.priced import Sheet
 from predictor.operators import Operator
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ledger:
     """Launches of a stage, each with how often it runs.
 

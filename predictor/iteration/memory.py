@@ -15,11 +15,11 @@ last layer, and the optimizer step with every gradient alive.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.step import Stage, StepShape
 from predictor.units import MIB
+from predictor.values import frozen
 
 CUBLAS_WORKSPACE_BYTES = 2 * 32 * MIB + 2 * MIB
 """32 MiB for the forward thread's handle and as much for autograd's (PyTorch on Hopper)."""
@@ -35,7 +35,7 @@ NCCL_BYTES = 1024 * MIB
 """Buffers of the communicators of one rank (channels × peers × 4 MiB and more)."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """Peak memory of the fullest rank.
 

@@ -1,6 +1,6 @@
 """A step's stages in their schedule: which program each pass runs, and how long the whole takes."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from operator import add
 from typing import Final
 
@@ -13,6 +13,7 @@ from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
 from predictor.iteration.timeline import Passes, Timeline, run
+from predictor.values import frozen
 
 SWEPT_GROUPS: Final = 4
 """Micro-batches, in groups of the stages, up to which a pipeline is swept in full; a longer one
@@ -32,7 +33,7 @@ FIRST_F, NEXT_F, FIRST_B, NEXT_B, LAST_B, NEXT_W, LAST_W = range(7)
 """Places in ``ChunkPrograms.programs()``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Pipeline:
     """Everything about a step that does not depend on seconds.
 

@@ -5,7 +5,6 @@ people who want to look at a step. Costs grow with launches; an estimate never n
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +15,12 @@ from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.priced import Sheet
 from predictor.iteration.schedules import order_of
 from predictor.iteration.schedules.order import Order
+from predictor.values import frozen
 
 KINDS = ("forward", "backward", "weight")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """Something that takes time on a stream of a stage.
 
@@ -41,7 +41,7 @@ class Event:
     micro_batch: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """A message between stages: from the end of one pass to the start of another."""
 

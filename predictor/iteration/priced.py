@@ -1,7 +1,7 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -14,13 +14,14 @@ from predictor.iteration.interference import interfered
 from predictor.iteration.launches import BARE_LAUNCH, COMMUNICATION, FAMILIES, Launch, Segment
 from predictor.iteration.maxplus import Layout, Matrices
 from predictor.operators import Collective, Host, Operator
+from predictor.values import frozen
 
 GAP: Final = Host(stack="torch", phase="forward", quantity="gap")
 TENSOR: Final = np.array([family in TENSOR_FAMILIES for family in FAMILIES])
 REMOTE: Final = FAMILIES.index(COMMUNICATION)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Sheet:
     """Every launch of some segments in columns.
 

@@ -6,7 +6,7 @@ backward pass may reduce gradients; both are programs of their own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import Final
 
@@ -14,11 +14,12 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Launch, Program, Segment, Step, Wait
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import ALONE, Block, Chunk, Stage, StepShape
+from predictor.values import frozen
 
 FP32_BYTES: Final = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ChunkPrograms:
     """What a chunk runs.
 
@@ -54,7 +55,7 @@ class ChunkPrograms:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class StagePrograms:
     """What a stage runs.
 
@@ -193,7 +194,7 @@ class Builder:
         return ((_communication("parameter gather", "optimizer", steps), 1),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Piece:
     """The segments of one part."""
 
@@ -206,7 +207,7 @@ def _communication(label: str, phase: str, steps: tuple[Step, ...]) -> Segment:
     return Segment(label=label, phase=phase, steps=steps)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Held:
     """Parameters by the ranks that hold the same: those of attention's mapping and of experts'."""
 

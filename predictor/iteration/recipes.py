@@ -20,11 +20,11 @@ before its second product; Blackwell multiplies them as they are. Recipes with s
 index keep both directions instead, and gather gradients in both.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from predictor.case import Gpu, Training
 from predictor.errors import NotPredictable
+from predictor.values import frozen
 
 SMALL_FORMATS: Final = frozenset({"fp8", "mxfp8"})
 
@@ -32,7 +32,7 @@ TURNING: Final = "Hopper"
 """Architecture whose 8-bit products take no operand across the summed index."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Recipe:
     """How operands of a linear layer become small.
 

@@ -6,7 +6,7 @@ timeline are the same for all stacks and live elsewhere.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 from predictor.iteration.dimensions import Layer
@@ -14,6 +14,7 @@ from predictor.iteration.launches import Launch, Program, Step
 from predictor.iteration.memory import Memory
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Attention, Host
+from predictor.values import frozen
 
 HostWork = tuple[tuple[Host, float], ...]
 
@@ -37,7 +38,7 @@ def flash(call: Attention) -> Attention:
     return replace(call, impl="flash")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Part:
     """One piece of the model: a layer, the embedding or the head with the loss.
 
@@ -66,7 +67,7 @@ class Part:
     expert_parameters: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Replicas:
     """How a stage's replicas agree on gradients and share parameters.
 
@@ -108,7 +109,7 @@ def residual_bytes(shape: StepShape) -> float:
     return shape.activation_bytes / shape.sequence_shard
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stack:
     """A training stack.
 

@@ -1,6 +1,5 @@
 """Sizes that launches follow from: a micro-batch on one rank, and what each stage holds."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
@@ -9,12 +8,13 @@ from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.moe.shape import Routed
 from predictor.iteration.recipes import Recipe
 from predictor.operators import Attention, Collective
+from predictor.values import frozen
 
 ALONE: Final = Group()
 """One rank that talks to nobody."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StepShape:
     """A micro-batch on one rank: the same on every stage.
 
@@ -142,7 +142,7 @@ class StepShape:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Block:
     """Layers of one kind in a row.
 
@@ -157,7 +157,7 @@ class Block:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Chunk:
     """What one stage runs of the model in one go.
 
@@ -177,7 +177,7 @@ class Chunk:
         return sum(block.count for block in self.blocks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Stage:
     """One pipeline stage of one rank.
 

@@ -12,7 +12,6 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.maxplus import COMPUTE, HOST, NEVER
 from predictor.iteration.schedules.order import Order
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Passes:
     """Seconds of a pipeline's passes.
 
@@ -43,7 +43,7 @@ class Passes:
     overlapped: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class Timeline:
     """When passes run.
 
@@ -58,7 +58,7 @@ class Timeline:
     end: Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Level:
     """Passes of different stages that may run at once; -1 stands for none.
 
@@ -85,7 +85,7 @@ class _Level:
     messages: tuple["_Messages", ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@frozen(eq=False)
 class _Messages:
     """Messages on different links.
 

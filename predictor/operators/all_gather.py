@@ -1,12 +1,12 @@
 """Concatenation of every rank's part: sharded parameters, activations split by sequence."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AllGather(Collective):
     """``y = [x_0, …, x_{p-1}]``; ``bytes`` is the output, each rank brings ``bytes/ranks``.
 

@@ -1,12 +1,12 @@
 """Sum over ranks, given to every rank: gradients, partial sums of split matrix products."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AllReduce(Collective):
     """``y = Σ x_rank`` of a buffer of ``bytes``, which every rank holds.
 

@@ -1,14 +1,14 @@
 """Every rank sends a part of its buffer to every rank: dispatch and combine of MoE layers."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 AllToAllPattern = Literal["even", "uneven"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AllToAll(Collective):
     """Sends and receives in one group; ``bytes`` is a rank's whole send buffer, own part included.
 

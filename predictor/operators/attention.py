@@ -12,16 +12,16 @@ each other; the i-th of n is cut i times as long as the first, so that lengths d
 data and all counts follow from the fields.
 """
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
 from predictor.dtypes import itemsize
+from predictor.values import frozen
 
 AttentionKind = Literal["forward", "backward"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Attention:
     """One attention call of one rank.
 

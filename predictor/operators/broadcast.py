@@ -1,12 +1,12 @@
 """One rank's buffer to every rank: initial weights, small control tensors."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Broadcast(Collective):
     """``y = x_0`` of a buffer of ``bytes`` on every rank; rank 0 of the group is the root.
 

@@ -4,13 +4,13 @@ A collective is timed on every rank; its seconds are the median over iterations 
 Bus and algorithm bandwidth (nccl-tests, doc/PERFORMANCE.md) are rates for reports and never stored.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.dtypes import itemsize
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Collective:
     """One call of a collective by every rank of a group.
 

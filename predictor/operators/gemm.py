@@ -14,10 +14,10 @@ gradients by e4m3 in dgrad and wgrad, each operand with one fp32 scale, into bf1
 wgrad read transposed copies; the transposes are kernels of their own (Transformer Engine's recipe).
 """
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from predictor.dtypes import itemsize
+from predictor.values import frozen
 
 GemmKind = Literal["forward", "dgrad", "wgrad"]
 Filling = Literal["normal", "uniform", "zeros"]
@@ -28,7 +28,7 @@ def output_itemsize(dtype: str) -> int:
     return itemsize("bf16" if dtype == "fp8" else dtype)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gemm:
     """One GEMM call.
 

@@ -12,12 +12,12 @@ Number formats are those of :mod:`predictor.operators.gemm`.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Final, Literal
 
 from predictor.dtypes import itemsize
 from predictor.operators.gemm import GemmKind, output_itemsize
+from predictor.values import frozen
 
 GroupedImpl = Literal[
     "looped", "multi_stream", "cublas_grouped", "cublaslt_grouped", "cudnn_moe", "torch"
@@ -30,7 +30,7 @@ MOST_EXPERTS: Final = 65536
 """On one rank; counts are listed one by one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GroupedGemm:
     """All experts' products of one linear layer on one rank.
 

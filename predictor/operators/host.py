@@ -1,10 +1,11 @@
 """What the host costs: seconds of one CPU thread to get work onto the GPU's queue."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from predictor.values import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen(kw_only=True)
 class Host:
     """One host-side activity of a training stack.
 

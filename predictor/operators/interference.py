@@ -6,7 +6,6 @@ of its two rows. Covariates: the GPU's SM count (runs.toml), ``ctas``, and the b
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar, Final, Literal, get_type_hints
 
@@ -19,6 +18,7 @@ from predictor.operators.gemm import Gemm
 from predictor.operators.memory_bound import MemoryBound
 from predictor.operators.reduce_scatter import ReduceScatter
 from predictor.operators.send_recv import SendRecv
+from predictor.values import frozen
 
 Side = Literal["compute", "collective"]
 ComputeName = Literal["gemm", "attention", "memory_bound"]
@@ -37,7 +37,7 @@ _COMPUTE: Final[dict[str, type[Compute]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Interference:
     """One side of a pair; seconds are those of one call of that side.
 

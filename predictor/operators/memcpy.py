@@ -1,12 +1,13 @@
 """Copies by the driver: host to device, device to host, within a device, between two of them."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from predictor.values import frozen
 
 Direction = Literal["h2d", "d2h", "d2d", "peer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Memcpy:
     """One copy.
 

@@ -9,11 +9,12 @@ that each kernel must move for one element of it, reads plus writes. ``impl`` sa
 * ``inductor``: the Triton kernels that ``torch.compile`` generates for the same layers.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from predictor.values import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Kernel:
     """Traffic of one kernel.
 
@@ -179,7 +180,7 @@ KERNELS: Final[dict[str, dict[str, Kernel]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MemoryBound:
     """One memory-bound kernel launch.
 

@@ -8,13 +8,13 @@ chunks, as Apex's and Transformer Engine's multi-tensor kernels do; one tensor i
 optimizer's flat buffer.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.dtypes import itemsize
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Optimizer:
     """One optimizer step.
 

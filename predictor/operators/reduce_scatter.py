@@ -1,12 +1,12 @@
 """Sum over ranks, of which each rank keeps its part: gradients of sharded data parallelism."""
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReduceScatter(Collective):
     """``y_r = (Σ x_rank)[r]``; ``bytes`` is the input, each rank keeps ``bytes/ranks``.
 

@@ -1,14 +1,14 @@
 """Messages between pairs of ranks: activations of pipeline stages, rings of context parallelism."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from predictor.operators.collective import Collective
+from predictor.values import frozen
 
 SendRecvPattern = Literal["one_way", "both_ways", "ring"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SendRecv(Collective):
     """Messages of ``bytes`` each.
 

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from predictor.tables.schema import (
     field_parsers,
 )
 from predictor.tables.validation import validate_rows
+from predictor.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Table:
     """All rows of one operator.
 
@@ -46,7 +46,7 @@ class Table:
         raise TableError(msg)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Folder:
     """What was measured on one SKU.
 

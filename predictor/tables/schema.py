@@ -7,11 +7,12 @@ a field is added. Times are seconds per launch: ``seconds`` is the median over r
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Final, Literal, get_args, get_type_hints
 
 from predictor.operators import OPERATORS, Operator, field_names
+from predictor.values import frozen
 
 Value = int | float | str | bool
 Status = Literal["ok", "oom", "timeout", "crash", "unsupported", "throttled"]
@@ -39,7 +40,7 @@ MEASUREMENT_COLUMNS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Row:
     """One measured point in one run.
 

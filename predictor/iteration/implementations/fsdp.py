@@ -14,7 +14,7 @@ block's backward pass gathers a block too many, beside its computation.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
@@ -25,12 +25,13 @@ from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
 from predictor.iteration.stack import Part, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
+from predictor.values import frozen
 
 LINKS: Final = "data"
 WEIGHT_BYTES = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Fsdp:
     """How a stack shards.
 

@@ -11,14 +11,13 @@ flops and scores read and written; the ``B`` small operands count once, 2·s·d 
 a head. fp16 and bf16 move the same bytes and run at the same rate, so both are priced as bf16.
 """
 
-from dataclasses import dataclass
-
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Step, Tape
 from predictor.iteration.stack import Part
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm, MemoryBound
 from predictor.operators.gemm import GemmKind
+from predictor.values import frozen
 
 FUSED_SOFTMAX_LONGEST = 2048
 """Longest sequence of ``scaled_upper_triang_masked_softmax.h``."""
@@ -32,7 +31,7 @@ what checkpointing and random states cost spread over launches. Set by vTrain's 
 (docs/implementations.md); 35 to 60 µs are plausible, 26 to 32 µs are measured on an H100's host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Lineage:
     """Where descendants of Megatron-LM differ in what a layer launches.
 

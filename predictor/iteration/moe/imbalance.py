@@ -20,7 +20,6 @@ gets more than one copy of a token, so no share exceeds ``1/top_k``. Random load
 """
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -28,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Moe
+from predictor.values import frozen
 
 SAMPLES: Final = 512
 EVEN: Final = frozenset({None, "balanced", "consecutive"})
@@ -37,7 +37,7 @@ MOST_SKEW: Final = 16.0
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Load:
     """What reaches the fullest rank of a layer.
 

@@ -6,7 +6,6 @@ group sit next to each other, then those that share the experts, then those that
 (Megatron-Core's order ``tp-ep-dp``), whatever attention does with them.
 """
 
-from dataclasses import dataclass
 from math import comb, gcd
 from typing import Final
 
@@ -14,12 +13,13 @@ from predictor.case import Case
 from predictor.iteration.dimensions import Experts
 from predictor.iteration.groups import Group
 from predictor.iteration.moe.imbalance import Load, load_of
+from predictor.values import frozen
 
 COPYING: Final = frozenset({"alltoall", "hierarchical"})
 """Dispatchers that send a copy of a token for each expert it visits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExpertPlan:
     """What a rank's expert layers follow from, beside the layer itself.
 

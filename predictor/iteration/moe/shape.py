@@ -1,6 +1,5 @@
 """Rows that one rank's expert kernels work on, and the operators over them."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from predictor.iteration.dimensions import Experts, Layer
@@ -8,11 +7,12 @@ from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.operators import GroupedGemm
 from predictor.operators.gemm import GemmKind
 from predictor.operators.grouped_gemm import token_counts
+from predictor.values import frozen
 
 GroupedImpl = Literal["looped", "multi_stream", "torch"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Routed:
     """One expert layer of a micro-batch on the fullest rank.
 

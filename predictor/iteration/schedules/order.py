@@ -15,13 +15,14 @@ from itertools import pairwise
 import numpy as np
 
 from predictor.costs.prediction import Ints
+from predictor.values import frozen
 
 F, B, W = 0, 1, 2
 Pass = tuple[int, int, int]
 """Kind, micro-batch, chunk."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PassSeconds:
     """Relative seconds of the passes of a stage, and memory between B and W.
 

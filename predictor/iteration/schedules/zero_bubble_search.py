@@ -22,13 +22,14 @@ from math import inf
 
 from predictor.iteration.schedules.order import B, F, Order, Pass, PassSeconds, W, straight
 from predictor.iteration.schedules.zero_bubble import h1, h2
+from predictor.values import frozen
 
 EPSILON = 1e-9
 TRIAL_GROUPS = 3
 """Micro-batches, in groups of the stages, on which choices are compared."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Choice:
     """How to decide what the paper leaves open."""
 

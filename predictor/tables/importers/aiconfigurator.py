@@ -16,7 +16,6 @@ collectives.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from math import isfinite
 from pathlib import Path
@@ -27,6 +26,7 @@ from predictor.errors import TableError, nearest
 from predictor.operators import OPERATORS, Attention, Collective, Gemm, Operator
 from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
+from predictor.values import frozen
 
 PACKAGE: Final = "aiconfigurator-core"
 DATA: Final = Path("aiconfigurator_core") / "systems" / "data"
@@ -67,7 +67,7 @@ def sku_of(system: str) -> str:
     return _SKUS[system]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chosen:
     """One table of the package.
 

@@ -12,7 +12,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from predictor.errors import TableError, nearest
 from predictor.operators import OPERATORS, Operator
 from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
+from predictor.values import frozen
 
 MAX_FILE_BYTES: Final = 64 * 2**20
 MICROSECONDS: Final = 1e-6
@@ -43,7 +44,7 @@ _LEAD: Final = 3
 """Columns that stand before everything a version may leave out: size, count and type."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Log:
     """What one log says.
 

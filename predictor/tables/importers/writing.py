@@ -1,7 +1,6 @@
 """Imported rows into the folder of a SKU, whole or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from predictor.errors import TableError
@@ -11,11 +10,12 @@ from predictor.tables.runs import RUNS_FILE, Run, read_runs, write_runs
 from predictor.tables.schema import Row
 from predictor.tables.validation import row_fault
 from predictor.tables.writing import write_table
+from predictor.values import frozen
 
 MAX_ROWS = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Import:
     """What an importer made of foreign files.
 
