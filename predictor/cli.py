@@ -157,6 +157,47 @@ def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any)
     click.echo(choice_text(found))
 
 
+@predictor.command()
+@click.argument("study", metavar="STUDY.toml", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), required=True)
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes; default: all processors.")
+@click.option("--scheduler", metavar="ADDRESS", help="Of dask.distributed: tls://HOST:8786.")
+@click.option("--insecure", is_flag=True, help="Allow a scheduler elsewhere without TLS.")
+@_json_flag
+def study(
+    study: Path,
+    *,
+    output: Path,
+    workers: int | None,
+    scheduler: str | None,
+    insecure: bool,
+    as_json: bool,
+) -> None:
+    r"""Estimate every combination of a study's lists into one table; run again to go on.
+
+    \b
+    predictor study examples/studies/llama3_gpus.toml -o llama3.parquet
+    predictor study STUDY.toml -o OUT.csv --scheduler tls://scheduler:8786
+    """
+    from predictor.search.study import read_study  # noqa: PLC0415
+    from predictor.search.study_run import run_study, runner_for  # noqa: PLC0415
+
+    asked = read_study(study)
+    runner = runner_for(asked, workers=workers, scheduler=scheduler, insecure=insecure)
+    hidden = as_json or not sys.stderr.isatty()
+    with click.progressbar(length=asked.cases, file=sys.stderr, hidden=hidden) as bar:
+        done = run_study(
+            asked, output, runner=runner, progress=lambda n, _: bar.update(n - bar.pos)
+        )
+    if as_json:
+        _print_json(done.to_dict())
+    else:
+        told = ", ".join(f"{count} {status}" for status, count in done.statuses.items())
+        click.echo(f"wrote {output}: {done.rows} rows of {done.cases} cases ({told})", err=True)
+    if done.statuses.get("failed"):
+        raise click.exceptions.Exit(FAILED)
+
+
 def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
     from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
 

@@ -32,6 +32,10 @@ class NotPredictable(PredictorError):
     """A legal case that this version refuses to estimate, for a stated reason."""
 
 
+class StudyError(PredictorError):
+    """A study cannot begin, go on or end; what it has done stays."""
+
+
 class BenchError(PredictorError):
     """A benchmark run cannot start or go on."""
 

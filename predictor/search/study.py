@@ -1,0 +1,283 @@
+"""Studies: a case in which a list stands for each of its values in turn.
+
+The file of a study is that of a case under ``[case]``; any field may be a list, and the study is
+every combination of them (the last list in the file varies fastest). Fields that are lists by
+nature, as ``layers_per_stage``, vary as lists of lists. ``[study]`` says what else is asked::
+
+    [study]
+    prices = ["aws", "my_prices.toml"]
+    tokens = "15T"
+
+    [case.model]
+    preset = ["llama3-8b", "llama3-70b"]
+
+    [case.cluster]
+    gpu = ["h100-sxm5-80gb", "h200-sxm5-141gb"]
+    num_gpus = [64, 128, 256]
+
+A study is a description alone: case ``i`` is made when it is asked for, so a study of millions of
+cases is as small as one of two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from predictor.case import bench_results_folder
+from predictor.case.gpus import has_gpu
+from predictor.case.kinds import Sequence
+from predictor.case.reading import read_mapping
+from predictor.case.schema import SECTIONS, Mla, Moe, Section, kinds, shown
+from predictor.errors import CaseError, nearest
+from predictor.search.amounts import read_tokens
+from predictor.search.prices import DATASHEET, PriceTable, load_prices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_CASES: Final = 10**9
+KEY_DIGITS: Final = 16
+_ASKED: Final = ("prices", "tokens")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """A field that varies.
+
+    Attributes:
+        path: Of the field, as ``("cluster", "num_gpus")``.
+        values: That it takes, in order.
+    """
+
+    path: tuple[str, ...]
+    values: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The field as a column's name: ``cluster.num_gpus``."""
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """Cases and what is asked of each.
+
+    Attributes:
+        base: The fields of the case that stay.
+        axes: The fields that vary, the slowest first.
+        prices: Tables; every case is a row for each.
+        tokens: Of a whole run of each case; None: one iteration alone.
+        tables: Digest of the measured tables of its GPUs and of the package's version.
+    """
+
+    base: Mapping[str, Any]
+    axes: tuple[Axis, ...]
+    prices: tuple[PriceTable, ...]
+    tokens: int | None
+    tables: str
+
+    @property
+    def cases(self) -> int:
+        """How many cases there are."""
+        return prod(len(axis.values) for axis in self.axes)
+
+    @property
+    def rows(self) -> int:
+        """How many rows: one for each case and price table."""
+        return self.cases * len(self.prices)
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that its rows follow from."""
+        axes = [[axis.name, axis.values] for axis in self.axes]
+        prices = [
+            [table.name, sorted((sku, p.usd_per_gpu_hour) for sku, p in table.prices.items())]
+            for table in self.prices
+        ]
+        return digest([self.base, axes, prices, self.tokens, self.tables])
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """Names of the GPUs that it asks for."""
+        return _gpus(self.base, self.axes)
+
+    def values(self, number: int) -> tuple[Any, ...]:
+        """Values of the axes in a case, counted from 0."""
+        found: list[Any] = []
+        for axis in reversed(self.axes):
+            number, place = divmod(number, len(axis.values))
+            found.append(axis.values[place])
+        return tuple(reversed(found))
+
+    def case(self, number: int) -> dict[str, Any]:
+        """The fields of a case, as :meth:`predictor.Case.from_dict` reads them."""
+        mapping: dict[str, Any] = _copied(self.base)
+        for axis, value in zip(self.axes, self.values(number), strict=True):
+            inner = mapping
+            for section in axis.path[:-1]:
+                inner = inner.setdefault(section, {})
+            inner[axis.path[-1]] = value
+        return mapping
+
+
+def read_study(path: Path) -> Study:
+    """Read a study from a ``.toml`` or ``.json`` file; paths in it are relative to its folder.
+
+    Raises:
+        CaseError: The file is not there, or something in it is not legal.
+    """
+    try:
+        return study_from_dict(read_mapping(path), folder=path.parent)
+    except CaseError as error:
+        words = str(error)
+        raise CaseError(words if words.startswith(str(path)) else f"{path}: {words}") from None
+
+
+def study_from_dict(mapping: Mapping[str, Any], *, folder: Path | None = None) -> Study:
+    """Read a study from a mapping.
+
+    Raises:
+        CaseError: Something is not legal.
+    """
+    folder = folder or Path()
+    for key in mapping:
+        if key not in {"case", "study"}:
+            raise CaseError(f"{key}: unknown key{nearest(key, ('case', 'study'))}")
+    asked, case = mapping.get("study", {}), mapping.get("case")
+    if not isinstance(case, dict) or not isinstance(asked, dict):
+        raise CaseError("[case] is needed: the fields of a case, of which lists vary")
+    for key in asked:
+        if key not in _ASKED:
+            raise CaseError(f"study.{key}: unknown key{nearest(key, _ASKED)}")
+    base, axes = _divided(case, folder)
+    count = prod(len(axis.values) for axis in axes)
+    if count > MAX_CASES:
+        raise CaseError(f"{count} cases: a study has at most {MAX_CASES}")
+    tokens = asked.get("tokens")
+    return Study(
+        base=base,
+        axes=axes,
+        prices=_prices(asked.get("prices", DATASHEET), folder),
+        tokens=None if tokens is None else read_tokens(str(tokens), "study.tokens"),
+        tables=tables_digest(_gpus(base, axes)),
+    )
+
+
+def digest(value: object) -> str:
+    """A short key of plain values."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+@cache
+def tables_digest(gpus: tuple[str, ...]) -> str:
+    """Digest of what estimates on some GPUs rest on, and of the package's version."""
+    try:
+        release = version("llm-iteration-predictor")
+    except PackageNotFoundError:
+        release = "source"
+    hasher = hashlib.sha256(release.encode())
+    for sku in sorted(gpus):
+        for name in ("gpu.toml", "fit.json"):
+            path = bench_results_folder() / sku / name
+            hasher.update(f"\0{sku}/{name}\0".encode())
+            hasher.update(path.read_bytes() if has_gpu(sku) and path.is_file() else b"")
+    return hasher.hexdigest()[:KEY_DIGITS]
+
+
+def _gpus(base: Mapping[str, Any], axes: tuple[Axis, ...]) -> tuple[str, ...]:
+    found = {str(base.get("cluster", {}).get("gpu"))}
+    for axis in axes:
+        if axis.path == ("cluster", "gpu"):
+            found = {str(value) for value in axis.values}
+    return tuple(sorted(found))
+
+
+def _prices(named: object, folder: Path) -> tuple[PriceTable, ...]:
+    names = named if isinstance(named, list) else [named]
+    if not names or len({str(name) for name in names}) != len(names):
+        raise CaseError(f"study.prices = {shown(named)}: must be one name or different ones")
+    tables = []
+    for name in names:
+        is_file = Path(str(name)).suffix != ""
+        tables.append(load_prices(folder / str(name) if is_file else str(name)))
+    return tuple(tables)
+
+
+def _divided(case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Axis, ...]]:
+    """Split the fields of a case into those that stay and those that vary."""
+    base: dict[str, Any] = {}
+    axes: list[Axis] = []
+    known = _depths()
+    for path, value in _leaves(case, ()):
+        if path not in known and not path[-1].endswith("_detail"):
+            names = [".".join(each) for each in known]
+            raise CaseError(f"case.{'.'.join(path)}: unknown key{nearest('.'.join(path), names)}")
+        if path == ("model", "hf_config"):
+            value = _absolute(value, folder)  # noqa: PLW2901 - the same value, from anywhere
+        if _depth(value) > known.get(path, 0):
+            axes.append(_axis(path, value))
+            continue
+        inner = base
+        for section in path[:-1]:
+            inner = inner.setdefault(section, {})
+        inner[path[-1]] = value
+    return base, tuple(axes)
+
+
+def _axis(path: tuple[str, ...], values: list[Any]) -> Axis:
+    name = ".".join(path)
+    if not values:
+        raise CaseError(f"case.{name} = []: an empty list leaves no case")
+    told = [json.dumps(value, default=str) for value in values]
+    twice = next((word for place, word in enumerate(told) if word in told[:place]), None)
+    if twice is not None:
+        raise CaseError(f"case.{name}: {twice} stands in the list twice; its cases would too")
+    return Axis(path=path, values=tuple(values))
+
+
+@cache
+def _depths() -> dict[tuple[str, ...], int]:
+    """Every field of a case, and how deep a list its value is by nature."""
+    found = {("implementation",): 0, ("model", "preset"): 0, ("model", "hf_config"): 0}
+    sections: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
+    for section in sections:
+        path = tuple(section.path.split("."))
+        found |= {(*path, name): _kind_depth(kind) for name, kind in kinds(section).items()}
+    return found
+
+
+def _kind_depth(kind: object) -> int:
+    return 1 + _kind_depth(kind.of) if isinstance(kind, Sequence) else 0
+
+
+def _depth(value: object) -> int:
+    return 1 + (_depth(value[0]) if value else 0) if isinstance(value, list) else 0
+
+
+def _leaves(
+    mapping: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in mapping.items():
+        here = (*path, str(key))
+        if isinstance(value, dict):
+            yield from _leaves(value, here)
+        else:
+            yield here, value
+
+
+def _absolute(value: object, folder: Path) -> object:
+    if isinstance(value, list):
+        return [_absolute(each, folder) for each in value]
+    return str((folder / str(value)).resolve())
+
+
+def _copied(value: Any) -> Any:  # noqa: ANN401
+    return {key: _copied(each) for key, each in value.items()} if isinstance(value, dict) else value
