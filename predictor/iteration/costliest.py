@@ -1,6 +1,5 @@
 """The costliest operators of a step, in words."""
 
-import math
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from predictor.operators import (
     Operator,
     Optimizer,
 )
+from predictor.units import MIB
 from predictor.values import frozen
 
 TOP_OPERATORS = 5
@@ -30,8 +30,11 @@ class OperatorShare:
         launches: Times a step.
         seconds: Seconds a step.
         share_of_peak: Achieved share of what bounds it.
-        bound_by: ``tensor cores``, ``memory`` or ``scale-up links``.
+        bound_by: ``tensor cores``, ``memory``, ``scale-up links`` or ``network``.
         origin: Where its time comes from.
+        family: Operator family.
+        flops: Of one call.
+        bytes: Of one call: device memory, for a collective those that a rank must send.
     """
 
     label: str
@@ -40,39 +43,58 @@ class OperatorShare:
     share_of_peak: float
     bound_by: str
     origin: str
+    family: str
+    flops: float
+    bytes: float
 
 
-def costliest(ledger: Ledger, costs: Costs) -> tuple[OperatorShare, ...]:
-    """The operators that take the most seconds."""
+def costliest(
+    ledger: Ledger, costs: Costs, *, network_bytes_per_second: float | None, count: int
+) -> tuple[OperatorShare, ...]:
+    """The operators that take the most seconds.
+
+    Args:
+        ledger: Every launch of a stage.
+        costs: Cost functions, with the datasheet that shares refer to.
+        network_bytes_per_second: One way, of a GPU; None where the job stays inside a node.
+        count: How many at most.
+    """
     operators, code = ledger.operators, ledger.operator
     seconds = np.bincount(code, ledger.seconds, minlength=len(operators))
     times = np.bincount(code, ledger.times, minlength=len(operators))
     origin = np.zeros(len(operators), dtype=np.int64)
     np.maximum.at(origin, code, ledger.origin)
-    return tuple(
-        _share(operators[i], float(times[i]), float(seconds[i]), int(origin[i]), costs)
-        for i in np.argsort(-seconds, kind="stable")[:TOP_OPERATORS]
-    )
+    found = []
+    for i in np.argsort(-seconds, kind="stable")[:count]:
+        if seconds[i] <= 0:
+            break
+        operator = operators[i]
+        least_seconds, bound_by = _bound(operator, costs, network_bytes_per_second)
+        remote = isinstance(operator, Collective)
+        share = OperatorShare(
+            label=_label(operator),
+            launches=int(times[i]),
+            seconds=float(seconds[i]),
+            share_of_peak=float(times[i] * least_seconds / seconds[i]),
+            bound_by=bound_by,
+            origin=Origin(int(origin[i])).label,
+            family=operator.name,
+            flops=float(operator.flops),
+            bytes=float(operator.bus_bytes if remote else operator.bytes),
+        )
+        found.append(share)
+    return tuple(found)
 
 
-def _share(
-    operator: Operator, launches: float, seconds: float, origin: int, costs: Costs
-) -> OperatorShare:
-    least_seconds, bound_by = _bound(operator, costs)
-    return OperatorShare(
-        label=_label(operator),
-        launches=int(launches),
-        seconds=seconds,
-        share_of_peak=launches * least_seconds / seconds if seconds > 0 else math.nan,
-        bound_by=bound_by,
-        origin=Origin(origin).label,
-    )
-
-
-def _bound(operator: Operator, costs: Costs) -> tuple[float, str]:
+def _bound(operator: Operator, costs: Costs, network: float | None) -> tuple[float, str]:
     """Seconds of one call at the datasheet's rate of what bounds it, and what that is."""
     gpu = costs.gpu
     if isinstance(operator, Collective):
+        if operator.nodes > 1 and network is not None:
+            sent = operator.bus_bytes
+            if operator.name == "all_to_all":  # what stays inside the node never meets the network
+                sent = operator.bytes * (operator.ranks - operator.ranks_per_node) / operator.ranks
+            return sent / network, "network"
         return operator.bus_bytes / gpu.scaleup_bytes_per_second, "scale-up links"
     peaks = gpu.peak_flops_per_second
     compute = operator.flops / peaks.get(getattr(operator, "dtype", "bf16"), peaks["bf16"])
@@ -83,8 +105,8 @@ def _bound(operator: Operator, costs: Costs) -> tuple[float, str]:
 def _label(operator: Operator) -> str:
     match operator:
         case Gemm() | GroupedGemm():
-            rows = f"m={operator.m}" if isinstance(operator, Gemm) else f"tokens={operator.tokens}"
-            return f"{operator.name} {operator.kind} {rows} n={operator.n} k={operator.k}"
+            rows = operator.m if isinstance(operator, Gemm) else operator.tokens
+            return f"{operator.name} {operator.kind} m={rows} n={operator.n} k={operator.k}"
         case Attention():
             mask = "causal" if operator.causal else "full with bias" if operator.bias else "full"
             size = f"b={operator.batch} s={operator.seq_length} h={operator.num_heads}"
@@ -94,6 +116,7 @@ def _label(operator: Operator) -> str:
         case Host():
             return f"{operator.stack} {operator.phase}"
         case Optimizer():
-            return f"{operator.impl} {operator.kernel} of {operator.elements} parameters"
+            return f"{operator.impl} {operator.kernel} of {operator.elements:,} parameters"
         case _:
-            return f"{operator.name} of {operator.bytes:.0f} bytes"
+            size = f"{operator.name} of {operator.bytes / MIB:,.1f} MiB"
+            return f"{size}, {operator.ranks} ranks" if isinstance(operator, Collective) else size

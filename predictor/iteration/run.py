@@ -9,7 +9,7 @@ from predictor.case import Case
 from predictor.costs import Costs, Origin
 from predictor.errors import NotPredictable
 from predictor.iteration.collectives import CollectiveCosts
-from predictor.iteration.costliest import OperatorShare, costliest
+from predictor.iteration.costliest import TOP_OPERATORS, OperatorShare, costliest
 from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width
 from predictor.iteration.launches import COMMUNICATION
@@ -194,9 +194,10 @@ class Run:
             found.append("communication is extrapolated from fitted levels of links, not measured")
         return tuple(found)
 
-    def top_operators(self) -> tuple[OperatorShare, ...]:
+    def top_operators(self, count: int = TOP_OPERATORS) -> tuple[OperatorShare, ...]:
         """The costliest operators of the busiest stage."""
-        return costliest(self._ledger, self._costs)
+        network = self._case.cluster.inter_node_bytes_per_second_per_gpu
+        return costliest(self._ledger, self._costs, network_bytes_per_second=network, count=count)
 
 
 def _power_view(breakdown: Mapping[str, float]) -> dict[str, float]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from predictor.units import GIB, HOUR_SECONDS, MIB, MICROSECOND, MILLISECOND, MWH_JOULES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DIGITS: Final = 4
+"""Digits of the largest of several numbers that share a unit."""
 
 _MINUTE_SECONDS = 60.0
 _HOURS_BEFORE_DAYS = 48.0
@@ -19,6 +27,31 @@ def seconds_text(seconds: float) -> str:
     if seconds < 2 * _MINUTE_SECONDS:
         return f"{seconds:.3f} s"
     return f"{seconds / _MINUTE_SECONDS:.1f} min"
+
+
+def seconds_unit(largest: float) -> tuple[float, str]:
+    """Return the unit that several numbers are best told in, and its seconds."""
+    if largest < MILLISECOND:
+        return MICROSECOND, "us"
+    return (MILLISECOND, "ms") if largest < 1 else (1.0, "s")
+
+
+def seconds_texts(values: Iterable[float]) -> list[str]:
+    """Return seconds in one unit with one number of decimals, so that a column can be read down."""
+    told = list(values)
+    largest = max(told, default=0.0)
+    scale, unit = seconds_unit(largest)
+    whole = len(str(int(largest / scale)))
+    decimals = max(0, DIGITS - whole)
+    return [f"{value / scale:,.{decimals}f} {unit}" for value in told]
+
+
+def bytes_texts(values: Iterable[float]) -> list[str]:
+    """Return bytes in one unit, that of the largest."""
+    told = list(values)
+    if max(told, default=0.0) >= GIB:
+        return [f"{value / GIB:.1f} GiB" for value in told]
+    return [f"{value / MIB:.0f} MiB" for value in told]
 
 
 def bytes_text(size: float) -> str:

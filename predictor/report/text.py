@@ -9,23 +9,28 @@ from predictor.case import load_gpu
 from predictor.report.quantities import (
     bar,
     bytes_text,
+    bytes_texts,
     count_text,
     joules_text,
     percent_text,
     rate_text,
     seconds_text,
+    seconds_texts,
     usd_text,
 )
 from predictor.report.table import columns, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from predictor.case import Case
     from predictor.iteration import Estimate
 
 WIDTH = 100
-LABEL_WIDTH = 48
+INDENT = GAP = "  "
+FULL, EMPTY = "#", "."
+_HARD_SPACE = "\x00"
+_COLUMNS = "runs, seconds, share of the peak of what bounds them, origin"
 # A share below this is not worth a line.
 LEAST_SHARE = 0.0005
 
@@ -35,8 +40,8 @@ def estimate_text(estimate: Estimate) -> str:
     blocks = (
         _head(estimate.case),
         _figures(estimate),
-        _shares("time", estimate.breakdown, estimate.iteration_seconds, seconds_text),
-        _shares("memory", estimate.memory_parts, estimate.memory_bytes_per_gpu, bytes_text),
+        _time(estimate),
+        _memory(estimate),
         _operators(estimate),
         _foundations(estimate),
     )
@@ -69,7 +74,8 @@ def _head(case: Case) -> list[str]:
 
 def _figures(estimate: Estimate) -> list[str]:
     gpu = load_gpu(estimate.case.cluster.gpu)
-    low, high = (seconds_text(bound) for bound in estimate.interval_seconds)
+    whole = estimate.iteration_seconds
+    low, high = estimate.interval_seconds
     verdict = "fits" if estimate.fits else "DOES NOT FIT"
     throughput = (
         f"{count_text(estimate.tokens_per_second_per_gpu)} tokens/s a GPU, "
@@ -80,8 +86,10 @@ def _figures(estimate: Estimate) -> list[str]:
         f"{bytes_text(estimate.memory_reserved_bytes_per_gpu)} reserved of "
         f"{bytes_text(gpu.memory_bytes)}: {verdict}"
     )
+    interval = f"90 % in {seconds_text(low)} to {seconds_text(high)}"
+    half = f"+- {percent_text((high - low) / 2 / whole)}"
     rows = [
-        ("iteration", f"{seconds_text(estimate.iteration_seconds)}, 90 % in {low} to {high}"),
+        ("iteration", f"{seconds_text(whole)}, {interval} ({half})"),
         ("throughput", throughput),
         ("memory", memory),
         ("waiting", _waiting(estimate)),
@@ -107,50 +115,83 @@ def _waiting(estimate: Estimate) -> str:
     )
 
 
+def _time(estimate: Estimate) -> list[str]:
+    return _shares("time by part", estimate.breakdown, estimate.iteration_seconds, seconds_texts)
+
+
+def _memory(estimate: Estimate) -> list[str]:
+    """Parts of the fullest GPU's memory; with what is free they add up to all of it."""
+    there = float(load_gpu(estimate.case.cluster.gpu).memory_bytes)
+    needed = estimate.memory_reserved_bytes_per_gpu
+    after = {"beside the allocator": needed - estimate.memory_bytes_per_gpu}
+    title = f"memory of the fullest GPU, {bytes_text(there)}"
+    if needed > there:
+        title += f" of {bytes_text(needed)} needed"
+        return _shares(title, estimate.memory_parts, needed, bytes_texts, after)
+    after["free"] = there - needed
+    *lines, free = _shares(title, estimate.memory_parts, there, bytes_texts, after)
+    return [*lines, free.replace(FULL, EMPTY)]
+
+
 def _shares(
-    title: str, parts: Mapping[str, float], whole: float, worded: Callable[[float], str]
+    title: str,
+    parts: Mapping[str, float],
+    whole: float,
+    worded: Callable[[Iterable[float]], list[str]],
+    after: Mapping[str, float] | None = None,
 ) -> list[str]:
+    """Parts of a whole, largest first, each with a bar; ``after`` comes last, in its order."""
     ranked = sorted(parts.items(), key=lambda item: -item[1])
+    told = [item for item in ranked if item[1] / whole >= LEAST_SHARE]
+    told += (after or {}).items()
+    texts = worded(value for _, value in told)
     rows = [
-        (
-            f"  {name.replace('_', ' ')}",
-            worded(value),
-            percent_text(value / whole),
-            bar(value / whole),
-        )
-        for name, value in ranked
-        if whole > 0 and value / whole >= LEAST_SHARE
+        (f"  {name.replace('_', ' ')}", text, percent_text(value / whole), bar(value / whole))
+        for (name, value), text in zip(told, texts, strict=True)
     ]
-    return [f"{title} by part", *columns(rows, right=(1, 2))] if rows else []
+    return [title, *columns(rows, right=(1, 2))] if rows else []
 
 
 def _operators(estimate: Estimate) -> list[str]:
+    tops = estimate.top_operators
+    seconds = seconds_texts(top.seconds for top in tops)
     rows = [
         (
-            f"  {shortened(top.label, LABEL_WIDTH)}",
             f"{count_text(top.launches)} x",
-            seconds_text(top.seconds),
-            f"{percent_text(top.share_of_peak)} of {top.bound_by}",
+            text,
+            f"{percent_text(top.share_of_peak)} {top.bound_by}",
             top.origin,
         )
-        for top in estimate.top_operators
+        for top, text in zip(tops, seconds, strict=True)
     ]
-    return ["costliest operators", *columns(rows, right=(1, 2, 3))] if rows else []
+    figures = columns(rows, right=(0, 1, 2))
+    room = WIDTH - max(map(len, figures), default=0) - len(INDENT) - len(GAP)
+    labels = columns([(INDENT + shortened(top.label, room),) for top in tops])
+    width = max(map(len, labels), default=0)
+    lines = [f"{name:<{width}}{GAP}{line}" for name, line in zip(labels, figures, strict=True)]
+    return [f"costliest operators: {_COLUMNS}", *lines] if lines else []
 
 
 def _foundations(estimate: Estimate) -> list[str]:
-    origin = ", ".join(
+    origin = [
         f"{name} {percent_text(share)}"
         for name, share in estimate.origin.items()
         if share >= LEAST_SHARE
-    )
-    lines = _wrapped("origin of the seconds: ", origin)
-    if estimate.defaults_taken:
-        lines += _wrapped("defaults taken: ", "; ".join(estimate.defaults_taken))
+    ]
+    lines = _listed("origin of the seconds: ", origin, ", ")
+    lines += _listed("defaults taken: ", estimate.defaults_taken, "; ")
     for note in estimate.notes:
-        lines += _wrapped("note: ", note)
+        lines += _wrapped(f"note: {note}")
     return lines
 
 
-def _wrapped(head: str, text: str) -> list[str]:
-    return wrap(f"{head}{text}", WIDTH, subsequent_indent="  ")
+def _listed(head: str, items: Sequence[str], separator: str) -> list[str]:
+    """Items after a heading, none of them broken over two lines while it fits in one."""
+    if not items:
+        return []
+    whole = separator.join(item.replace(" ", _HARD_SPACE) for item in items)
+    return [line.replace(_HARD_SPACE, " ") for line in _wrapped(head + whole)]
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, WIDTH, subsequent_indent=INDENT)

@@ -11,8 +11,10 @@ from predictor.iteration import Estimate, OperatorShare
 from predictor.report.quantities import (
     bar,
     bytes_text,
+    bytes_texts,
     joules_text,
     seconds_text,
+    seconds_texts,
     signed_percent_text,
     usd_text,
 )
@@ -57,6 +59,9 @@ def answer() -> Estimate:
                 share_of_peak=0.71,
                 bound_by="tensor cores",
                 origin="fitted",
+                family="gemm",
+                flops=1.9e12,
+                bytes=4.2e8,
             ),
         ),
     )
@@ -67,7 +72,7 @@ def test_an_estimate_tells_all_that_was_asked(answer: Estimate) -> None:
     for words in (
         "llama3-8b on 8 x h100-sxm5-80gb, megatron-core-te",
         "tensor 2, data 4",
-        "2.000 s, 90 % in 1.800 s to 2.200 s",
+        "2.000 s, 90 % in 1.800 s to 2.200 s (+- 10.0 %)",
         "MFU 48.5 %",
         "50.0 GiB allocated, 55.0 GiB reserved of",
         ": fits",
@@ -75,7 +80,7 @@ def test_an_estimate_tells_all_that_was_asked(answer: Estimate) -> None:
         "pipeline bubble none",
         "9.00 kJ",
         "0.0306 USD",
-        "71.0 % of tensor cores",
+        "71.0 % tensor cores",
         "measured 25.0 %, fitted 50.0 %, extrapolated 25.0 %",
         "training.seq_length = 8192",
         "note: communication is extrapolated",
@@ -119,3 +124,37 @@ def test_units_are_chosen_by_size() -> None:
     assert usd_text(12.345) == "12.35 USD"
     assert signed_percent_text(-0.031) == "-3.1 %"
     assert (bar(0.5, 10), bar(2, 10), bar(-1, 10)) == ("#####", "##########", "")
+
+
+def test_numbers_of_a_column_share_a_unit_and_its_decimals() -> None:
+    assert seconds_texts([1.949, 0.5083, 0.0077]) == ["1.949 s", "0.508 s", "0.008 s"]
+    assert seconds_texts([0.1541, 0.000337]) == ["154.1 ms", "0.3 ms"]
+    assert seconds_texts([38.39]) == ["38.39 s"]
+    assert seconds_texts([]) == []
+    assert bytes_texts([17 * GIB, 66 * GIB / 1024]) == ["17.0 GiB", "0.1 GiB"]
+    assert bytes_texts([GIB / 2, 0.0]) == ["512 MiB", "0 MiB"]
+
+
+def test_memory_adds_up_to_the_gpu(answer: Estimate) -> None:
+    lines = estimate_text(answer).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("memory of the fullest GPU"))
+    rows = lines[first + 1 : lines.index("", first)]
+    assert [row.split("  ")[1].strip() for row in rows] == [
+        "weights",
+        "activations",
+        "beside the allocator",
+        "free",
+    ]
+    assert sum(float(row.split("%")[0].split()[-1]) for row in rows) == pytest.approx(100, abs=0.3)
+    assert rows[-1].rstrip(".") != rows[-1]
+
+
+def test_memory_that_is_too_small_is_told_beside_what_is_needed(answer: Estimate) -> None:
+    full = replace(answer, fits=False, memory_reserved_bytes_per_gpu=100 * GIB)
+    assert "memory of the fullest GPU, 80.0 GiB of 100.0 GiB needed" in estimate_text(full)
+    assert "  free" not in estimate_text(full)
+
+
+def test_a_default_is_not_broken_over_two_lines(answer: Estimate) -> None:
+    for default in answer.defaults_taken:
+        assert default in estimate_text(answer)
