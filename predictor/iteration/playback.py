@@ -43,10 +43,19 @@ class Event:
 
 @frozen
 class Message:
-    """A message between stages: from the end of one pass to the start of another."""
+    """A message between stages: from the end of one pass to the start of another.
 
-    sender: int
-    receiver: int
+    Attributes:
+        sender_stage: Stage that sends.
+        receiver_stage: Stage that needs it.
+        sent_seconds: Length of the pass at whose end it leaves.
+        left_seconds: When that pass ends, since the step began.
+        taken_seconds: When the pass that needs it starts.
+    """
+
+    sender_stage: int
+    receiver_stage: int
+    sent_seconds: float
     left_seconds: float
     taken_seconds: float
 
@@ -88,19 +97,16 @@ class Playback:
     def messages(self) -> Iterator[Message]:
         """Every message between stages."""
         timeline, order = self._timeline, self.order
+        start, end = timeline.start[0], timeline.end[0]
         for receiver in np.flatnonzero(order.remote):
-            sender = int(order.source[receiver])
             left = int(order.needs[receiver])
             yield Message(
-                sender,
-                int(receiver),
-                float(timeline.end[0, left]),
-                float(timeline.start[0, receiver]),
+                sender_stage=int(order.source[receiver]) // order.passes,
+                receiver_stage=int(receiver) // order.passes,
+                sent_seconds=float(end[left] - start[left]),
+                left_seconds=float(end[left]),
+                taken_seconds=float(start[receiver]),
             )
-
-    def stage_of(self, number: int) -> int:
-        """The stage of a pass."""
-        return number // self.order.passes
 
     def events(self, *, launches: bool) -> Iterator[Event]:
         """Everything that runs, pass by pass; single launches too, if asked for."""

@@ -1,10 +1,12 @@
 """A step as a Chrome trace: one process a pipeline stage, one thread a stream, arrows for messages.
 
 Perfetto (ui.perfetto.dev) and chrome://tracing read it. Times are microseconds, as the format
-wants. A step of very many launches is shown pass by pass.
+wants. A step of very many launches is shown pass by pass. The format: "Trace Event Format",
+Google, 2016 (complete events ``X``, metadata ``M``, flows ``s`` and ``f``).
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,18 +20,39 @@ MICROSECONDS: Final = 1e6
 MOST_LAUNCHES: Final = 200_000
 """Launches that a viewer still shows without trouble; a step of more is shown pass by pass."""
 
-THREADS: Final = ("passes", "host", "compute", "tensor", "data", "gather", "expert", "context")
+THREADS: Final = {
+    "passes": "micro-batches",
+    "host": "host",
+    "compute": "compute stream",
+    "tensor": "tensor-parallel stream",
+    "data": "data-parallel stream",
+    "gather": "parameter gathers",
+    "expert": "expert-parallel stream",
+    "context": "context-parallel stream",
+}
+"""Streams in the order of their rows, in words."""
+
+INSIDE: Final = 0.01
+"""An arrow begins this share of a pass before its end: a flow belongs to the slice around it."""
 
 
 def trace_of(case: Case) -> dict[str, Any]:
     """The trace of one iteration of a case, with the settled clock of its estimate."""
     case = resolve(case).case
-    playback = run_of(case, load_costs(case.cluster.gpu)).playback()
+    run = run_of(case, load_costs(case.cluster.gpu))
+    playback = run.playback()
     launches = playback.launches <= MOST_LAUNCHES
     events = [_slice(event) for event in playback.events(launches=launches)]
     return {
         "displayTimeUnit": "ms",
-        "otherData": {"detail": "launches" if launches else "passes"},
+        "otherData": {
+            "model": case.model.name or "",
+            "gpu": case.cluster.gpu,
+            "num_gpus": case.cluster.num_gpus,
+            "implementation": case.implementation,
+            "iteration_seconds": run.iteration_seconds,
+            "detail": "launches" if launches else "passes",
+        },
         "traceEvents": [*_names(events), *events, *_arrows(playback)],
     }
 
@@ -43,7 +66,7 @@ def write_trace(case: Case, path: Path) -> int:
     trace = trace_of(case)
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(json.dumps(trace), encoding="utf-8")
+        part.write_text(json.dumps(trace, allow_nan=False), encoding="utf-8")
         part.replace(path)
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
@@ -51,11 +74,16 @@ def write_trace(case: Case, path: Path) -> int:
     return len(trace["traceEvents"])
 
 
+def _row(stream: str) -> int:
+    return list(THREADS).index(stream)
+
+
 def _slice(event: Event) -> dict[str, Any]:
     return {
         "ph": "X",
         "pid": event.stage,
-        "tid": THREADS.index(event.stream),
+        "tid": _row(event.stream),
+        "cat": event.stream,
         "name": event.name,
         "ts": event.start_seconds * MICROSECONDS,
         "dur": event.seconds * MICROSECONDS,
@@ -63,24 +91,28 @@ def _slice(event: Event) -> dict[str, Any]:
     }
 
 
-def _names(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def _names(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Names and order of processes and threads."""
+    words = list(THREADS.values())
     for stage in sorted({event["pid"] for event in events}):
-        args = {"name": f"stage {stage}"}
-        found.append({"ph": "M", "pid": stage, "name": "process_name", "args": args})
+        row = {"ph": "M", "pid": stage, "tid": 0}
+        yield {**row, "name": "process_name", "args": {"name": f"stage {stage}"}}
+        yield {**row, "name": "process_sort_index", "args": {"sort_index": stage}}
     for stage, thread in sorted({(event["pid"], event["tid"]) for event in events}):
-        args = {"name": THREADS[thread]}
-        found.append({"ph": "M", "pid": stage, "tid": thread, "name": "thread_name", "args": args})
-    return found
+        row = {"ph": "M", "pid": stage, "tid": thread}
+        yield {**row, "name": "thread_name", "args": {"name": words[thread]}}
+        yield {**row, "name": "thread_sort_index", "args": {"sort_index": thread}}
 
 
-def _arrows(playback: Playback) -> list[dict[str, Any]]:
-    found = []
+def _arrows(playback: Playback) -> Iterator[dict[str, Any]]:
+    """From inside the pass that sends to the start of the one that needs the message."""
     for number, message in enumerate(playback.messages()):
-        base = {"name": "message", "cat": "pipeline", "id": number, "tid": 0}
-        stages = (playback.stage_of(message.sender), playback.stage_of(message.receiver))
-        times = (message.left_seconds, message.taken_seconds)
-        for phase, stage, seconds in zip("sf", stages, times, strict=True):
-            arrow = {**base, "ph": phase, "pid": stage, "ts": seconds * MICROSECONDS}
-            found.append({**arrow, "bp": "e"} if phase == "f" else arrow)
-    return found
+        left = message.left_seconds - INSIDE * message.sent_seconds
+        ends = (
+            ("s", message.sender_stage, left),
+            ("f", message.receiver_stage, message.taken_seconds),
+        )
+        for phase, stage, seconds in ends:
+            arrow = {"ph": phase, "pid": stage, "tid": _row("passes"), "cat": "pipeline"}
+            arrow |= {"name": "message", "id": number, "ts": seconds * MICROSECONDS}
+            yield {**arrow, "bp": "e"} if phase == "f" else arrow
