@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.errors import PredictorError
+from predictor.report.figure import COLOURS, new_figure, save, style
 from predictor.report.fit import read_fits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BAND = 0.1
+ROW_INCHES = 3.2
 
 
 def plot_fit(folder: Path, operator: str, path: Path) -> None:
@@ -22,27 +23,19 @@ def plot_fit(folder: Path, operator: str, path: Path) -> None:
         PredictorError: matplotlib is not installed, or it cannot write this kind of file.
         FitError: There is no fit of this operator.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - an optional part
-    except ImportError as error:
-        raise PredictorError(
-            "a plot needs matplotlib: pip install 'llm-iteration-predictor[plot]'"
-        ) from error
     fits = read_fits(folder, operator)
-    figure = Figure(figsize=(7.0, 3.2 * len(fits)), layout="constrained")
-    for index, (key, fit) in enumerate(fits.items()):
-        axes = figure.add_subplot(len(fits), 1, index + 1)
-        measured = np.array([row[-3] for row in fit["measured"]])
-        ratio = np.exp(np.array(fit["errors"]))
-        axes.scatter(measured, ratio, s=6, alpha=0.5, linewidths=0)
-        axes.axhspan(1 - BAND, 1 + BAND, alpha=0.12)
-        axes.axhline(1.0, linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel("measured seconds")
-        axes.set_ylabel("measured / held-out fit")
-        axes.set_title(f"{folder.name} {key}, {len(measured)} shapes; band ±10 %")
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise PredictorError(f"{path}: cannot be written as a picture: {error}") from error
+    figure = new_figure(len(fits), ROW_INCHES)
+    with style():
+        for index, (key, fit) in enumerate(fits.items()):
+            axes = figure.add_subplot(len(fits), 1, index + 1)
+            measured = np.array([row[-3] for row in fit["measured"]])
+            ratio = np.exp(np.array(fit["errors"]))
+            axes.scatter(measured, ratio, s=6, alpha=0.5, linewidths=0, color=COLOURS[0])
+            axes.axhspan(1 - BAND, 1 + BAND, alpha=0.12, color=COLOURS[0])
+            axes.axhline(1.0, linewidth=0.8, color=COLOURS[-1])
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xlabel("measured seconds")
+            axes.set_ylabel("measured / held-out fit")
+            axes.set_title(f"{folder.name} {key}, {len(measured)} shapes; band ±10 %", loc="left")
+        save(figure, path)
