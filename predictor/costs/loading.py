@@ -48,6 +48,23 @@ def borrowed_costs(gpu: Gpu, sku: str) -> Costs:
     return _of_tables(bench_results_folder(), gpu, sku, excluded=gpu_names())
 
 
+def changed_costs(gpu: Gpu, sku: str) -> Costs:
+    """Cost functions of a SKU as if its datasheet were another: the same shares of other rates.
+
+    What was measured is left aside, since it belongs to the datasheet as it is. Two changes of one
+    SKU may be compared with each other, not with the SKU itself.
+
+    Raises:
+        FitError: Neither the SKU nor another one has a fit, or it is damaged.
+    """
+    folder = bench_results_folder()
+    fitted = sku if (folder / sku / FIT_FILE).is_file() else None
+    nearest = fitted or nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
+    if nearest is None:
+        raise FitError(f"{folder}: no SKU is fitted; run `predictor fit`")
+    return _of_tables(folder, gpu, nearest, excluded=(sku, nearest))
+
+
 @cache
 def _load(folder: Path, sku: str) -> Costs:
     gpu = load_gpu(sku)

@@ -26,6 +26,7 @@ class OperatorShare:
     """One of the costliest operators.
 
     Attributes:
+        operator: Its fields.
         label: What it is, in words.
         launches: Times a step.
         seconds: Seconds a step.
@@ -33,10 +34,9 @@ class OperatorShare:
         bound_by: ``tensor cores``, ``memory``, ``scale-up links`` or ``network``.
         origin: Where its time comes from.
         family: Operator family.
-        flops: Of one call.
-        bytes: Of one call: device memory, for a collective those that a rank must send.
     """
 
+    operator: Operator
     label: str
     launches: int
     seconds: float
@@ -44,8 +44,6 @@ class OperatorShare:
     bound_by: str
     origin: str
     family: str
-    flops: float
-    bytes: float
 
 
 def costliest(
@@ -70,8 +68,8 @@ def costliest(
             break
         operator = operators[i]
         least_seconds, bound_by = _bound(operator, costs, network_bytes_per_second)
-        remote = isinstance(operator, Collective)
         share = OperatorShare(
+            operator=operator,
             label=_label(operator),
             launches=int(times[i]),
             seconds=float(seconds[i]),
@@ -79,8 +77,6 @@ def costliest(
             bound_by=bound_by,
             origin=Origin(int(origin[i])).label,
             family=operator.name,
-            flops=float(operator.flops),
-            bytes=float(operator.bus_bytes if remote else operator.bytes),
         )
         found.append(share)
     return tuple(found)

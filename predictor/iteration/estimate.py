@@ -220,9 +220,17 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     return Run(case, plan.pipeline, _sheet(case, costs), links, costs, strict=strict)
 
 
-def _peak(plan: _Plan) -> Memory:
-    """Memory of the fullest stage."""
-    peaks = (
+def memory_of_stages(case: Case) -> tuple[Memory, ...]:
+    """Peak memory of a rank of each pipeline stage of a resolved case."""
+    return _memories(_plan(case))
+
+
+def _memories(plan: _Plan) -> tuple[Memory, ...]:
+    return tuple(
         plan.stack.memory(stage, plan.pipeline.in_flight(stage.index)) for stage in plan.stages
     )
-    return max(peaks, key=lambda peak: peak.reserved_bytes)
+
+
+def _peak(plan: _Plan) -> Memory:
+    """Memory of the fullest stage."""
+    return max(_memories(plan), key=lambda peak: peak.reserved_bytes)

@@ -8,6 +8,7 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration import Estimate, OperatorShare
+from predictor.operators import Gemm
 from predictor.report.quantities import (
     bar,
     bytes_text,
@@ -53,6 +54,7 @@ def answer() -> Estimate:
         notes=("communication is extrapolated",),
         top_operators=(
             OperatorShare(
+                operator=Gemm(m=8192, n=14336, k=4096, dtype="bf16", kind="forward"),
                 label="gemm forward m=8192 n=14336 k=4096 and a very long label that has no end",
                 launches=256,
                 seconds=0.4,
@@ -60,8 +62,6 @@ def answer() -> Estimate:
                 bound_by="tensor cores",
                 origin="fitted",
                 family="gemm",
-                flops=1.9e12,
-                bytes=4.2e8,
             ),
         ),
     )
