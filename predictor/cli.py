@@ -198,6 +198,46 @@ def study(
         raise click.exceptions.Exit(FAILED)
 
 
+@predictor.command(params=_case_options())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+def report(case: str | None, *, output: Path, **flags: object) -> None:
+    r"""Write one HTML file that shows and explains the estimate of a case.
+
+    \b
+    predictor report examples/llama3_8b_one_node.toml -o report.html
+    """
+    from predictor.report.page.case import write_report  # noqa: PLC0415
+
+    write_report(_read_case(case, flags), output)
+    click.echo(f"wrote {output}", err=True)
+
+
+@predictor.command()
+@click.argument("operator")
+@click.option("--gpu", "skus", required=True, metavar="SKU,...", help="GPUs, with commas between.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@click.option("--where", multiple=True, metavar="FIELD=VALUE", help="Lines of that kind alone.")
+def plot(operator: str, *, skus: str, output: Path, where: tuple[str, ...]) -> None:
+    r"""Plot measured points of an operator with fitted curves: .svg, .png, .pdf or .html.
+
+    \b
+    predictor plot gemm --gpu h100-sxm5-80gb,h200-sxm5-141gb -o gemm.svg --where n=4096
+    """
+    from predictor.report.plot import plot_operator  # noqa: PLC0415
+
+    wanted = dict(_pair(each) for each in where)
+    points = plot_operator(operator, [sku for sku in skus.split(",") if sku], output, wanted)
+    click.echo(f"wrote {output}: {points} measured points", err=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="--where")
+    return key, value
+
+
 def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
     from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
 

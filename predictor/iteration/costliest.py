@@ -1,6 +1,5 @@
 """The costliest operators of a step, in words."""
 
-
 import numpy as np
 
 from predictor.costs import Costs, Origin

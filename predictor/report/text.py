@@ -38,7 +38,7 @@ LEAST_SHARE = 0.0005
 def estimate_text(estimate: Estimate) -> str:
     """Return an estimate with its interval, where time and memory go, and what it rests on."""
     blocks = (
-        _head(estimate.case),
+        heading(estimate.case),
         _figures(estimate),
         _time(estimate),
         _memory(estimate),
@@ -48,7 +48,8 @@ def estimate_text(estimate: Estimate) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _head(case: Case) -> list[str]:
+def heading(case: Case) -> list[str]:
+    """Model and machine, plan, batch: three lines."""
     plan, training, cluster = case.plan, case.training, case.cluster
     degrees = {
         "tensor": plan.tensor_parallel,

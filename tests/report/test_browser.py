@@ -1,0 +1,97 @@
+"""Pages in headless Chromium: every chart drawn, nothing clipped, nothing asked of the network."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from predictor.case import Case, bench_results_folder
+
+pytest.importorskip("plotly")
+pytest.importorskip("jinja2")
+
+MEASURED = (bench_results_folder() / "h100-sxm5-80gb" / "fit.json").is_file()
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason=f"no browser of {', '.join(NAMES)}"),
+    pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100"),
+]
+HARNESS = Path(__file__).with_name("browser.html")
+SCHEMES = {"dark": 0, "light": 1}
+PAPER = {"dark": "rgb(18, 22, 27)", "light": "rgb(255, 255, 255)"}
+PHONE, DESKTOP = 390, 1280
+
+
+def browse(url: str, *arguments: str) -> tuple[str, list[str]]:
+    """Return the document that a page ends up as, and what its console said."""
+    done = subprocess.run(
+        [
+            str(BROWSER),
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--allow-file-access-from-files",
+            "--enable-logging=stderr",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--virtual-time-budget=20000",
+            f"--window-size={DESKTOP},900",
+            *arguments,
+            url,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from predictor.report.page.case import write_report  # noqa: PLC0415
+
+    case = Case.from_dict(
+        {
+            "model": {"preset": "llama3-70b", "name": "<script>alert(1)</script> & <b>70b</b>"},
+            "training": {"global_batch_size": 64},
+            "plan": {"tensor_parallel": 8, "pipeline_parallel": 4},
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 128},
+        }
+    )
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    write_report(case, path)
+    return path
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
+def test_a_page_is_drawn_whole(page: Path, width: int, scheme: str) -> None:
+    query = urlencode({"page": page.as_uri(), "width": width})
+    settings = f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}"
+    document, console = browse(f"{HARNESS.as_uri()}?{query}", settings, "--dump-dom")
+    written = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
+    assert written is not None
+    assert written[1], "the page never became ready"
+    found = json.loads(html.unescape(written[1]))
+    assert console == []
+    assert found["plots"] == found["drawn"] > 6
+    assert found["clipped"] == []
+    assert found["width"] <= width
+    assert found["paper"] == PAPER[scheme]
+    assert found["focusable"] >= 2 * found["plots"]
+    assert [name for name in found["resources"] if not name.startswith("data:")] == []
+
+
+def test_a_page_prints(page: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.pdf"
+    _, console = browse(page.as_uri(), f"--print-to-pdf={path}")
+    assert console == []
+    assert path.read_bytes().startswith(b"%PDF")
