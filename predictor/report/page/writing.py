@@ -54,13 +54,14 @@ def html(page: Page) -> str:
     environment.filters["tight"] = _tight
     folder = files("predictor.report.page")
     figures = {chart.name: chart.figure for section in page.sections for chart in section.charts}
-    return environment.get_template("page.html").render(
+    text: str = environment.get_template("page.html").render(
         page=page,
         style=_raw(folder.joinpath("page.css").read_text(encoding="utf-8")),
         script=_raw(folder.joinpath("page.js").read_text(encoding="utf-8")),
         plotly=_raw(get_plotlyjs()),
         figures=_raw(_json(figures)),
     )
+    return text
 
 
 def _tight(text: str) -> str:
