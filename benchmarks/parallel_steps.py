@@ -163,6 +163,42 @@ def measure(record: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]
     }, step
 
 
+def overlap(step: Callable[[], None]) -> dict[str, float]:
+    """Where the seconds of one profiled step go on this rank.
+
+    Returns:
+        ``span`` from the first kernel to the end of the last; ``busy`` with any kernel;
+        ``communication`` with one of NCCL; ``exposed`` of it with no other beside it.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        step()
+        torch.cuda.synchronize()
+    kernels = [event for event in trace.events() if str(event.device_type).endswith("CUDA")]
+    sides: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for event in kernels:
+        if event.device_time > 0:
+            sides[event.name.startswith("nccl")].append(
+                (event.time_range.start / 1e6, event.time_range.end / 1e6)
+            )
+    both = sides[True] + sides[False]
+    busy, compute = covered(both), covered(sides[False])
+    return {
+        "span": max(end for _, end in both) - min(start for start, _ in both),
+        "busy": busy,
+        "communication": covered(sides[True]),
+        "exposed": busy - compute,
+    }
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
 def write(path: Path, value: dict[str, Any]) -> None:
     """Append a line, on rank 0."""
     if dist.get_rank() == 0:
@@ -200,7 +236,7 @@ def main() -> int:
             f"{time.perf_counter() - begin:.0f} s"
         )
         if arguments.profile:
-            kernels = {"id": record["id"], "kernels": profile(step)}
+            kernels = {"id": record["id"], "seconds": overlap(step), "kernels": profile(step)}
             write(arguments.out / "parallel_kernels.jsonl", kernels)
         else:
             write(arguments.out / "parallel_steps.jsonl", record | {"measured": measured})
