@@ -28,6 +28,11 @@ class BusCurve:
     nodes: tuple[float, ...]
     bus_bytes_per_second: dict[str, tuple[float, ...]]
 
+    def inside(self, collective: str) -> float | None:
+        """The rate inside one node; None where it was not published."""
+        rates = self.bus_bytes_per_second.get(collective)
+        return rates[0] if rates is not None and self.nodes[0] == 1 else None
+
 
 @frozen(kw_only=True)
 class Network:

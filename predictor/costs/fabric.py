@@ -6,7 +6,7 @@ holds a published curve of bus bandwidth by nodes runs at what was published. Ev
 extrapolated: a measured curve of the very SKU and group, where there is one, is better.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from predictor.case import Cluster, Gpu, Network, load_network
-from predictor.case.networks import BusCurve
 from predictor.costs.levels import (
     Levels,
     Links,
+    Route,
     line_seconds,
     load_levels,
     route_seconds,
@@ -31,6 +31,9 @@ NODE_GPUS = 8
 
 NVLS_LEAST_RANKS = 5
 """NCCL 2.27 reduces in the switch from five GPUs on (stas00/ml-engineering, network/README.md)."""
+
+RINGS_ALONE = frozenset({"all_gather", "reduce_scatter"})
+"""Collectives for which NCCL has no algorithm but the ring (PAT serves one rank a node)."""
 
 LEAST_MOVING = 0.1
 """Of a published time, at least this much is bytes that move."""
@@ -141,8 +144,13 @@ class Fabric:
             nvls = bool(in_switch.all())
         found = routes(kind, size, ranks, inside, nvls=nvls)
         nodes = np.ceil(np.asarray(ranks, float) / inside)
-        slowdown = self._slowdown(kind, nodes) * self._oversubscription(kind, ranks, inside)
+        slowdown = self._known(self._slowdowns, kind, ranks, 1.0)
+        slowdown = slowdown * self._oversubscription(kind, ranks, inside)
         seconds, latency = route_seconds(self.levels, found, self._links, slowdown=slowdown)
+        late = self._known(self._late_steps, kind, ranks, 0.0) * (np.asarray(ranks, float) - 1.0)
+        late = np.where(nodes > 1, late, 0.0)
+        latency = (latency * seconds + late) / (seconds + late)
+        seconds = seconds + late
         level = self.levels.half_width
         half = np.where(nodes > 1, level["network"].at(latency), level["node"].at(latency))
         alone = np.asarray(ranks) <= 1
@@ -156,51 +164,74 @@ class Fabric:
             latency_seconds=self.network_latency_seconds,
         )
 
-    def _slowdown(self, kind: str, nodes: Floats) -> Floats:
-        """Seconds per byte of the network over those at its rate, from its preset's curve.
+    @staticmethod
+    def _known(
+        curves: Mapping[str, tuple[Floats, Floats]], kind: str, ranks: ArrayLike, absent: float
+    ) -> Floats:
+        """What the published curve of a collective says for so many ranks.
 
-        Between two published counts of nodes it is interpolated in logarithms, beyond the last it
-        stays: nothing says how a fabric goes on.
+        A curve over whole nodes is one over the ranks of a ring, also where a ring has one of them
+        on a node. Between two published counts it is interpolated in logarithms of ranks, beyond
+        the last it stays: nothing says how a fabric goes on.
         """
-        known = self._curves.get(kind)
-        if known is None:
-            return np.ones_like(nodes)
-        counts, shares = known
-        return np.asarray(np.exp(np.interp(np.log(nodes), np.log(counts), np.log(shares))))
+        count = np.asarray(ranks, float)
+        if kind not in curves:
+            return np.full_like(count, absent)
+        counts, values = curves[kind]
+        return np.asarray(np.interp(np.log(count), np.log(counts), values))
 
     @cached_property
-    def _curves(self) -> dict[str, tuple[Floats, Floats]]:
-        """Of each published collective, node counts and seconds per byte over line rate."""
+    def _published(self) -> dict[str, tuple[Floats, Floats, Route]]:
+        """Of each published collective: ranks over several nodes, seconds, the ring's route."""
         curve = self.network.curve if self.network is not None else None
         if curve is None:
             return {}
-        counts = np.array(curve.nodes)
-        across = counts > 1
-        return {
-            kind: (
-                counts[across],
-                self._shares(curve, kind, counts[across], np.array(rates)[across]),
-            )
-            for kind, rates in curve.bus_bytes_per_second.items()
-        }
+        across = np.array(curve.nodes) > 1
+        ranks = np.array(curve.nodes)[across] * curve.gpus_per_node
+        found = {}
+        for kind, rates in curve.bus_bytes_per_second.items():
+            ring = routes(kind, curve.bytes, ranks, curve.gpus_per_node, nvls=False)[0]
+            found[kind] = ranks, ring.link_bytes / np.array(rates)[across], ring
+        return found
 
-    def _shares(self, curve: BusCurve, kind: str, nodes: Floats, rates: Floats) -> Floats:
-        """Published times less latency, over the times of the bytes at the network's rate."""
-        inside = curve.gpus_per_node
-        found = routes(kind, curve.bytes, nodes * inside, inside, nvls=self.nvls)
-        latency = np.min(
-            np.stack(
-                [
-                    line_seconds(line, route, self._links, 1.0)[0]
-                    for route in found
-                    for line in self.levels.lines[route.algorithm]
-                ]
-            ),
-            axis=0,
-        )
-        published = found[0].link_bytes / rates  # of the ring, which bus bandwidth refers to
-        moving = np.maximum(published - latency, LEAST_MOVING * published)
-        return np.asarray(moving * self.network_bytes_per_second / found[0].network_bytes)
+    @cached_property
+    def _late_steps(self) -> dict[str, tuple[Floats, Floats]]:
+        """Seconds that every step of a ring is later than formulas have it, by ranks.
+
+        All links of a ring send R-1 messages, so a message's own time on a slow network counts as
+        often. On AWS' EFA (HF's curves) published times less those of bytes at the network's rate
+        come to 31 to 47 us a step at any number of nodes: a cost a message and not a byte.
+        """
+        late = {}
+        for kind, (ranks, seconds, ring) in self._published.items():
+            if kind in RINGS_ALONE:
+                expected, _ = route_seconds(self.levels, [ring], self._links)
+                late[kind] = ranks, np.maximum(seconds - expected, 0.0) / (ranks - 1.0)
+        return late
+
+    @cached_property
+    def _slowdowns(self) -> dict[str, tuple[Floats, Floats]]:
+        """Seconds per byte of the network over those at its rate, where a ring is not all.
+
+        Published times less latency, over the times of the bytes at the network's rate.
+        """
+        slow = {}
+        for kind, (ranks, seconds, ring) in self._published.items():
+            if kind in RINGS_ALONE:
+                continue
+            inside = self.network.curve.gpus_per_node if self.network and self.network.curve else 1
+            latency = self._least_latency(kind, ranks, inside)
+            moving = np.maximum(seconds - latency, LEAST_MOVING * seconds)
+            slow[kind] = ranks, moving * self.network_bytes_per_second / ring.network_bytes
+        return slow
+
+    def _least_latency(self, kind: str, ranks: Floats, inside: int) -> Floats:
+        lines = [
+            line_seconds(line, route, self._links, 1.0)[0]
+            for route in routes(kind, 1.0, ranks, inside, nvls=self.nvls)
+            for line in self.levels.lines[route.algorithm]
+        ]
+        return np.asarray(np.min(np.stack(lines), axis=0))
 
     def _oversubscription(self, kind: str, ranks: ArrayLike, inside: ArrayLike) -> Floats:
         """An all-to-all's slower part is what leaves a pod; rings cross pods on few links only."""

@@ -17,16 +17,38 @@ def collective_costs(case: Case, costs: Costs) -> CollectiveCosts:
     """The cost function of collectives on a case's cluster; switches reduce where they can.
 
     A group inside one scale-up domain takes what such a group took on this SKU, where one was
-    measured: the domain is the GPU's own. Others take what the links of the cluster say.
+    measured: the domain is the GPU's own. Others take what the links of the cluster say. Where the
+    cluster's network was published with rates inside a node too, bytes there move no faster.
     """
     fabric = Fabric.of(case.cluster, costs.gpu)
 
-    def predict(operators: Sequence[Collective]) -> Prediction:
+    def unhindered(operators: Sequence[Collective]) -> Prediction:
         asked = [
             replace(op, nvls=fabric.nvls and op.ranks_per_node >= NVLS_LEAST_RANKS)
             for op in operators
         ]
         measured = [op.ranks == op.ranks_per_node and costs.measured_group(op) for op in asked]
         return costs.merge(asked, np.array(measured, dtype=bool), costs.predict, fabric.predict)
+
+    if fabric.network is None or fabric.network.curve is None:
+        return unhindered
+    curve = fabric.network.curve
+
+    def lateness(kind: type[Collective]) -> float:
+        """Seconds a byte sent inside a node by which the published call was later than ours."""
+        rate = curve.inside(kind.name)
+        if rate is None:
+            return 0.0
+        gpus = curve.gpus_per_node
+        whole = kind(bytes=int(curve.bytes), ranks=gpus, ranks_per_node=gpus)
+        return max(0.0, 1.0 / rate - float(unhindered([whole]).seconds[0]) / whole.bus_bytes)
+
+    def predict(operators: Sequence[Collective]) -> Prediction:
+        found = unhindered(operators)
+        by_kind = {kind.name: lateness(kind) for kind in {type(op) for op in operators}}
+        late = np.array([by_kind[op.name] * op.bus_bytes * (op.nodes == 1) for op in operators])
+        return replace(
+            found, seconds=found.seconds + late, low=found.low + late, high=found.high + late
+        )
 
     return predict

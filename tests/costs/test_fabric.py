@@ -157,6 +157,35 @@ def test_switches_reduce_from_five_ranks_on_by_default() -> None:
     assert asked.seconds[0] == ring[1]
 
 
+EFA = Fabric.of(Cluster(gpu=H100.sku, num_gpus=512, gpus_per_node=8, network="aws-p5-efa"), H100)
+
+
+@pytest.mark.parametrize("kind", ["all_gather", "reduce_scatter"])
+def test_a_published_ring_takes_what_was_published(kind: str) -> None:
+    curve = load_network("aws-p5-efa").curve
+    assert curve is not None
+    for nodes, rate in zip(curve.nodes[2:], curve.bus_bytes_per_second[kind][2:], strict=True):
+        ranks = 8 * nodes
+        published = curve.bytes * (ranks - 1) / ranks / rate
+        assert EFA.seconds(kind, curve.bytes, ranks, 8) == pytest.approx(published, rel=1e-6)
+
+
+def test_what_a_slow_network_adds_to_a_ring_is_a_cost_a_message_not_a_byte() -> None:
+    sizes = np.array([1e9, 3e9])
+    one, three = EFA.seconds("all_gather", sizes, 32, 8)
+    # NVLink in the nodes is as slow as the network's eight ports here.
+    assert three - one == pytest.approx(1.09 * 2e9 * 31 / 32 / 400e9, rel=0.05)
+
+
+def test_a_published_curve_counts_ranks_and_not_nodes() -> None:
+    # One rank on each of 32 nodes has a whole port: eight times the bytes of eight ranks a node
+    # take as long, if the slowdown is that of 32 ranks in both.
+    size = 64e9
+    wide = float(EFA.seconds("all_reduce", size, 32, 1))
+    dense = float(EFA.seconds("all_reduce", 8 * size, 32, 8, nvls=False))
+    assert wide == pytest.approx(dense, rel=0.02)
+
+
 def test_an_unknown_collective_is_refused_by_name() -> None:
     with pytest.raises(FitError, match="did you mean 'all_reduce'"):
         SHIPPED.seconds("allreduce", 1.0, 2, 2)
