@@ -104,6 +104,7 @@ class Segment:
             for a bare launch of every kernel.
         launch_seconds: Host seconds of every kernel's launch, of a stack whose host cannot be
             measured; 0 with measured activities.
+        call_seconds: Host seconds that each of its collectives waits beyond being queued.
         parameters: Parameters whose gradients are ready once it has run, those of routed experts
             apart.
         expert_parameters: Parameters of routed experts among them.
@@ -114,6 +115,7 @@ class Segment:
     steps: tuple[Step, ...]
     host: tuple[tuple[Host, float], ...] | None = None
     launch_seconds: float = 0.0
+    call_seconds: float = 0.0
     parameters: int = 0
     expert_parameters: int = 0
 

@@ -94,10 +94,13 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
 
 
 def _host_seconds(segment: Segment, costs: Costs) -> float:
+    calls = sum(isinstance(launch.operator, Collective) for launch in segment.launches)
+    waited = calls * segment.call_seconds
     if segment.host is None or segment.launch_seconds:
         kernels = sum(launch.kernels for launch in segment.launches)
-        return kernels * (segment.launch_seconds or costs.host_seconds(BARE_LAUNCH))
-    return float(sum(times * costs.host_seconds(activity) for activity, times in segment.host))
+        return waited + kernels * (segment.launch_seconds or costs.host_seconds(BARE_LAUNCH))
+    queued = sum(times * costs.host_seconds(activity) for activity, times in segment.host)
+    return float(waited + queued)
 
 
 class _PriceTable:

@@ -157,6 +157,7 @@ class Builder:
             steps=part.forward,
             host=part.forward_host,
             launch_seconds=part.launch_seconds,
+            call_seconds=part.call_seconds,
             parameters=part.parameters,
             expert_parameters=part.expert_parameters,
         )

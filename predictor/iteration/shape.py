@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from predictor.case import HYBRID_RULE, Case, Model, Plan, is_hybrid, load_gpu
+from predictor.case import HYBRID_RULE, Case, is_hybrid, load_gpu
 from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
@@ -101,6 +101,7 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         tp_overlap=plan.tp_overlap,
         schedule=str(plan.schedule),
         stages=plan.pipeline_parallel,
+        stages_apart=plan.pipeline_parallel > 1 and cluster.num_gpus > node,
         chunks=plan.virtual_pipeline,
         micro_batches=micro_batches_of(case),
         tensor=Group.strided(tp, 1, node),
@@ -115,7 +116,7 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
     """What every pipeline stage holds and runs; stages of one shape are equal but for the index."""
-    counts = layers_of_chunks(case.model, case.plan)
+    counts = load_stack(str(case.implementation)).layers(case.model, case.plan)
     kinds = _kinds(case)
     replays = _replays(case)
     start, chunks = 0, []
@@ -130,34 +131,6 @@ def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
     if case.plan.schedule == "dualpipe":  # each stage also holds its mirror image's part
         mine = [(chunks[index], chunks[-1 - index]) for index in range(stages)]
     return tuple(_stage(case, shape, index, held) for index, held in enumerate(mine))
-
-
-def layers_of_chunks(model: Model, plan: Plan) -> tuple[int, ...]:
-    """Layers of every virtual stage, in the order in which a micro-batch visits them.
-
-    Even where the layers divide; else with embedding and head counted as a layer each, or the head
-    alone, where that divides (as Megatron-Core, BLOOM and the zero-bubble fork place them); else
-    rounded along the pipeline.
-    """
-    stages, chunks, layers = plan.pipeline_parallel, plan.virtual_pipeline, model.num_layers
-    places = stages * chunks
-    given = plan.layers_per_stage
-    if given is not None and len(given) == places:
-        return tuple(given)
-    if given is not None:
-        split = [_even(count, chunks) for count in given]
-        return tuple(split[stage][chunk] for chunk in range(chunks) for stage in range(stages))
-    if layers % places == 0:
-        return (layers // places,) * places
-    for extra, first in ((2, 1), (1, 0)):
-        each = (layers + extra) // places
-        if (layers + extra) % places == 0 and places > 1:
-            return (each - first, *(each,) * (places - 2), each - 1)
-    return _even(layers, places)
-
-
-def _even(layers: int, places: int) -> tuple[int, ...]:
-    return tuple((i + 1) * layers // places - i * layers // places for i in range(places))
 
 
 def _kinds(case: Case) -> tuple[Layer, ...]:

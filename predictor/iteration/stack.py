@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Literal
 
+from predictor.case import Model, Plan
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Launch, Program, Step
 from predictor.iteration.memory import Memory
+from predictor.iteration.placement import layers_of_chunks
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Attention, Host
 from predictor.values import frozen
@@ -51,6 +53,7 @@ class Part:
         backward_host: Host work of the backward pass.
         replay_host: Host work of the replay.
         launch_seconds: Host seconds of a launch, where the stack's host cannot be measured.
+        call_seconds: Host seconds that a collective waits beyond being queued.
         parameters: Parameters whose gradients the backward pass makes, routed experts apart.
         expert_parameters: Parameters of routed experts.
     """
@@ -63,6 +66,7 @@ class Part:
     backward_host: HostWork | None = None
     replay_host: HostWork | None = None
     launch_seconds: float = 0.0
+    call_seconds: float = 0.0
     parameters: int = 0
     expert_parameters: int = 0
 
@@ -121,6 +125,7 @@ class Stack:
         knows: Of ``experts``, ``latent`` attention, ``windows``, ``context`` parallelism,
             ``alibi`` and ``fp16``, what its layers may have.
         vocab_multiple: A rank's share of the vocabulary is padded to a multiple of this.
+        layers: Layers of every chunk, in the order in which a micro-batch visits them.
         layer: The launches of one layer.
         embedding: Those of the input table.
         head: Those of the final norm, the logits and the loss.
@@ -144,6 +149,7 @@ class Stack:
     parallel: bool
     compared: bool
     knows: frozenset[str] = frozenset()
+    layers: Callable[[Model, Plan], tuple[int, ...]] = layers_of_chunks
     layer: Callable[[StepShape, Layer], Part]
     embedding: Callable[[StepShape], Part]
     head: Callable[[StepShape], Part]

@@ -40,6 +40,7 @@ class StepShape:
         tp_overlap: Tensor-parallel transfers run beside products.
         schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
+        stages_apart: Some of them lie on different nodes.
         chunks: Chunks of a stage.
         micro_batches: Of one replica in a step.
         tensor: Ranks that share a layer's matrices.
@@ -72,6 +73,7 @@ class StepShape:
     tp_overlap: bool | None = None
     schedule: str = "1f1b"
     stages: int = 1
+    stages_apart: bool = False
     chunks: int = 1
     micro_batches: int = 1
     tensor: Group = ALONE

@@ -3,7 +3,9 @@
 import pytest
 
 from predictor.case import Case, resolve
+from predictor.costs import load_costs
 from predictor.iteration import estimate
+from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations import load
 from predictor.iteration.launches import Launch, Sync
 from predictor.iteration.shape import stages_of, step_shape
@@ -31,14 +33,15 @@ MPT_1B = {
 LAYER = 2048 * (2 * 2048 + 2 * 512) + 3 * 2048 * 8192 + 2 * 2048  # parameters of a Llama layer
 
 
-def case(stack, gpus=2, plan=None, model=None, training=None):
+def case(stack, gpus=2, plan=None, model=None, training=None, cluster=None):
     return Case.from_dict(
         {
             "model": model or LLAMA_1B,
             "training": {"seq_length": 4096, "micro_batch_size": 2, "global_batch_size": 2 * gpus}
             | (training or {}),
             "plan": {"tensor_parallel": 1} | (plan or {}),
-            "cluster": {"gpu": "h200-sxm5-141gb", "num_gpus": gpus, "gpus_per_node": 8},
+            "cluster": {"gpu": "h200-sxm5-141gb", "num_gpus": gpus, "gpus_per_node": 8}
+            | (cluster or {}),
             "implementation": stack,
         }
     )
@@ -127,6 +130,39 @@ def test_nanotron_splits_column_products_by_whose_tokens_have_come():
     layer, _, _ = parts(case("nanotron", gpus=4, plan={"tensor_parallel": 4}))
     rows = [op.m for op in operators(layer.forward, Gemm)]
     assert rows == [2048, 2048, 4096, 8192, 2048, 2048, 4096, 8192]
+
+
+def test_nanotron_collectives_make_the_host_wait_as_soon_as_stages_lie_apart():
+    plan = {"tensor_parallel": 4, "pipeline_parallel": 2}
+    near, far = (parts(case("nanotron", gpus=gpus, plan=plan)) for gpus in (8, 16))
+    assert [part.call_seconds for part in near] == [0.0] * 3
+    assert [part.call_seconds for part in far] == pytest.approx([3 * 280e-6] * 3)
+
+
+def test_nanotron_moves_on_behind_a_stages_share_of_the_products():
+    # Of 28 layers of 113.2 M and a head of 402.7 M, an eighth is 446.7 M: four layers are more.
+    model = {
+        "num_layers": 28,
+        "hidden_size": 3072,
+        "ffn_hidden_size": 8192,
+        "num_attention_heads": 32,
+        "vocab_size": 131072,
+        "gated_mlp": True,
+    }
+    for stages, expected in ((1, (28,)), (2, (16, 12)), (4, (8, 8, 8, 4)), (8, (4,) * 7 + (0,))):
+        plan = {"pipeline_parallel": stages}
+        asked = resolve(case("nanotron", gpus=stages, plan=plan, model=model)).case
+        assert load("nanotron").layers(asked.model, asked.plan) == expected
+    assert estimate(case("nanotron", gpus=8, plan=plan, model=model)).iteration_seconds > 0
+
+
+def test_bytes_in_a_node_move_no_faster_than_the_clusters_network_was_published_with():
+    p5 = {"gpu": "h100-sxm5-80gb", "network": "aws-p5-efa"}
+    asked = resolve(case("nanotron", gpus=16, cluster=p5)).case
+    costs = load_costs(asked.cluster.gpu)
+    ring = AllGather(bytes=256_000_000, ranks=8, ranks_per_node=8)
+    seconds = collective_costs(asked, costs)([ring]).seconds[0]
+    assert ring.bus_bytes / seconds == pytest.approx(250e9)
 
 
 def test_nanotron_sums_the_whole_fp32_gradient_with_zero_1():

@@ -18,6 +18,7 @@ from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Launch, Program, Segment, Step, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
+from predictor.iteration.placement import layers_by_cost
 from predictor.iteration.stack import HostWork, Part, Replicas, Stack, flash, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Collective, Optimizer
@@ -31,11 +32,17 @@ BUCKET_PARAMETERS = 25 * 2**20 // 2
 LENGTHS_KERNELS = 6
 """Small kernels that make cumulative sequence lengths for FlashAttention, in every layer."""
 
-CALLS_OF_A_COLLECTIVE = 8
+CALLS_OF_A_COLLECTIVE = 12
 """What a tensor-parallel collective costs the host, in launches from a module: the process group's
 call with its events, the shared buffer, views of the three shares, the handle's wait. Set on the
 book's 1B runs on one node, where a layer with tensor parallelism takes 4.5 ms at any width; from 4
 to 12 would be plausible."""
+
+STEP_SECONDS_OF_STAGES_APART = 280e-6
+"""How much later a tensor-parallel collective comes for each step of its ring, as soon as stages of
+a pipeline lie on different nodes. Why is not known: the collectives themselves stay in their node,
+their bytes and the layers' width do not matter, and what it takes hides computation as the host's
+time does. 300 to 400 us show on the book's rows of TP 4 to 32; set on those of its 3B model."""
 
 LOSS_PASSES = ("cast_up", "amax_fp32", "sub_rows_fp32", "exp_fp32", "sum_fp32", "mul_rows_fp32")
 
@@ -53,8 +60,13 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         forward_host=_host("forward", forward.steps()),
         backward_host=_host("backward", backward.steps()),
         replay_host=_host("forward", forward.steps()),
+        call_seconds=_call_seconds(shape),
         parameters=layer.parameters,
     )
+
+
+def _call_seconds(shape: StepShape) -> float:
+    return STEP_SECONDS_OF_STAGES_APART * (shape.tensor.ranks - 1) * shape.stages_apart
 
 
 def _host(phase: str, steps: Sequence[Step]) -> HostWork:
@@ -67,6 +79,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n, shard = shape.tokens, shape.shard_tokens
     tape.fresh(te.fused("rms_norm", shard, layer.hidden))
     _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    tape.run(eager.kernel("rope_clone", n * (layer.heads + 2 * layer.groups), layer.head_dim))
     tape.run(eager.kernel("cat", n, 2 * layer.kv))
     tape.run(eager.kernel("rope_clone", n * 2 * layer.groups, layer.head_dim))
     tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
@@ -97,10 +110,12 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     _row_backward(tape, shape, layer.hidden, layer.q)
     tape.fresh(eager.kernel("rope_clone", n * layer.heads, layer.head_dim))
     tape.run(flash(shape.attention("backward", layer)), kernels=3)
+    tape.run(eager.kernel("cat", n, 2 * layer.kv))
     tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
     tape.run(te.fused("rotary", n * layer.groups, layer.head_dim))
     tape.run(eager.kernel("rope_clone", n * 2 * layer.groups, layer.head_dim))
     tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
+    tape.run(eager.kernel("rope_clone", n * (layer.heads + 2 * layer.groups), layer.head_dim))
     _column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     tape.fresh(te.fused("rms_norm_backward", shard, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
@@ -161,7 +176,12 @@ def embedding_part(shape: StepShape) -> Part:
     backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden), kernels=12)
     parameters = shape.vocab * shape.hidden
     eager.accumulated(backward, parameters, 1)
-    return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
+    return Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        call_seconds=_call_seconds(shape),
+        parameters=parameters,
+    )
 
 
 def head_part(shape: StepShape) -> Part:
@@ -182,7 +202,12 @@ def head_part(shape: StepShape) -> Part:
     parameters = 0 if tied else vocab * shape.hidden
     if not tied:
         eager.accumulated(backward, parameters, 2)
-    return Part(forward=forward.steps(), backward=backward.steps(), parameters=parameters)
+    return Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        call_seconds=_call_seconds(shape),
+        parameters=parameters,
+    )
 
 
 def replicas(stage: Stage) -> Replicas:
@@ -200,6 +225,8 @@ def replicas(stage: Stage) -> Replicas:
 
 def reduced(stage: Stage) -> Program:
     """Norms of all gradients that the rank computed, tensor by tensor; then all are scaled."""
+    if not stage.parameters:  # a stage that placement by cost left empty
+        return ()
     tape = Tape()
     tape.run(eager.kernel("sum_fp32", stage.parameters, 1), kernels=stage.tensors)
     tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
@@ -209,6 +236,8 @@ def reduced(stage: Stage) -> Program:
 
 def optimizer(stage: Stage) -> Program:
     """Fused AdamW on the owned fp32 parameters, a copy into each bf16 one, a cleared buffer."""
+    if not stage.parameters:
+        return ()
     tape = Tape()
     owned = stage.owned_parameters
     tape.run(Optimizer(elements=owned, tensors=stage.tensors, dtype="fp32", impl="torch"))
@@ -255,6 +284,7 @@ STACK = Stack(
     description="nanotron of the Ultra-Scale Playbook (e24d2483), FlashAttention-2",
     parallel=True,
     compared=False,
+    layers=layers_by_cost,
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,
