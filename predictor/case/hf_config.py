@@ -34,6 +34,14 @@ _GPT2_KEYS = {
     "n_positions": "max_position_embeddings",
 }
 _MOE_KEYS = {"num_local_experts": "num_experts", "num_experts_per_tok": "top_k"}
+_OTHER_KEYS = {
+    "hidden_act": "activation",
+    "activation_function": "activation",
+    "sliding_window": "attention_window",
+    "attention_bias": "linear_bias",
+    "intermediate_size": "expert_ffn_hidden_size",
+    "model_type": "name",
+}
 _FAMILIES = ("gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3")
 _ACTIVATIONS = {
     "silu": "silu",
@@ -43,8 +51,7 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu",
     "relu": "relu",
 }
-# Keys that change nothing that is counted here.
-_FREE_KEYS = frozenset(
+FREE_KEYS = frozenset(
     (
         "_name_or_path",
         "architectures",
@@ -90,6 +97,7 @@ _FREE_KEYS = frozenset(
         "use_sliding_window",
     )
 )
+"""Keys that change nothing that is counted here."""
 
 
 def model_fields_from_hf(config: Mapping[str, object]) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def model_fields_from_hf(config: Mapping[str, object]) -> dict[str, Any]:
     fields = {
         ours: config[theirs] for theirs, ours in names.items() if config.get(theirs) is not None
     }
-    understood = {*names, *_FREE_KEYS, "activation_function", "hidden_act"}
+    understood = {*names, *FREE_KEYS, "activation_function", "hidden_act"}
     understood |= _add_family(fields, family, config)
     _add_activation(fields, config)
     unknown = sorted(key for key in config if key not in understood and config[key] is not None)
@@ -160,3 +168,11 @@ def _add_activation(fields: dict[str, Any], config: Mapping[str, object]) -> Non
             f"{nearest(theirs, _ACTIVATIONS)}; known: {', '.join(sorted(_ACTIVATIONS))}"
         )
     fields["activation"] = _ACTIVATIONS[theirs]
+
+
+def key_of(path: str, config: Mapping[str, object]) -> str | None:
+    """Return the key of a configuration that tells a field, None where its family does."""
+    leaf = path.rpartition(".")[2]
+    tables = (_GPT2_KEYS, _LLAMA_KEYS, _MOE_KEYS, _OTHER_KEYS)
+    keys = (theirs for table in tables for theirs, ours in table.items() if ours == leaf)
+    return next((key for key in keys if config.get(key) is not None), None)

@@ -1,0 +1,257 @@
+"""What another tool's file says: fields of a case with where each stands, and everything else.
+
+A reader turns a file into :class:`Settings`, its own names with their values and lines, reads what
+it knows through the typed getters and puts fields of a case. What nobody read is sorted at the end:
+settings without influence on time or memory, and those that are not understood. Nothing is lost on
+the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from predictor.case.schema import shown
+from predictor.errors import CaseError, nearest
+
+Draft = Mapping[str, Any]
+"""Fields of a case found so far, by dotted path."""
+
+OFF = (None, False, "", 0, [], {})
+"""Values that switch nothing on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A field of a case that a file tells.
+
+    Attributes:
+        value: As a case holds it.
+        where: File, line and the file's own words.
+        stated: Written there; False where the tool's own default stands in.
+    """
+
+    value: Any
+    where: str
+    stated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A field that follows from others, maybe of other files.
+
+    Attributes:
+        path: Dotted path of the field.
+        value: The field as a function of all that was found; None where it cannot be told.
+        where: The rule in words.
+    """
+
+    path: str
+    value: Callable[[Draft], Any]
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """All that one file says.
+
+    Attributes:
+        origin: Name of the file.
+        form: Its format.
+        fields: Fields of a case by dotted path.
+        derived: Fields that follow once all files are read.
+        open: Fields that the file leaves in a state which no case can hold, and why; a flag or
+            another file must decide.
+        free: Settings that were recognised and change neither time nor memory.
+        unknown: Settings that are not understood or not modelled, each with its value.
+    """
+
+    origin: str
+    form: str
+    fields: Mapping[str, Found]
+    derived: tuple[Derived, ...] = ()
+    open: Mapping[str, str] = field(default_factory=dict)
+    free: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a file.
+
+    Attributes:
+        value: What the file's syntax made of it.
+        shown: Name as the file writes it.
+        line: Line, where the syntax tells.
+    """
+
+    value: Any
+    shown: str
+    line: int | None = None
+
+
+class Settings:
+    """The settings of one file, and which of them have been read."""
+
+    def __init__(self, origin: str, form: str, settings: Mapping[str, Setting]) -> None:
+        """Begin with nothing read and no field found."""
+        self.origin, self.form = origin, form
+        self._settings = dict(settings)
+        self._read: set[str] = set()
+        self._fields: dict[str, Found] = {}
+        self._derived: list[Derived] = []
+        self._open: dict[str, str] = {}
+        self._unknown: list[str] = []
+
+    def has(self, name: str) -> bool:
+        """Whether the file sets ``name`` to something; it counts as read."""
+        if name in self._settings:
+            self._read.add(name)
+        return name in self._settings and self._settings[name].value is not None
+
+    def raw(self, name: str) -> Any:  # noqa: ANN401 - whatever the file holds
+        """The value as the file has it, or None; it counts as read."""
+        return self._settings[name].value if self.has(name) else None
+
+    def where(self, name: str) -> str:
+        """File, line and words of a setting."""
+        setting = self._settings[name]
+        line = "" if setting.line is None else f":{setting.line}"
+        return f"{self.origin}{line}: {setting.shown}"
+
+    def fail(self, name: str, rule: str) -> CaseError:
+        """The error that a setting breaks ``rule``."""
+        return CaseError(f"{self.where(name)} = {shown(self._settings[name].value)}: {rule}")
+
+    def count(self, name: str) -> int | None:
+        """A whole number, or None where it is absent.
+
+        Raises:
+            CaseError: It is something else.
+        """
+        value = self.raw(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,18}", value.strip()):
+            return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise self.fail(name, "must be a whole number")
+
+    def real(self, name: str) -> float | None:
+        """A number, or None where it is absent.
+
+        Raises:
+            CaseError: It is something else.
+        """
+        value = self.raw(name)
+        if value is None:
+            return None
+        try:
+            if not isinstance(value, bool):
+                return float(value)
+        except (TypeError, ValueError):
+            pass
+        raise self.fail(name, "must be a number")
+
+    def flag(self, name: str) -> bool | None:
+        """True or false, or None where it is absent.
+
+        Raises:
+            CaseError: It is something else.
+        """
+        value = self.raw(name)
+        if value is None or isinstance(value, bool):
+            return value
+        word = str(value).lower()
+        if word in {"true", "1", "yes", "on"}:
+            return True
+        if word in {"false", "0", "no", "off"}:
+            return False
+        raise self.fail(name, "must be true or false")
+
+    def word(self, name: str, words: Mapping[str, Any]) -> Any:  # noqa: ANN401 - words to anything
+        """What one of some words stands for, or None where it is absent.
+
+        Raises:
+            CaseError: It is another word.
+        """
+        value = self.raw(name)
+        if value is None:
+            return None
+        known = {key.lower(): meaning for key, meaning in words.items()}
+        word = str(value).lower()
+        if word not in known:
+            rule = f"is not read; known: {', '.join(words)}{nearest(word, words)}"
+            raise self.fail(name, rule)
+        return known[word]
+
+    def put(self, path: str, value: Any, name: str) -> None:  # noqa: ANN401 - any field
+        """Note a field that the setting ``name`` tells."""
+        if value is not None:
+            self._fields[path] = Found(value, self.where(name))
+
+    def put_default(self, path: str, value: Any, words: str) -> None:  # noqa: ANN401 - any field
+        """Note a field that the tool's own default decides, unless the file has told it."""
+        if path not in self._fields and value is not None:
+            self._fields[path] = Found(value, f"{self.origin}: {words}", stated=False)
+
+    def put_counts(self, names: Mapping[str, str]) -> None:
+        """Note whole numbers that stand for a field as they are: ``{name: path}``."""
+        for name, path in names.items():
+            if self.has(name):
+                self.put(path, self.count(name), name)
+
+    def put_flags(self, names: Mapping[str, str]) -> None:
+        """Note flags that stand for a field as they are: ``{name: path}``."""
+        for name, path in names.items():
+            if self.has(name):
+                self.put(path, self.flag(name), name)
+
+    def derive(self, path: str, value: Callable[[Draft], Any], words: str) -> None:
+        """Note a field that follows from others."""
+        self._derived.append(Derived(path, value, f"{self.origin}: {words}"))
+
+    def leave_open(self, path: str, words: str) -> None:
+        """Note a field that somebody else must decide."""
+        self._open[path] = f"{self.origin}: {words}"
+
+    def value_of(self, path: str) -> Any:  # noqa: ANN401 - any field
+        """A field that was put, or None."""
+        found = self._fields.get(path)
+        return None if found is None else found.value
+
+    def not_modelled(self, words: str) -> None:
+        """List something that the estimate leaves out."""
+        self._unknown.append(words)
+
+    def unmodelled(self, name: str, *, unless: tuple[object, ...] = OFF) -> None:
+        """Read a setting that is known and left out, unless it says nothing."""
+        value = self.raw(name)
+        if value not in unless:
+            self.not_modelled(f"{self.where(name)} = {shown(value)} is not modelled")
+
+    def finished(self, is_free: Callable[[str, Any], bool]) -> Imported:
+        """Sort what nobody read and return everything."""
+        free = []
+        for name, setting in self._settings.items():
+            if name in self._read:
+                continue
+            if is_free(name, setting.value):
+                free.append(setting.shown)
+            else:
+                words = f"{self.where(name)} = {shown(setting.value)} is not understood"
+                self._unknown.append(words)
+        return Imported(
+            origin=self.origin,
+            form=self.form,
+            fields=dict(self._fields),
+            derived=tuple(self._derived),
+            open=dict(self._open),
+            free=tuple(dict.fromkeys(free)),
+            unknown=tuple(self._unknown),
+        )

@@ -1,0 +1,83 @@
+"""One file of any format: the format found by name and content, and its reader called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from predictor.case.importers import (
+    deepspeed,
+    huggingface,
+    megatron_arguments,
+    nemo,
+    torchtitan,
+)
+from predictor.case.importers.files import parse, read_text
+from predictor.case.importers.found import Imported
+from predictor.case.schema import SECTIONS, shown
+from predictor.errors import CaseError, nearest
+
+FORMS: dict[str, Callable[[str, str], Imported]] = {
+    huggingface.FORM: huggingface.read_huggingface,
+    megatron_arguments.FORM: megatron_arguments.read_arguments,
+    torchtitan.FORM: torchtitan.read_torchtitan,
+    nemo.FORM: nemo.read_recipe,
+    deepspeed.FORM: deepspeed.read_deepspeed,
+}
+"""Readers by the name of their format, as ``--from-format`` takes it."""
+
+LINE = "command line"
+_PYTHON_RULE = (
+    "a configuration in Python is not read: only running it would tell what it holds; torchtitan: "
+    "give its TOML, or the fields as flags; NeMo and Megatron-Bridge: write the recipe as YAML"
+)
+
+
+def read_configuration(name: str, *, form: str | None = None) -> Imported:
+    """Read a file of another tool, or a line of Megatron's arguments.
+
+    Args:
+        name: A path; a text with options in it (``--num-layers 32 ...``) is read as it stands.
+        form: One of :data:`FORMS`; None: found by the file's name and content.
+
+    Raises:
+        CaseError: The file cannot be read, its format is not known, or a value is not legal.
+    """
+    if form is not None and form not in FORMS:
+        known = ", ".join(FORMS)
+        raise CaseError(f"--from-format = {form}: must be one of {known}{nearest(form, FORMS)}")
+    if re.search(r"(^|\s)--\w", name):
+        return FORMS[form or megatron_arguments.FORM](LINE, name)
+    path = Path(name)
+    if path.suffix == ".py":
+        raise CaseError(f"{path}: {_PYTHON_RULE}")
+    text = read_text(path)
+    return FORMS[form or _detected(path, text)](str(path), text)
+
+
+def _detected(path: Path, text: str) -> str:
+    """The format of a file.
+
+    Raises:
+        CaseError: It is none that is known.
+    """
+    suffix = path.suffix.lower()
+    if suffix in {".yaml", ".yml"}:
+        return nemo.FORM
+    if suffix not in {".json", ".toml"}:
+        return megatron_arguments.FORM
+    keys = set(parse(str(path), text, suffix[1:]))
+    if suffix == ".json":
+        if "model_type" in keys:
+            return huggingface.FORM
+        if keys & deepspeed.KEYS:
+            return deepspeed.FORM
+    elif keys & {"job", "parallelism", "activation_checkpoint", "metrics"}:
+        return torchtitan.FORM
+    if keys & set(SECTIONS):
+        raise CaseError(f"{path}: is a case of predictor; give it without --from")
+    raise CaseError(
+        f"{path}: is of no known format, its keys are {shown(', '.join(sorted(keys)))}; known: "
+        f"{', '.join(FORMS)}; --from-format names one"
+    )
