@@ -9,71 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.case.kinds import Count, Flag, Kind, Real, Sequence
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, kinds
+from predictor.commands.bring import case_command
+from predictor.commands.case_flags import case_options, read_case
 from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-SUFFIXES = (".toml", ".json")
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-_SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
-
-
-class _CountList(click.ParamType[list[int]]):
-    """Whole numbers with commas between them."""
-
-    name = "n,n,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:  # noqa: ANN401
-        """Split and convert."""
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
-
-
-def case_flags() -> dict[str, tuple[str, ...]]:
-    """Return the path of the case's field behind each parameter of ``estimate``."""
-    flags: dict[str, tuple[str, ...]] = {"hf_config": ("model", "hf_config")}
-    for section in _SECTIONS:
-        path = tuple(section.path.split("."))
-        flags |= {name: (*path, name) for name in kinds(section) if name != "notes"}
-    return {**flags, "implementation": ("implementation",)}
-
-
-def _option(name: str, kind: Kind, description: str) -> click.Option:
-    dashed = name.replace("_", "-")
-    if isinstance(kind, Flag):
-        return click.Option([f"--{dashed}/--no-{dashed}"], default=None, help=description)
-    types: dict[type, Any] = {Count: click.INT, Real: click.FLOAT, Sequence: _CountList()}
-    options = getattr(kind, "options", ())
-    metavar = "|".join(options) if options else None
-    return click.Option(
-        [f"--{dashed}"], type=types.get(type(kind), str), metavar=metavar, help=description
-    )
-
-
-def _case_options() -> list[click.Parameter]:
-    options: list[click.Parameter] = [
-        click.Option(["--hf-config"], metavar="FILE", help="Hugging Face config.json of the model.")
-    ]
-    for section in _SECTIONS:
-        words = {each.name: each.metadata.get("description", "") for each in fields(section)}
-        options += [
-            _option(name, kind, words[name])
-            for name, kind in kinds(section).items()
-            if name != "notes"
-        ]
-    return [*options, _option("implementation", IMPLEMENTATION, "Training stack.")]
 
 
 def _json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,7 +41,10 @@ def predictor(*, debug: bool) -> None:
     del debug  # read by run(), which is outside of the commands
 
 
-@predictor.command(params=_case_options())
+predictor.add_command(case_command)
+
+
+@predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
 @_json_flag
@@ -100,7 +52,7 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
     """Estimate one iteration of a case file or of a model; flags win over the file."""
     from predictor.iteration import estimate as estimate_case  # noqa: PLC0415
 
-    answer = estimate_case(_read_case(case, flags), strict=strict)
+    answer = estimate_case(read_case(case, flags), strict=strict)
     if as_json:
         _print_json(answer.to_dict())
         return
@@ -109,18 +61,18 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
     click.echo(estimate_text(answer))
 
 
-@predictor.command(params=_case_options())
+@predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 def trace(case: str | None, *, output: Path, **flags: object) -> None:
     """Write one iteration as a Chrome trace, for Perfetto: streams, stages, micro-batches."""
     from predictor.report.trace import write_trace  # noqa: PLC0415
 
-    count = write_trace(_read_case(case, flags), output)
+    count = write_trace(read_case(case, flags), output)
     click.echo(f"wrote {output}: {count} events", err=True)
 
 
-@predictor.command("run", params=_case_options())
+@predictor.command("run", params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--tokens", metavar="N", help="To train on: 15T, 300B, 1e12.")
 @click.option("--tokens-per-parameter", metavar="X", help="The same, with --models or --scales.")
@@ -148,7 +100,7 @@ def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any)
     from predictor.search.request import ASKED, answer, read_request  # noqa: PLC0415
 
     asked = {name: flags.pop(name) for name in ASKED}
-    found = answer(_read_case(case, flags), read_request(**asked, strict=strict))
+    found = answer(read_case(case, flags), read_request(**asked, strict=strict))
     if as_json:
         _print_json(found.to_dict())
         return
@@ -198,7 +150,7 @@ def study(
         raise click.exceptions.Exit(FAILED)
 
 
-@predictor.command(params=_case_options())
+@predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
 def report(case: str | None, *, output: Path, **flags: object) -> None:
@@ -209,7 +161,7 @@ def report(case: str | None, *, output: Path, **flags: object) -> None:
     """
     from predictor.report.page.case import write_report  # noqa: PLC0415
 
-    write_report(_read_case(case, flags), output)
+    write_report(read_case(case, flags), output)
     click.echo(f"wrote {output}", err=True)
 
 
@@ -236,33 +188,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise click.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="--where")
     return key, value
-
-
-def _read_case(name: str | None, flags: dict[str, object]) -> Any:  # noqa: ANN401
-    from predictor.case.reading import case_from_dict, read_mapping  # noqa: PLC0415
-
-    mapping: dict[str, Any] = {}
-    origin, folder = "command line", Path()
-    if name is not None and Path(name).suffix in SUFFIXES:
-        path = Path(name)
-        mapping, origin, folder = read_mapping(path), name, path.parent
-    elif name is not None:
-        mapping = {"model": {"preset": name}}
-    given = {key: value for key, value in flags.items() if value is not None}
-    return case_from_dict(_overlaid(mapping, given), origin=origin, folder=folder)
-
-
-def _overlaid(mapping: dict[str, Any], given: dict[str, object]) -> dict[str, Any]:
-    paths = case_flags()
-    for flag, value in given.items():
-        *sections, name = paths[flag]
-        inner = mapping
-        for section in sections:
-            inner = inner.setdefault(section, {})
-            if not isinstance(inner, dict):
-                raise click.UsageError(f"[{section}] of the case file is not a table")
-        inner[name] = value
-    return mapping
 
 
 @predictor.command()

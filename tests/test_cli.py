@@ -12,7 +12,8 @@ import pytest
 
 from predictor.case import bench_results_folder
 from predictor.case.schema import SECTIONS, Mla, Moe, kinds
-from predictor.cli import case_flags, run
+from predictor.cli import run
+from predictor.commands.case_flags import case_flags
 
 if TYPE_CHECKING:
     from pathlib import Path

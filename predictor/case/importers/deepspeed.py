@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import re
 
-from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings
 from predictor.case.importers.files import flattened, parse
+from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings
 from predictor.errors import CaseError
 
 FORM = "deepspeed"
 
 KEYS = frozenset(
-    ("zero_optimization", "train_batch_size", "train_micro_batch_size_per_gpu", "fp16", "bf16")
-    + ("gradient_accumulation_steps", "zero_allow_untested_optimizer", "gradient_clipping")
+    (
+        "zero_optimization",
+        "train_batch_size",
+        "train_micro_batch_size_per_gpu",
+        "fp16",
+        "bf16",
+        "gradient_accumulation_steps",
+        "zero_allow_untested_optimizer",
+        "gradient_clipping",
+    )
 )
 """Keys at the top by which a file is known."""
 
@@ -47,7 +55,9 @@ def read_deepspeed(origin: str, text: str) -> Imported:
     settings = Settings(origin, FORM, known)
     for name in autos:
         if not _FREE.match(name):
-            settings.not_modelled(f"{settings.where(name)} = 'auto': the trainer decides; give a flag")
+            settings.not_modelled(
+                f"{settings.where(name)} = 'auto': the trainer decides; give a flag"
+            )
     settings.put_default("implementation", "deepspeed", "a configuration of DeepSpeed")
     _read_zero(settings)
     _read_batch(settings)
@@ -76,7 +86,10 @@ def _read_zero(settings: Settings) -> None:
 
 
 def _read_batch(settings: Settings) -> None:
-    whole, micro = settings.count("train_batch_size"), settings.count("train_micro_batch_size_per_gpu")
+    whole, micro = (
+        settings.count("train_batch_size"),
+        settings.count("train_micro_batch_size_per_gpu"),
+    )
     steps = settings.count("gradient_accumulation_steps")
     settings.put("training.global_batch_size", whole, "train_batch_size")
     settings.put("training.micro_batch_size", micro, "train_micro_batch_size_per_gpu")
@@ -141,8 +154,8 @@ def _read_numbers(settings: Settings) -> None:
     else:
         settings.leave_open(
             "training.precision",
-            "neither bf16 nor fp16 is enabled: DeepSpeed then trains in fp32, which is not modelled; "
-            "give --precision bf16",
+            "neither bf16 nor fp16 is enabled: DeepSpeed then trains in fp32, which is not "
+            "modelled; give --precision bf16",
         )
     words = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
     kind = settings.word("data_types.grad_accum_dtype", words)

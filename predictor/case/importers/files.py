@@ -6,11 +6,13 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predictor.case.importers.found import Setting
 from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_FILE_BYTES = 1024**2
 MAX_YAML_BYTES = 256 * 1024
@@ -98,7 +100,9 @@ def _leaves(
 def line_of(text: str, name: str) -> int | None:
     """Return the line that sets ``name``, or None where there is not just one."""
     pattern = rf"^[ \t{{,]*[\"']?{re.escape(name)}[\"']?[ \t]*[:=]"
-    lines = [text.count("\n", 0, found.end()) + 1 for found in re.finditer(pattern, text, re.M)]
+    lines = [
+        text.count("\n", 0, found.end()) + 1 for found in re.finditer(pattern, text, re.MULTILINE)
+    ]
     return lines[0] if len(lines) == 1 else None
 
 
@@ -119,7 +123,7 @@ def parse_yaml(origin: str, text: str) -> dict[str, Setting]:
         if isinstance(node, yaml.MappingNode):
             constructor = yaml.SafeLoader("")
             for path, leaf in _nodes(origin, node, ()):
-                value = constructor.construct_object(leaf, deep=True)  # type: ignore[no-untyped-call]
+                value = constructor.construct_object(leaf, deep=True)
                 found[".".join(path)] = Setting(value, ".".join(path), leaf.start_mark.line + 1)
                 if len(found) > MAX_SETTINGS:
                     raise CaseError(f"{origin}: holds more than {MAX_SETTINGS} settings")

@@ -19,7 +19,7 @@ from predictor.errors import CaseError, nearest
 Draft = Mapping[str, Any]
 """Fields of a case found so far, by dotted path."""
 
-OFF = (None, False, "", 0, [], {})
+OFF: tuple[object, ...] = (None, False, "", 0, [], {})
 """Values that switch nothing on."""
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from predictor.case.importers.found import Imported, Setting, Settings
-from predictor.case.importers.megatron_fields import data_parallel_of, is_free, read_fields
+from predictor.case.importers.found import Draft, Imported, Setting, Settings
+from predictor.case.importers.megatron_fields import (
+    FLAGS,
+    data_parallel_of,
+    is_free,
+    read_fields,
+)
 from predictor.case.importers.shell import Word, read_script
 from predictor.errors import CaseError
 
@@ -18,13 +23,11 @@ _RENAMED = {
     "padded_vocab_size": "vocab_size",
     "fp8_format": "fp8",
     "fp4_format": "fp4",
-    "moe_pad_expert_input_to_capacity": "moe_pad_expert_input_to_capacity",
     "accumulate_allreduce_grads_in_fp32": "grad_reduce_in_fp32",
     "ddp_average_in_collective": "average_in_collective",
     "batch_size": "micro_batch_size",
     "model_parallel_size": "tensor_model_parallel_size",
     "use_nccl_ub": "nccl_ub",
-    "nproc_per_node": "nproc_per_node",
     "num_nodes": "nnodes",
 }
 _SWITCHES: dict[str, tuple[str, object]] = {
@@ -67,14 +70,13 @@ def read_arguments(origin: str, text: str) -> Imported:
     """
     script = read_script(origin, text)
     words = _command(origin, script.commands)
-    settings = Settings(origin, FORM, _settings(origin, words))
+    found, unread = _settings(origin, words)
+    settings = Settings(origin, FORM, found)
     for word in script.conditional:
-        settings.not_modelled(f"{origin}:{word.line}: {word.text} stands under a condition; not taken")
-    for word in words:
-        if word.missing:
-            settings.not_modelled(
-                f"{origin}:{word.line}: {word.text}: {word.missing} has no plain value in this file"
-            )
+        words_ = f"{origin}:{word.line}: {word.text} stands under a condition; not taken"
+        settings.not_modelled(words_)
+    for line in unread:
+        settings.not_modelled(line)
     _read_gpus(settings)
     _read_command_only(settings)
     read_fields(settings)
@@ -101,8 +103,16 @@ def _command(origin: str, commands: tuple[tuple[Word, ...], ...]) -> tuple[Word,
 
 
 _TELLING = frozenset(
-    ("num_layers", "hidden_size", "tensor_model_parallel_size", "pipeline_model_parallel_size")
-    + ("micro_batch_size", "global_batch_size", "num_attention_heads", "seq_length")
+    (
+        "num_layers",
+        "hidden_size",
+        "tensor_model_parallel_size",
+        "pipeline_model_parallel_size",
+        "micro_batch_size",
+        "global_batch_size",
+        "num_attention_heads",
+        "seq_length",
+    )
 )
 
 
@@ -110,9 +120,10 @@ def _name(word: Word) -> str:
     return word.text[2:].partition("=")[0].replace("-", "_")
 
 
-def _settings(origin: str, words: tuple[Word, ...]) -> dict[str, Setting]:
-    """Options with the words that follow them; ``--flag`` alone is true."""
+def _settings(origin: str, words: tuple[Word, ...]) -> tuple[dict[str, Setting], list[str]]:
+    """Options with the words that follow them, and what has no value in the file."""
     found: dict[str, Setting] = {}
+    unread: list[str] = []
     option: Word | None = None
     values: list[Word] = []
     for word in (*words, Word("--", 0)):
@@ -120,35 +131,61 @@ def _settings(origin: str, words: tuple[Word, ...]) -> dict[str, Setting]:
             values.append(word)
             continue
         if option is not None:
-            _enter(origin, found, option, values)
+            unread += _entered(origin, found, option, values)
         option, values = word, []
-    return found
+    return found, unread
 
 
-def _enter(origin: str, found: dict[str, Setting], option: Word, values: list[Word]) -> None:
+def _entered(origin: str, found: dict[str, Setting], option: Word, values: list[Word]) -> list[str]:
+    """Note one option; return what about it has no value in the file."""
     written, equals, inline = option.text.partition("=")
     if equals:
         values = [Word(inline, option.line, option.missing), *values]
     name = _name(option)
-    value: object = True
-    if values:
-        texts = [each.text for each in values]
-        value = texts[0] if len(texts) == 1 else texts
-        if any(each.missing for each in values):
-            return  # listed with the words that have no value
+    alone = name in _ALONE or name in _SWITCHES
+    missing = [each for each in values[0 if alone else 1 :] if each.missing]
+    unread = [
+        f"{origin}:{each.line}: {each.text} may hold arguments, and has no plain value in this file"
+        for each in missing
+    ]
+    own = [] if alone else [each for each in values if each not in missing]
+    own = own if name in _SEVERAL else own[:1]
+    if any(each.missing for each in own) and not is_free(name, value=True):
+        why = own[0].missing
+        return [
+            (
+                f"{origin}:{option.line}: {written} {own[0].text}: {why} has no plain value in "
+                "this file"
+            ),
+            *unread,
+        ]
+    texts = [each.text for each in own]
+    value: object = True if not texts else texts[0] if len(texts) == 1 else texts
     if name in _SWITCHES:
         name, value = _SWITCHES[name]
-    elif name.startswith("no_") and name not in _OWN_NAME and not values:
+    elif name.startswith("no_") and name not in _OWN_NAME and not own:
         name, value = name.removeprefix("no_"), False
     name = _RENAMED.get(name, name)
     old = found.get(name)
     if old is not None and old.value != value and name in _UNREPEATED:
         raise CaseError(
-            f"{origin}:{option.line}: {written} = {value}: line {old.line} says {old.value}; keep one"
+            f"{origin}:{option.line}: {written} = {value}: line {old.line} says {old.value}; keep "
+            "one"
         )
     found[name] = Setting(value, written, option.line)
+    return unread
 
 
+# Arguments that take several values; a second word behind another is not its own.
+_SEVERAL = frozenset({"recompute_modules", "cp_comm_type", "hierarchical_context_parallel_sizes"})
+# Arguments that take no value: a word behind them is not theirs.
+_ALONE = frozenset(
+    {name for name in FLAGS if name != "share_embeddings_and_output_weights"}
+    | {"bf16", "fp16", "use_distributed_optimizer", "group_query_attention", "use_torch_fsdp2"}
+    | {"multi_latent_attention", "moe_grouped_gemm", "use_megatron_fsdp", "moe_enable_deepep"}
+    | {"accumulate_allreduce_grads_in_fp32", "moe_pad_expert_input_to_capacity", "squared_relu"}
+    | {"use_mcore_models", "use_flash_attn", "cross_entropy_loss_fusion", "mock_data"}
+)
 _UNREPEATED = _TELLING | {"recompute_granularity", "num_moe_experts", "context_parallel_size"}
 
 
@@ -186,7 +223,7 @@ def _read_defaults(settings: Settings) -> None:
     settings.put_default("training.micro_batch_size", 1, "no --micro-batch-size")
     settings.derive(
         "training.global_batch_size",
-        lambda draft: _one_micro_batch(draft),
+        _one_micro_batch,
         "micro_batch_size x replicas, as Megatron without --global-batch-size",
     )
     settings.put_default("training.recompute", "none", "no --recompute-granularity")
@@ -202,10 +239,9 @@ def _read_defaults(settings: Settings) -> None:
         _read_model_defaults(settings)
 
 
-def _one_micro_batch(draft: dict[str, object] | object) -> int | None:
-    replicas = data_parallel_of(draft)  # type: ignore[arg-type]
-    micro = draft.get("training.micro_batch_size", 1)  # type: ignore[attr-defined]
-    return None if replicas is None else replicas * micro
+def _one_micro_batch(draft: Draft) -> int | None:
+    replicas = data_parallel_of(draft)
+    return None if replicas is None else replicas * int(draft["training.micro_batch_size"])
 
 
 def _read_model_defaults(settings: Settings) -> None:
@@ -214,16 +250,22 @@ def _read_model_defaults(settings: Settings) -> None:
     settings.put_default("model.activation", "gelu", "no --swiglu")
     settings.put_default("model.normalization", "layernorm", "no --normalization")
     settings.put_default("model.position_embedding", "learned", "no --position-embedding-type")
-    settings.put_default("model.tied_embeddings", value=True, words="no --untie-embeddings-and-output-weights")
+    settings.put_default(
+        "model.tied_embeddings", value=True, words="no --untie-embeddings-and-output-weights"
+    )
     settings.put_default("model.linear_bias", "all", "no --disable-bias-linear")
     settings.put_default("model.qk_norm", value=False, words="no --qk-layernorm")
     hidden = settings.value_of("model.hidden_size")
     if hidden:
-        settings.put_default("model.ffn_hidden_size", 4 * hidden, "4 x hidden_size, no --ffn-hidden-size")
+        settings.put_default(
+            "model.ffn_hidden_size", 4 * hidden, "4 x hidden_size, no --ffn-hidden-size"
+        )
     if not settings.flag("group_query_attention"):
         heads = settings.value_of("model.num_attention_heads")
         settings.put_default("model.num_query_groups", heads, "no --group-query-attention")
     for name in ("attention_dropout", "hidden_dropout"):
         if not settings.has(name):
             flag = f"--{name.replace('_', '-')}"
-            settings.not_modelled(f"{settings.origin}: no {flag}: Megatron drops 10 %, which is not modelled")
+            settings.not_modelled(
+                f"{settings.origin}: no {flag}: Megatron drops 10 %, which is not modelled"
+            )

@@ -187,7 +187,9 @@ def read_fields(settings: Settings) -> None:
     _read_context(settings)
     for name in ("attention_dropout", "hidden_dropout", "ffn_dropout"):
         if settings.real(name):
-            settings.not_modelled(f"{settings.where(name)} = {settings.raw(name)}: no dropout is modelled")
+            settings.not_modelled(
+                f"{settings.where(name)} = {settings.raw(name)}: no dropout is modelled"
+            )
     settings.unmodelled("optimizer", unless=(*OFF, "adam", "adamw"))
     settings.unmodelled("attention_backend", unless=(*OFF, "auto", "fused", "flash"))
     multiple = settings.count("make_vocab_size_divisible_by")
@@ -253,7 +255,9 @@ def _read_experts(settings: Settings) -> None:
     capacity = settings.real("moe_expert_capacity_factor")
     settings.put("model.moe.capacity_factor", capacity, "moe_expert_capacity_factor")
     if settings.flag("moe_pad_expert_input_to_capacity"):
-        settings.put("model.moe.pad_to_capacity", value=True, name="moe_pad_expert_input_to_capacity")
+        settings.put(
+            "model.moe.pad_to_capacity", value=True, name="moe_pad_expert_input_to_capacity"
+        )
     deep = settings.flag("moe_enable_deepep") or settings.has("moe_flex_dispatcher_backend")
     flex = {"flex": "deepep"} if deep else {"flex": "alltoall"}
     dispatcher = settings.word("moe_token_dispatcher_type", {**_DISPATCHERS, **flex})
@@ -287,7 +291,7 @@ def _read_placing(settings: Settings) -> None:
 
 
 def pattern_of(value: object) -> list[int] | int | None:
-    """A frequency, or what an expression of lists, sums and products stands for; None if neither."""
+    """A frequency, or what lists, sums and products of them stand for; None if neither."""
     if isinstance(value, list):
         return value if all(each in (0, 1) for each in value) else None
     text = str(value).strip()
@@ -365,8 +369,8 @@ def _read_recompute(settings: Settings) -> None:
     modules = settings.raw("recompute_modules")
     if kind == "selective" and modules not in (*OFF, "core_attn", ["core_attn"]):
         settings.not_modelled(
-            f"{settings.where('recompute_modules')} = {modules}: selective recomputation is that of "
-            "attention's core alone"
+            f"{settings.where('recompute_modules')} = {modules}: selective recomputation is that "
+            "of attention's core alone"
         )
     if kind != "full":
         return
@@ -418,7 +422,10 @@ def data_parallel_of(draft: Draft) -> int | None:
 
 
 def _read_pipeline(settings: Settings) -> None:
-    stages, layers = settings.value_of("plan.pipeline_parallel"), settings.value_of("model.num_layers")
+    stages, layers = (
+        settings.value_of("plan.pipeline_parallel"),
+        settings.value_of("model.num_layers"),
+    )
     per_chunk = settings.count("num_layers_per_virtual_pipeline_stage")
     if per_chunk and stages and layers:
         if layers % (stages * per_chunk):
@@ -432,15 +439,21 @@ def _read_pipeline(settings: Settings) -> None:
     _read_uneven(settings, stages, layers, chunks)
 
 
-def _read_uneven(
-    settings: Settings, stages: int | None, layers: int | None, chunks: int
-) -> None:
+def _read_uneven(settings: Settings, stages: int | None, layers: int | None, chunks: int) -> None:
     """Layers of each stage where the first or the last has another count than the rest."""
-    counted = settings.flag("account_for_embedding_in_pipeline_split"), settings.flag(
-        "account_for_loss_in_pipeline_split"
+    counted = (
+        settings.flag("account_for_embedding_in_pipeline_split"),
+        settings.flag("account_for_loss_in_pipeline_split"),
     )
-    if any(counted) and stages and layers and (layers + sum(map(bool, counted))) % (stages * chunks):
-        rule = f"with embedding and loss, {stages * chunks} chunks must divide num_layers ({layers})"
+    if (
+        any(counted)
+        and stages
+        and layers
+        and (layers + sum(map(bool, counted))) % (stages * chunks)
+    ):
+        rule = (
+            f"with embedding and loss, {stages * chunks} chunks must divide num_layers ({layers})"
+        )
         raise settings.fail("account_for_embedding_in_pipeline_split", rule)
     first = settings.count("num_layers_in_first_pipeline_stage")
     last = settings.count("num_layers_in_last_pipeline_stage")
@@ -456,7 +469,11 @@ def _read_uneven(
     if rest < 0 or (between and rest % between) or (not between and rest):
         raise settings.fail(name, f"leaves {rest} layers for {between} stages")
     middle = [rest // between] * between if between else []
-    whole = [*([first] if first is not None else []), *middle, *([last] if last is not None else [])]
+    whole = [
+        *([first] if first is not None else []),
+        *middle,
+        *([last] if last is not None else []),
+    ]
     settings.put("plan.layers_per_stage", whole, name)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predictor.case.importers.found import Found, Imported
 from predictor.case.models import find_preset, model_fields
 from predictor.case.schema import shown
 from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 LONGEST_NOTE = 300
 
@@ -55,22 +57,16 @@ def merged(sources: Sequence[Imported], given: Mapping[str, object]) -> Brought:
     Raises:
         CaseError: Two files state different values of a field, or leave one open.
     """
-    fields = {path: Found(value, "flag") for path, value in given.items()}
+    fields = {path: Found(value, f"--{_flag_of(path)}") for path, value in given.items()}
     for source in sources:
         for path, found in _with_preset(source).items():
             if path not in given:
                 _enter(fields, path, found)
-    for source in sources:
-        for derived in source.derived:
-            if derived.path in fields:
-                continue
-            value = derived.value({path: found.value for path, found in fields.items()})
-            if value is not None:
-                fields[derived.path] = Found(value, derived.where, stated=False)
-    for source in sources:
-        for path, words in source.open.items():
-            if path not in fields and not (path == "model" and "model.num_layers" in fields):
-                raise CaseError(words if path == "model" else f"{path}: {words}")
+    for derived in (each for source in sources for each in source.derived):
+        value = derived.value({path: found.value for path, found in fields.items()})
+        if value is not None and derived.path not in fields:
+            fields[derived.path] = Found(value, derived.where, stated=False)
+    _refuse_open(sources, fields)
     return Brought(
         origin=" + ".join(source.origin for source in sources),
         fields=fields,
@@ -79,16 +75,26 @@ def merged(sources: Sequence[Imported], given: Mapping[str, object]) -> Brought:
     )
 
 
+def _refuse_open(sources: Sequence[Imported], fields: Mapping[str, Found]) -> None:
+    for source in sources:
+        for path, words in source.open.items():
+            if path not in fields and not (path == "model" and "model.num_layers" in fields):
+                raise CaseError(words if path == "model" else f"{path}: {words}")
+
+
 def _enter(fields: dict[str, Found], path: str, found: Found) -> None:
     old = fields.get(path)
     if old is None or (found.stated and not old.stated):
         fields[path] = found
     elif found.stated and old.value != found.value:
-        flag = path.rpartition(".")[2].replace("_", "-")
         raise CaseError(
             f"{path} = {shown(found.value)} ({found.where}): {old.where} says {shown(old.value)}; "
-            f"decide with --{flag}"
+            f"decide with --{_flag_of(path)}"
         )
+
+
+def _flag_of(path: str) -> str:
+    return path.rpartition(".")[2].replace("_", "-")
 
 
 def _with_preset(source: Imported) -> dict[str, Found]:

@@ -86,7 +86,9 @@ def _leaves(found: dict[str, Setting]) -> dict[str, Setting]:
     leaves: dict[str, Setting] = {}
     ranks: dict[str, int] = {}
     for path, setting in found.items():
-        leaf = _SECTIONS.sub("", path)
+        whole = path.removesuffix("._target_")
+        leaf = _SECTIONS.sub("", whole)
+        leaf = path if leaf == whole else leaf
         name = leaf if "." in leaf else _RENAMED.get(leaf, leaf)
         if path.endswith("optim.name"):
             name = "optimizer_name"
@@ -103,7 +105,16 @@ def _leaves(found: dict[str, Setting]) -> dict[str, Setting]:
 
 
 # Sections that hold the same name, the one that decides last.
-_DECIDING = ("optim", "tokenizer", "dataset", "data", "train", "model", "dist", "ddp", "mixed_precision") + (
+_DECIDING = (
+    "optim",
+    "tokenizer",
+    "dataset",
+    "data",
+    "train",
+    "model",
+    "dist",
+    "ddp",
+    "mixed_precision",
     "comm_overlap",
 )
 
@@ -133,7 +144,9 @@ def _read_whole(settings: Settings) -> None:
             kind = "bf16" if found[1] == "bf16" else "fp16"
             settings.put("training.precision", kind, name)
         else:
-            settings.leave_open("training.precision", f"{name} = {value} is not modelled; give --precision bf16")
+            settings.leave_open(
+                "training.precision", f"{name} = {value} is not modelled; give --precision bf16"
+            )
     if settings.has("activation_func"):
         words = str(settings.raw("activation_func")).lower()
         if "glu" in words and "gelu" not in words.replace("geglu", ""):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from predictor.case.importers import (
     deepspeed,
@@ -14,9 +14,13 @@ from predictor.case.importers import (
     torchtitan,
 )
 from predictor.case.importers.files import parse, read_text
-from predictor.case.importers.found import Imported
 from predictor.case.schema import SECTIONS, shown
 from predictor.errors import CaseError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from predictor.case.importers.found import Imported
 
 FORMS: dict[str, Callable[[str, str], Imported]] = {
     huggingface.FORM: huggingface.read_huggingface,

@@ -9,10 +9,13 @@ the environment has no known value, and neither has an argument that uses it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAX_WORDS = 100_000
 
@@ -23,7 +26,6 @@ _OPENING = frozenset({"if", "for", "while", "until", "case", "select", "function
 _CLOSING = frozenset({"fi", "done", "esac", "}"})
 _MIDDLE = frozenset({"then", "else", "elif", "do"})
 _ENDING = frozenset({"|", "||", "&&", "&"})
-_HERE = re.compile(r"<<-?\s*(['\"]?)(\w+)\1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def read_script(origin: str, text: str) -> Script:
     commands: list[tuple[Word, ...]] = []
     conditional: list[Word] = []
     depth = 0
-    for statement in _statements(origin, text):
+    for statement in _Reader(origin, text).statements():
         first = statement[0].text
         if first in _CLOSING:
             depth = max(0, depth - 1)
@@ -76,7 +78,7 @@ def read_script(origin: str, text: str) -> Script:
             _forget(known, words)
         elif (assigned := _assignment(statement)) is not None:
             name, more, values = assigned
-            old = known.get(name) if more else ()
+            old = known.get(name, ()) if more else ()
             fresh = None if values is None else tuple(_expanded(origin, values, known))
             known[name] = None if fresh is None or old is None else (*old, *fresh)
         else:
@@ -109,105 +111,121 @@ def _forget(known: dict[str, tuple[Word, ...] | None], words: list[Word]) -> Non
         known[assigned[0]] = None
 
 
-@dataclass(slots=True)
-class _Words:
-    """Words of a statement while they are read."""
+_TOKEN = re.compile(
+    r"""(?P<continued>\\\n) | \\(?P<escaped>.)
+    | '(?P<single>[^']*)' | "(?P<double>(?:\\.|[^"\\])*)"
+    | (?P<comment>(?<![^\s;(])\#[^\n]*)
+    | (?P<here><<-?[ \t]*(?P<quote>['"]?)(?P<delimiter>\w+)(?P=quote))
+    | (?P<array>(?<==)\() | (?P<close>\)) | (?P<call>\$\()
+    | (?P<end>[;\n]) | (?P<space>[^\S\n]+)
+    | (?P<text>[^\\'"\s;()$<\#=]+=?|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
-    done: list[Word] = field(default_factory=list)
-    text: str | None = None
-    line: int = 0
 
-    def add(self, piece: str, line: int) -> None:
-        if self.text is None:
-            self.text, self.line = "", line
-        self.text += piece
+class _Reader:
+    """Words of each statement, quotes removed; an array stays in one statement over many lines."""
 
-    def end(self) -> None:
-        if self.text is not None:
-            self.done.append(Word(self.text, self.line))
-        self.text = None
+    def __init__(self, origin: str, text: str) -> None:
+        """Begin before the first character."""
+        self._origin, self._text = origin, text
+        self._at, self._line = 0, 1
+        self._words: list[Word] = []
+        self._word: tuple[str, int] | None = None
+        self._in_array = False
+        self._delimiter = ""
 
-    def taken(self) -> list[Word]:
-        self.end()
-        words, self.done = self.done, []
+    def statements(self) -> Iterator[list[Word]]:
+        """Every statement that has words."""
+        while self._at < len(self._text):
+            found = _TOKEN.match(self._text, self._at)
+            assert found is not None  # noqa: S101 - its last branch takes any character
+            ends = self._take(found)
+            self._line += self._text.count("\n", self._at, found.end())
+            self._at = max(self._at, found.end())
+            if ends:
+                if words := self._taken():
+                    yield words
+                self._skip_document(found)
+        if self._in_array:
+            raise CaseError(f"{self._origin}: the bracket of an array is not closed")
+        if words := self._taken():
+            yield words
+
+    def _take(self, found: re.Match[str]) -> bool:
+        """Take one token; return whether it ends the statement."""
+        kind = str(found.lastgroup)
+        if kind in {"escaped", "single", "double", "text"}:
+            self._add(found[kind])
+        elif kind in {"continued", "space"} or (kind == "end" and self._in_array):
+            self._end()
+        elif kind == "end":
+            return True
+        elif kind == "here":
+            self._delimiter = found["delimiter"]
+        elif kind == "array":
+            self._add("(")
+            self._end()
+            self._in_array = True
+        elif kind == "call":
+            self._call()
+        elif kind == "close":
+            self._close()
+        return False
+
+    def _add(self, piece: str) -> None:
+        if piece in {"'", '"'} and self._text[self._at] == piece and self._is_bare():
+            raise CaseError(f"{self._origin}:{self._line}: a quote is not closed")
+        text, line = self._word or ("", self._line)
+        self._word = text + piece, line
+
+    def _is_bare(self) -> bool:
+        """Whether the quote here was matched as a character, so that nothing closes it."""
+        found = _TOKEN.match(self._text, self._at)
+        return found is not None and found.lastgroup == "text"
+
+    def _end(self) -> None:
+        if self._word is not None:
+            self._words.append(Word(*self._word))
+        self._word = None
+
+    def _taken(self) -> list[Word]:
+        self._end()
+        words, self._words = self._words, []
         return words
 
-
-def _statements(origin: str, text: str) -> Iterator[list[Word]]:
-    """Words of each statement, quotes removed; arrays stay in one statement over many lines."""
-    words, line, at, in_array = _Words(), 1, 0, False
-    delimiter = ""
-    while at < len(text):
-        character = text[at]
-        if character in "\"'":
-            end = _closing_quote(text, at)
-            if end < 0:
-                raise CaseError(f"{origin}:{line}: a quote is not closed")
-            words.add(re.sub(r"\\\n", " ", text[at + 1 : end]), line)
-            line, at = line + text.count("\n", at, end), end + 1
-        elif character == "\\":
-            if text[at + 1 : at + 2] == "\n":
-                words.end()
-                line += 1
-            else:
-                words.add(text[at + 1 : at + 2], line)
-            at += 2
-        elif text.startswith("$(", at):
-            end = _closing_bracket(text, at + 1)
-            if end < 0:
-                raise CaseError(f"{origin}:{line}: a bracket is not closed")
-            words.add(text[at : end + 1], line)
-            line, at = line + text.count("\n", at, end), end + 1
-        elif character == "#" and words.text is None:
-            at = text.find("\n", at) if "\n" in text[at:] else len(text)
-        elif character == "<" and (found := _HERE.match(text, at)):
-            delimiter, at = found[2], found.end()
-        elif character == "(" and words.text is not None and words.text.endswith("="):
-            words.add("(", line)
-            words.end()
-            in_array, at = True, at + 1
-        elif character == ")" and in_array:
-            words.end()
-            in_array, at = False, at + 1
-        elif character in ";\n" and not in_array:
-            if statement := words.taken():
-                yield statement
-            line, at = line + (character == "\n"), at + 1
-            if delimiter and character == "\n":
-                skipped = _here_document(text, at, delimiter)
-                line, at, delimiter = line + text.count("\n", at, skipped), skipped, ""
-        elif character.isspace():
-            words.end()
-            line, at = line + (character == "\n"), at + 1
+    def _close(self) -> None:
+        if self._in_array:
+            self._end()
+            self._in_array = False
         else:
-            words.add(character, line)
-            at += 1
-    if in_array:
-        raise CaseError(f"{origin}: the bracket of an array is not closed")
-    if statement := words.taken():
-        yield statement
+            self._add(")")
+
+    def _call(self) -> None:
+        """A command or sum whose value only a run could tell, as it is written."""
+        depth = 0
+        for bracket in _BRACKET.finditer(self._text, self._at):
+            depth += 1 if bracket[0] == "(" else -1
+            if depth == 0:
+                self._add(self._text[self._at : bracket.end()])
+                self._line += self._text.count("\n", self._at, bracket.end())
+                self._at = bracket.end()
+                return
+        raise CaseError(f"{self._origin}:{self._line}: a bracket is not closed")
+
+    def _skip_document(self, found: re.Match[str]) -> None:
+        """Leave a here-document behind the line that opened it."""
+        if not self._delimiter or found[0] != "\n":
+            return
+        closing = re.compile(rf"^\s*{self._delimiter}$", re.MULTILINE)
+        ended = closing.search(self._text, self._at)
+        end = ended.end() if ended else len(self._text)
+        self._line += self._text.count("\n", self._at, end)
+        self._at, self._delimiter = end, ""
 
 
-def _closing_quote(text: str, at: int) -> int:
-    quote, at = text[at], at + 1
-    while at < len(text) and text[at] != quote:
-        at += 2 if text[at] == "\\" and quote == '"' else 1
-    return at if at < len(text) else -1
-
-
-def _closing_bracket(text: str, at: int) -> int:
-    depth = 0
-    for found in re.compile(r"[()]").finditer(text, at):
-        depth += 1 if found[0] == "(" else -1
-        if depth == 0:
-            return found.start()
-    return -1
-
-
-def _here_document(text: str, at: int, delimiter: str) -> int:
-    """Where the text goes on behind a here-document that begins at ``at``."""
-    found = re.compile(rf"^\s*{delimiter}$", re.MULTILINE).search(text, at)
-    return found.end() if found else len(text)
+_BRACKET = re.compile(r"[()]")
 
 
 def _expanded(

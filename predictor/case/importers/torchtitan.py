@@ -111,19 +111,27 @@ def _read_plan(settings: Settings) -> None:
         if settings.has(name):
             settings.put(path, settings.count(name), name)
         settings.put_default(path, 1, f"torchtitan's default, no {name}")
-    settings.put_default("plan.sequence_parallel", settings.value_of("plan.tensor_parallel") > 1, "beside tensor_parallel_degree")
+    settings.put_default(
+        "plan.sequence_parallel",
+        settings.value_of("plan.tensor_parallel") > 1,
+        "beside tensor_parallel_degree",
+    )
     copies = settings.count("parallelism.data_parallel_replicate_degree") or 1
     shards = settings.count("parallelism.data_parallel_shard_degree")
     shards = -1 if shards is None else shards
     if shards > 0:
-        settings.derive("cluster.num_gpus", lambda d: copies * shards * _ranks(d), "product of degrees")
+        settings.derive(
+            "cluster.num_gpus", lambda d: copies * shards * _ranks(d), "product of degrees"
+        )
     never = settings.raw("parallelism.fsdp_reshard_after_forward") == "never"
     if shards == 1 and copies > 1:
         settings.put("plan.sharding", "none", "parallelism.data_parallel_shard_degree")
     else:
         kind = "gradients" if never else "parameters"
         words = "fsdp_reshard_after_forward = never" if never else "fully sharded"
-        settings.derive("plan.sharding", lambda d: kind if _replicas(d, 1) not in (None, 1) else None, words)
+        settings.derive(
+            "plan.sharding", lambda d: kind if _replicas(d, 1) not in (None, 1) else None, words
+        )
     if copies > 1 and shards != 1:
         settings.derive(
             "plan.sharding_group",
@@ -135,7 +143,9 @@ def _read_plan(settings: Settings) -> None:
     ways = {"allgather": "all-gather", "alltoall": "ring"}
     way = settings.word("parallelism.context_parallel_rotate_method", ways)
     if way is not None:
-        settings.put("plan.context_parallel_kind", way, "parallelism.context_parallel_rotate_method")
+        settings.put(
+            "plan.context_parallel_kind", way, "parallelism.context_parallel_rotate_method"
+        )
     settings.put_default("plan.context_parallel_kind", "all-gather", "torchtitan's default")
     _read_schedule(settings)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from predictor.case.defaults import DEFAULTS
-from predictor.case.importers.merging import Brought
+from predictor.case.defaults import DEFAULTS, Default
 from predictor.case.resolve import resolve
 from predictor.case.schema import SECTIONS, Case, Mla, Moe, Section, kinds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from predictor.case.importers.merging import Brought
 
 WIDTH = 100
 _PARTS: dict[str, tuple[type[Section], ...]] = {"model": (Moe, Mla)}
@@ -23,9 +26,10 @@ def case_file(case: Case, brought: Brought) -> str:
     A field that nothing tells stands as a comment with the default that an estimate takes, so that
     it can be decided by taking the sign away.
     """
-    rules = {default.key: default.rule for default in DEFAULTS}
     filled = resolve(case).case
-    lines = [f"# From {brought.origin}.", *_listed(brought), ""]
+    draft = filled.to_dict()
+    rules = {each.key: each.rule for each in DEFAULTS if _bears(each, draft)}
+    lines = [*_comment(f"From {brought.origin}.", "# "), *_listed(brought), ""]
     lines += _field("implementation", case.implementation, filled.implementation, brought, rules)
     for name, kind in SECTIONS.items():
         lines += _section(kind, getattr(case, name), getattr(filled, name), brought, rules)
@@ -39,10 +43,6 @@ def case_file(case: Case, brought: Brought) -> str:
 
 
 def _listed(brought: Brought) -> Iterator[str]:
-    if brought.unknown:
-        yield "# Not understood or not modelled, so left out of every estimate:"
-        for words in brought.unknown:
-            yield from _comment(words, "#   ")
     if brought.free:
         yield "# Recognised, and without influence on time or memory:"
         yield from _comment(", ".join(brought.free), "#   ")
@@ -59,7 +59,11 @@ def _comment(words: str, indent: str) -> list[str]:
 
 
 def _section(
-    kind: type[Section], own: Any, filled: Any, brought: Brought, rules: dict[str, str]  # noqa: ANN401
+    kind: type[Section],
+    own: object,
+    filled: object,
+    brought: Brought,
+    rules: dict[str, str],
 ) -> list[str]:
     lines = ["", f"[{kind.path}]"]
     for each in fields(kind):
@@ -69,30 +73,50 @@ def _section(
             lines += _field(path, *values, brought, rules)
     notes = getattr(own, "notes", ())
     if notes:
+        lines += ["# Not understood or not modelled; every estimate repeats this."]
         lines += ["notes = [", *(f"  {_toml(note)}," for note in notes), "]"]
     return lines
 
 
 def _field(
-    path: str, own: Any, filled: Any, brought: Brought, rules: dict[str, str]  # noqa: ANN401
+    path: str,
+    own: object,
+    filled: object,
+    brought: Brought,
+    rules: dict[str, str],
 ) -> list[str]:
     name = path.rpartition(".")[2]
     if own is not None:
         found = brought.fields.get(path)
-        where = "" if found is None else found.where
-        return [f"{name} = {_toml(own)}{_remark(where)}"]
+        return _remarked(f"{name} = {_toml(own)}", "" if found is None else found.where)
     if filled is None:
         return []
     rule = rules.get(path)
+    if rule is None and path in _RULED:
+        return []
     words = f"default: {rule}" if rule else "filled from the model's name"
-    return [f"# {name} = {_toml(filled)}{_remark(words)}"]
+    return _remarked(f"# {name} = {_toml(filled)}", words)
 
 
-def _remark(words: str) -> str:
-    return f"  # {' '.join(words.split())}" if words else ""
+_RULED = frozenset(default.key for default in DEFAULTS)
 
 
-def _toml(value: Any) -> str:  # noqa: ANN401 - any value of a field
+def _bears(default: Default, draft: dict[str, Any]) -> bool:
+    """Whether a default bears on the estimate of a whole case."""
+    return "moe" in draft["model"] or (".moe" not in default.key and default.matters(draft))
+
+
+def _remarked(line: str, words: str) -> list[str]:
+    """A line with a remark behind it, or above it where both are too long for a line."""
+    words = " ".join(words.split())
+    if not words:
+        return [line]
+    if len(line) + len(words) + 4 <= WIDTH:
+        return [f"{line}  # {words}"]
+    return [*_comment(words, "# "), line]
+
+
+def _toml(value: object) -> str:
     """A value as TOML writes it; strings are JSON's, which are TOML's but for one character."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -1,0 +1,60 @@
+"""``predictor case``: the case file of what people already run, and the schema for editors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from predictor.commands.case_flags import case_options, read_brought
+from predictor.errors import CaseError
+
+
+@click.command("case", params=case_options())
+@click.argument("case", metavar="[CASE.toml|MODEL]", required=False)
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="File."
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a case, for editors.")
+def case_command(
+    case: str | None, *, output: Path | None, force: bool, schema: bool, **flags: object
+) -> None:
+    r"""Write a case file, with a comment on every field: where it was found, or its default.
+
+    \b
+    predictor case --from config.json --from train.sh --gpu h100-sxm5-80gb -o case.toml
+    predictor case llama3-8b --gpu h100-sxm5-80gb --num-gpus 8
+    predictor case --schema > case.schema.json
+    """
+    if schema:
+        from predictor.case.json_schema import case_schema  # noqa: PLC0415
+
+        text = json.dumps(case_schema(), indent=2) + "\n"
+    else:
+        from predictor.case.importers import case_file  # noqa: PLC0415
+
+        text = case_file(*read_brought(case, flags))
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    _write(output, text, force=force)
+    click.echo(f"wrote {output}", err=True)
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """Write a whole file or none.
+
+    Raises:
+        CaseError: It is there already, or cannot be written.
+    """
+    if path.exists() and not force:
+        raise CaseError(f"{path}: exists; --force replaces it")
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise CaseError(f"{path}: cannot be written: {error.strerror}") from error
