@@ -12,7 +12,7 @@ from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.groups import Group
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.moe.mapping import expert_plan
-from predictor.iteration.recipes import SMALL_FORMATS, recipe_of
+from predictor.iteration.recipes import recipe_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
 
@@ -46,10 +46,6 @@ def refuse(case: Case, stack: Stack) -> None:
         (
             training.precision != "bf16" and training.precision not in stack.knows,
             f"precision {training.precision!r} is not supported yet; bf16 is",
-        ),
-        (
-            training.precision in SMALL_FORMATS and model.moe is not None,
-            f"precision {training.precision!r} of experts is not supported yet; bf16 is",
         ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (

@@ -239,7 +239,8 @@ def optimizer(stage: Stage) -> Program:
     shape = stage.shape
     for chunk in stage.chunks:
         for block in chunk.blocks:
-            rows = block.count * block.layer.matrix_parameters // shape.hidden
+            weights = block.layer.matrix_parameters + block.layer.expert_parameters
+            rows = block.count * weights // shape.hidden
             te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
 

@@ -41,15 +41,23 @@ def product(rows: int, out: int, into: int, kind: GemmKind, recipe: Recipe | Non
     )
 
 
-def operand(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: bool) -> None:
-    """What makes an operand small, if a recipe does: a cast, with a turned copy if ``turned``."""
+def operand(
+    tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: bool, tensors: int = 1
+) -> None:
+    """What makes an operand small, if a recipe does: a cast, with a turned copy if ``turned``.
+
+    Experts' rows are ``tensors`` of their own: each has its scale, and a cast by itself where the
+    scale must be found first.
+    """
     if recipe is None:
         return
+    launches = tensors if recipe.seeks else 1
     if recipe.seeks:
-        tape.fresh(fused("amax", rows, cols))
-        tiny(tape, 1, 1)  # the scale
+        tape.fresh(fused("amax", rows, cols), kernels=launches)
+        tiny(tape, tensors, 1)  # the scales
     copies = turned and (recipe.turns or recipe.both)
-    tape.fresh(fused("cast_transpose_fp8" if copies else "cast_fp8", rows, cols))
+    name = "cast_transpose_fp8" if copies else "cast_fp8"
+    tape.fresh(fused(name, rows, cols), kernels=launches)
     if recipe.swizzles:
         tiny(tape, rows, 1)
 

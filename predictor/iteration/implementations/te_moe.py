@@ -16,6 +16,7 @@ from predictor.iteration.launches import Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.mapping import COPYING
 from predictor.iteration.moe.shape import Routed
+from predictor.iteration.recipes import Recipe
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm, MemoryBound
 from predictor.operators.gemm import GemmKind
@@ -45,7 +46,7 @@ def forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     if beside:
         _shared_forward(tape, shape, rows)
     arrive(tape, rows, transfers)
-    experts_forward(tape, rows)
+    experts_forward(tape, rows, shape.recipe)
     transfers = combine(tape, rows)
     leave(tape, rows, transfers)
     adds = 1 + (rows.experts.shared_ffn > 0) + (rows.experts.residual_ffn > 0)
@@ -62,7 +63,7 @@ def backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     if beside:
         _shared_backward(tape, shape, rows)
     arrive(tape, rows, transfers)
-    experts_backward(tape, rows)
+    experts_backward(tape, rows, shape.recipe)
     transfers = combine(tape, rows, probabilities=True)
     leave(tape, rows, transfers)
     router_backward(tape, rows)
@@ -148,32 +149,50 @@ def _send(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> lis
     return transfers
 
 
-def experts_forward(tape: Tape, rows: Routed) -> None:
+def experts_forward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
     """Two products and the activation with the probability between them."""
     hidden, ffn = rows.layer.hidden, rows.experts.ffn
-    _product(tape, rows, rows.up, hidden, "forward")
+    _operand(tape, rows, recipe, hidden)
+    _product(tape, rows, rows.up, hidden, "forward", recipe)
     tape.fresh(te.fused("silu_mul_probs" if rows.layer.gated else "gelu", rows.rows, ffn))
-    _product(tape, rows, hidden, ffn, "forward")
+    _operand(tape, rows, recipe, ffn)
+    _product(tape, rows, hidden, ffn, "forward", recipe)
 
 
-def experts_backward(tape: Tape, rows: Routed) -> None:
+def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
     """Both products' gradients; the activation is computed again from its input."""
     hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    _operand(tape, rows, recipe, hidden)
     for kind in GRADIENTS:
-        _product(tape, rows, hidden, ffn, kind)
+        _product(tape, rows, hidden, ffn, kind, recipe)
     name = "silu_mul_probs_backward" if rows.layer.gated else "gelu_backward"
     tape.fresh(te.fused(name, rows.rows, ffn))
+    _operand(tape, rows, recipe, rows.up)
     for kind in GRADIENTS:
-        _product(tape, rows, rows.up, hidden, kind)
+        _product(tape, rows, rows.up, hidden, kind, recipe)
 
 
-def _product(tape: Tape, rows: Routed, out: int, into: int, kind: GemmKind) -> None:
+def _operand(tape: Tape, rows: Routed, recipe: Recipe | None, cols: int) -> None:
+    """What makes the experts' rows small; the router has padded them to whole blocks of scales."""
+    te.operand(tape, recipe, rows.rows, cols, turned=True, tensors=rows.experts.held)
+
+
+def _product(
+    tape: Tape, rows: Routed, out: int, into: int, kind: GemmKind, recipe: Recipe | None
+) -> None:
     """One product of all experts: grouped, or one by one."""
     if rows.plan.experts == "sequential":
         for count in rows.each():
-            tape.run(te.product(count, out, into, kind))
+            tape.run(te.product(count, out, into, kind, recipe))
         return
-    grouped = rows.grouped(out, into, kind, impl="multi_stream", accumulate=kind == "wgrad")
+    grouped = rows.grouped(
+        out,
+        into,
+        kind,
+        impl="multi_stream",
+        dtype=recipe.dtype if recipe else "bf16",
+        accumulate=kind == "wgrad",
+    )
     tape.run(grouped, kernels=rows.experts.held)
 
 

@@ -61,7 +61,14 @@ class Routed:
         return (2 if self.layer.gated else 1) * self.experts.ffn
 
     def grouped(
-        self, out: int, into: int, kind: GemmKind, *, impl: GroupedImpl, accumulate: bool = False
+        self,
+        out: int,
+        into: int,
+        kind: GemmKind,
+        *,
+        impl: GroupedImpl,
+        dtype: str = "bf16",
+        accumulate: bool = False,
     ) -> GroupedGemm:
         """One product of all experts of the rank, ``rows`` by ``into`` to ``out``."""
         return GroupedGemm(
@@ -69,6 +76,7 @@ class Routed:
             experts=self.experts.held,
             n=out,
             k=into,
+            dtype=dtype,
             kind=kind,
             skew=0.0 if self.plan.experts == "batched" else round(self.plan.load.skew, 2),
             accumulate=accumulate,
