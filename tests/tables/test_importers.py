@@ -178,7 +178,7 @@ def wheel(folder: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
 
     for name, rows in tables.items():
         path = folder / "aiconfigurator_core/systems/data/a100_sxm" / f"{name}.parquet"
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     (folder / "aiconfigurator_core-9.9.dist-info").mkdir()
     return folder
@@ -221,6 +221,27 @@ def test_gemms_are_milliseconds_and_messages_count_elements(tmp_path: Path) -> N
     }
     only = read_aiconfigurator("a100_sxm", A100, folder=folder, operators=["all_gather"])
     assert [row.operator.name for row in only.rows] == ["all_gather"]
+
+
+def test_the_cast_before_an_fp8_product_is_taken_off(tmp_path: Path) -> None:
+    cast = {"m": 1024, "k": 4096, "quant_dtype": "fp8"}
+    quantize = "quantize/trtllm/1.0.0"
+    folder = wheel(
+        tmp_path,
+        {
+            # the second is a cast for most of its time, and nothing tells the third's
+            GEMMS: [
+                gemm(gemm_dtype="fp8"),
+                gemm(gemm_dtype="fp8", n=2048, latency=0.4),
+                gemm(gemm_dtype="fp8", m=2048),
+            ],
+            f"{quantize}/computescale_perf": [{**cast, "latency": 0.2}],
+            f"{quantize}/scale_matrix_perf": [{**cast, "latency": 0.1}],
+        },
+    )
+    (row,) = read_aiconfigurator("a100_sxm", H100, folder=folder).rows
+    assert row.operator == Gemm(m=1024, n=4096, k=4096, dtype="fp8")
+    assert row.seconds == pytest.approx(0.7e-3)
 
 
 def test_only_flash_attention_2_is_called_flash(tmp_path: Path) -> None:
