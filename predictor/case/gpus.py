@@ -75,6 +75,11 @@ class Gpu:
         """The NVLink switches of its usual machine can reduce."""
         return self.architecture in REDUCING_SWITCHES
 
+    @property
+    def generation(self) -> int:
+        """Major number of the compute capability: GPUs of one generation run the same kernels."""
+        return int(self.compute_capability.partition(".")[0])
+
 
 def bench_results_folder() -> Path:
     """Return the folder of tables: the environment's, the checkout's or the packaged copy.

@@ -36,6 +36,36 @@ STREAM_PRIOR = {
 reaches most of the bandwidth. With few points a kernel, what they do not say is taken from here."""
 
 
+ATTENTION_PRIOR = {
+    "launch": (3.4, 0.3),
+    "work": (1.4, 0.5),
+    "waste": (-0.3, 0.1),
+    "tail": (1.0, 0.1),
+    "work_backward": (0.2, 0.5),
+    "narrow": (0.8, 0.1),
+    "narrow_backward": (-0.25, 0.1),
+    "full": (0.0, 0.1),
+    "full_backward": (0.0, 0.1),
+    "bias": (1.4, 0.3),
+    "bias_narrow": (0.05, 0.1),
+    "bias_backward": (0.1, 0.1),
+    "diagonal": (4.6, 0.5),
+    "diagonal_backward": (-1.0, 0.5),
+    "helpers": (1.4, 0.2),
+    "flash": (1.8, 0.3),
+    "flash_backward": (-0.1, 0.1),
+    "window": (-0.5, 0.3),
+    "window_backward": (0.0, 0.5),
+    "packed": (0.7, 0.2),
+    "short": (-0.2, 0.1),
+    "thin_values": (0.3, 0.3),
+    "thin_values_backward": (0.0, 0.3),
+    "memory": (0.95, 0.2),
+}
+"""What H100 and H200 came to, for tables too thin to tell all of these apart: the rate of each pass
+is theirs to say (wide), what goes with sizes is taken from there (narrow)."""
+
+
 def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
     """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 6)."""
     del cache  # as products

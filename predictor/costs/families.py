@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from predictor.costs.bounds import (
+    ATTENTION_PRIOR,
     STREAM_PRIOR,
     attention_design,
     optimizer_design,
@@ -32,11 +33,13 @@ class Family:
         design: Bound, regressors and coordinates of operators in a cache state.
         shape: Fields that make a shape, which is held out as a whole.
         prior: If given, each group of the design has coefficients of its own, drawn to it.
+        thin_prior: What coefficients are drawn to where a table has too few points for them.
     """
 
     design: Callable[[Sequence[Operator], Chip, str], Design]
     shape: tuple[str, ...]
     prior: Prior | None = None
+    thin_prior: Prior | None = None
 
 
 COLLECTIVES: Final = tuple(
@@ -47,7 +50,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "gemm": Family(design=gemm_design, shape=("n", "k")),
     "grouped_gemm": Family(design=grouped_design, shape=("n", "k", "experts"), prior=GROUPED_PRIOR),
     "attention": Family(
-        design=attention_design, shape=("num_heads", "num_query_groups", "head_dim")
+        design=attention_design,
+        shape=("num_heads", "num_query_groups", "head_dim"),
+        thin_prior=ATTENTION_PRIOR,
     ),
     "memory_bound": Family(
         design=stream_design, shape=("kernel", "impl", "rows", "cols"), prior=STREAM_PRIOR

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from predictor.costs.families import FAMILIES
 from predictor.costs.loading import FIT_FILE, FIT_FORMAT
 from predictor.costs.model import chip_of, operator_key
 from predictor.costs.physics import check_physics
+from predictor.costs.prediction import Floats
 from predictor.costs.regression import Sample, fit_surface
-from predictor.costs.settling import fit_heat
+from predictor.costs.settling import Bursts, fit_heat
+from predictor.costs.surface import Surface
 from predictor.errors import FitError
 from predictor.operators import Host, Operator
 from predictor.tables import Folder, Row, read_folder, write_atomically
@@ -64,6 +67,7 @@ def fit_folder(folder: Path) -> dict[str, Any]:
     check_physics(measured, chip)
     fits: dict[str, Any] = {}
     exact: dict[str, Any] = {}
+    bursts: dict[str, Bursts] = {}
     for name in FAMILIES:
         if name not in measured.tables:
             continue
@@ -74,6 +78,8 @@ def fit_folder(folder: Path) -> dict[str, Any]:
             key = f"{name}/{cache}"
             surface, report = fit_surface(sample_of(merged, name, chip, cache), f"{sku}/{key}")
             fits[key] = {"surface": surface.to_dict(), **report}
+            if cache == "cold":
+                bursts[name] = partial(_burst_seconds, name, surface, chip)
             exact[key] = [_exact_row(operator, rows) for operator, rows in merged.items()]
     if "interference" in measured.tables:
         merged = merge(measured.tables["interference"].rows, regime="burst", cache="cold")
@@ -89,8 +95,15 @@ def fit_folder(folder: Path) -> dict[str, Any]:
         "fits": fits,
         "measured": exact,
         "host": _host_rows(measured),
-        "heat": fit_heat(measured, load_gpu(folder.name)).to_dict(),
+        "heat": fit_heat(measured, load_gpu(folder.name), bursts).to_dict(),
     }
+
+
+def _burst_seconds(
+    name: str, surface: Surface, chip: Chip, operators: Sequence[Operator]
+) -> Floats:
+    design = FAMILIES[name].design(operators, chip, "cold")
+    return np.asarray(np.exp(surface.evaluate(design)[0]) * design.bound)
 
 
 def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
@@ -102,6 +115,7 @@ def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
         seconds=np.array([_middle(rows, "seconds") for rows in merged.values()]),
         clusters=_clusters(operators, family.shape),
         prior=family.prior,
+        thin_prior=family.thin_prior,
     )
 
 

@@ -107,11 +107,11 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
         for row in raw["host"]
     }
     if borrowed:
-        same_chip = source.architecture == gpu.architecture
+        same_chip = source.generation == gpu.generation
         heat = heat.scaled_to(gpu.power_watts, same_chip=same_chip)
     if reference is not None:
         host = {**reference.host, **host}
-        heat = heat if heat.families else reference.heat
+        heat = heat.completed(reference.heat) if heat.families else reference.heat
     return Costs(
         gpu=gpu,
         surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},

@@ -122,8 +122,8 @@ class Heat:
     def scaled_to(self, cap_watts: float, *, same_chip: bool = False) -> "Heat":
         """The same efficiency under another power limit.
 
-        Another chip is built for its limit and draws in proportion to it; the same chip draws what
-        it drew and has to slow down.
+        Another generation is built for its limit and draws in proportion to it; a chip of the same
+        draws what it drew and has to slow down, or need not any more.
         """
         if same_chip:
             return replace(self, cap_watts=cap_watts)
@@ -135,6 +135,19 @@ class Heat:
         return replace(
             self, cap_watts=cap_watts, idle_watts=self.idle_watts * ratio, families=families
         )
+
+    def completed(self, other: "Heat") -> "Heat":
+        """With another's families where it has none, power and clocks in proportion to limits."""
+        power, clock = self.cap_watts / other.cap_watts, self.max_clock_hz / other.max_clock_hz
+        families = {
+            name: FamilyHeat(
+                watts=family.watts * power,
+                clock_hz=family.clock_hz * clock,
+                burst_clock_hz=family.burst_clock_hz * clock,
+            )
+            for name, family in other.families.items()
+        }
+        return replace(self, families={**families, **self.families})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``fit.json``."""

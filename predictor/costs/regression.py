@@ -55,6 +55,7 @@ class Sample:
         seconds: Measured seconds.
         clusters: Shapes that are held out together share a number.
         prior: If given, each design group has its own coefficients, drawn to it.
+        thin_prior: If given, what fewer than ``ROBUST_RATIO`` points a coefficient are drawn to.
     """
 
     operators: Sequence[Operator]
@@ -62,6 +63,7 @@ class Sample:
     seconds: Floats
     clusters: Ints
     prior: Prior | None = None
+    thin_prior: Prior | None = None
 
     @property
     def log_ratio(self) -> Floats:
@@ -165,6 +167,9 @@ def fit_trend(sample: Sample, where: str) -> Trend:
     if sample.prior is not None:
         return _fit_groups(design, target, sample.prior)
     coefficients, errors = np.zeros((2, 1, len(design.names)))
+    if sample.thin_prior is not None and len(target) < ROBUST_RATIO * len(design.names):
+        coefficients[0], errors[0] = _with_prior(design, target, sample.thin_prior)
+        return Trend(coefficients=coefficients, errors=errors, groups=_none())
     usable = _usable(design.matrix, design.names, where)
     coefficients[0, usable], errors[0, usable] = _robust(design.matrix[:, usable], target)
     return Trend(coefficients=coefficients, errors=errors, groups=_none())

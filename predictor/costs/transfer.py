@@ -90,7 +90,7 @@ def transferred(borrowed: Prediction, correction: Correction, origin: Origin) ->
 def nearest_measured(
     gpu: Gpu, folder: Path, *, fit_file: str, excluded: Sequence[str]
 ) -> str | None:
-    """SKU that has measured a family which ``gpu`` lacks: of its architecture, of its balance.
+    """SKU that has measured a family which ``gpu`` lacks: of its generation, of its balance.
 
     Balance is flops over bytes of the datasheet: kernels of two GPUs are bound alike where it is.
     """
@@ -106,7 +106,7 @@ def nearest_measured(
             continue
         other = load_gpu(sku)
         apart = abs(log(_balance(other) / _balance(gpu)))
-        found.append((other.architecture != gpu.architecture, apart, sku))
+        found.append((other.generation != gpu.generation, apart, sku))
     return min(found)[2] if found else None
 
 

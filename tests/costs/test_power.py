@@ -1,9 +1,16 @@
 """Heat against arithmetic on a toy device: cap 500 W, idle 100 W, 2 GHz."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from predictor.case import load_gpu
 from predictor.costs.power import FamilyHeat, Heat
+from predictor.costs.settling import fit_heat
+from predictor.operators import Gemm
+from predictor.tables import Folder, Row
+from predictor.tables.reading import Table
 
 TOY = Heat(
     cap_watts=500.0,
@@ -71,3 +78,43 @@ def test_a_lower_limit_slows_the_same_chip():
 
 def test_round_trip():
     assert Heat.from_dict(TOY.to_dict()) == TOY
+
+
+def test_a_family_that_is_missing_comes_from_another_in_proportion_to_both_limits():
+    other = Heat(
+        cap_watts=2 * TOY.cap_watts,
+        idle_watts=0.0,
+        max_clock_hz=TOY.max_clock_hz / 2,
+        exponent=TOY.exponent,
+        families={
+            "attention": FamilyHeat(watts=800.0, clock_hz=4e8, burst_clock_hz=5e8),
+            "gemm": FamilyHeat(watts=1.0, clock_hz=1.0, burst_clock_hz=1.0),
+        },
+    )
+    found = TOY.completed(other).families
+    assert found["gemm"] == TOY.families["gemm"]
+    assert found["attention"] == FamilyHeat(watts=400.0, clock_hz=8e8, burst_clock_hz=1e9)
+
+
+def test_a_steady_rate_without_telemetry_stands_at_the_power_limit():
+    gpu = load_gpu("b200-sxm")
+    products = [Gemm(m=m, n=4096, k=4096) for m in (4096, 8192, 16384)]
+    rows = tuple(
+        Row(
+            operator=product,
+            seconds=slow * 1e-3,
+            seconds_low=1e-3,
+            seconds_high=1e-3,
+            rounds=1,
+            samples=1,
+            regime="sustained",
+            cache="cold",
+            run="r",
+        )
+        for product, slow in zip(products, (1.0, 1.6, 2.0), strict=True)
+    )
+    folder = Folder(path=Path(), tables={"gemm": Table(operator="gemm", rows=rows)}, runs={})
+    heat = fit_heat(folder, gpu, {"gemm": lambda asked: np.full(len(asked), 1e-3)})
+    (family,) = heat.families.values()
+    assert family.watts == heat.cap_watts == gpu.power_watts
+    assert family.burst_clock_hz / family.clock_hz == pytest.approx(1.6, rel=1e-3)
