@@ -29,11 +29,34 @@ def _json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="File to write.",
+)
+
+
 def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
-@click.group(no_args_is_help=False, context_settings=CONTEXT)
+class _Command(click.Command):
+    """A command whose docstring marks lines that stay as they are by a backslash and b."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as click's own
+        """Put in the character that click looks for."""
+        options["help"] = (options.get("help") or "").replace("\\b\n", "\b\n")
+        super().__init__(*arguments, **options)
+
+
+class _Group(click.Group):
+    command_class = _Command
+    group_class = type
+
+
+@click.group(cls=_Group, no_args_is_help=False, context_settings=CONTEXT)
 @click.version_option(package_name="llm-iteration-predictor")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def predictor(*, debug: bool) -> None:
@@ -49,7 +72,12 @@ predictor.add_command(case_command)
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
 @_json_flag
 def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) -> None:
-    """Estimate one iteration of a case file or of a model; flags win over the file."""
+    r"""Estimate one iteration of a case file or of a model; flags win over the file.
+
+    \b
+    predictor estimate llama3-8b --gpu h100-sxm5-80gb --num-gpus 8
+    predictor estimate examples/llama3_8b_one_node.toml --seq-length 16384 --json
+    """
     from predictor.iteration import estimate as estimate_case  # noqa: PLC0415
 
     answer = estimate_case(read_case(case, flags), strict=strict)
@@ -63,9 +91,13 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@_OUTPUT
 def trace(case: str | None, *, output: Path, **flags: object) -> None:
-    """Write one iteration as a Chrome trace, for Perfetto: streams, stages, micro-batches."""
+    r"""Write one iteration as a Chrome trace, for Perfetto: streams, stages, micro-batches.
+
+    \b
+    predictor trace examples/llama3_8b_one_node.toml -o trace.json
+    """
     from predictor.report.trace import write_trace  # noqa: PLC0415
 
     count = write_trace(read_case(case, flags), output)
@@ -152,7 +184,7 @@ def study(
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@_OUTPUT
 def report(case: str | None, *, output: Path, **flags: object) -> None:
     r"""Write one HTML file that shows and explains the estimate of a case.
 
@@ -168,7 +200,7 @@ def report(case: str | None, *, output: Path, **flags: object) -> None:
 @predictor.command()
 @click.argument("operator")
 @click.option("--gpu", "skus", required=True, metavar="SKU,...", help="GPUs, with commas between.")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@_OUTPUT
 @click.option("--where", multiple=True, metavar="FIELD=VALUE", help="Lines of that kind alone.")
 def plot(operator: str, *, skus: str, output: Path, where: tuple[str, ...]) -> None:
     r"""Plot measured points of an operator with fitted curves: .svg, .png, .pdf or .html.
@@ -195,7 +227,11 @@ def _pair(text: str) -> tuple[str, str]:
 @click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write a page.")
 @_json_flag
 def validate(runs: Path, *, markdown: Path | None, as_json: bool) -> None:
-    """Estimate every run record of a file and compare."""
+    r"""Estimate every run record of a file and compare.
+
+    \b
+    predictor validate examples/runs.jsonl
+    """
     from predictor.validate import validate_file  # noqa: PLC0415
 
     report = validate_file(runs)
@@ -217,7 +253,11 @@ def validate(runs: Path, *, markdown: Path | None, as_json: bool) -> None:
 @click.option("--jsonl", is_flag=True, required=True, help="JSON objects, one a line.")
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
 def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
-    """Answer questions about single operators: stdin to stdout, in the same order."""
+    r"""Answer questions about single operators: stdin to stdout, in the same order.
+
+    \b
+    predictor operators --gpu h100-sxm5-80gb --jsonl < examples/questions.jsonl
+    """
     del jsonl  # the only form there is; the flag keeps room for others
     from predictor.costs.questions import answer  # noqa: PLC0415
 
@@ -236,7 +276,12 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
     help="With --explain and one SKU: plot measured against fitted (.png, .svg).",
 )
 def fit(skus: tuple[str, ...], *, check: bool, explain: str | None, plot: Path | None) -> None:
-    """Fit the cost functions of measured GPUs and write fit.json beside their tables."""
+    r"""Fit the cost functions of measured GPUs and write fit.json beside their tables.
+
+    \b
+    predictor fit h100-sxm5-80gb --explain gemm
+    predictor fit --check
+    """
     folders = _measured_folders(skus)
     if plot is not None and (explain is None or len(folders) != 1):
         raise click.UsageError("--plot needs --explain OPERATOR and one SKU")
@@ -306,7 +351,11 @@ def import_nccl_tests(
     ranks_per_node: int | None,
     out: Path | None,
 ) -> None:
-    """Import what nccl-tests print, or write with -J: text and JSON of any version."""
+    r"""Import what nccl-tests print, or write with -J: text and JSON of any version.
+
+    \b
+    predictor import nccl-tests LOG... --gpu h100-sxm5-80gb --source "who, where" --out my-tables
+    """
     from predictor.case import load_gpu  # noqa: PLC0415
     from predictor.tables.importers import read_nccl_tests  # noqa: PLC0415
 
@@ -329,7 +378,11 @@ def import_nccl_tests(
 def import_aiconfigurator(
     *, system: str, sku: str | None, folder: Path | None, operators: str, out: Path | None
 ) -> None:
-    """Import GEMM, attention and NCCL tables of aiconfigurator-core (PyPI, Apache-2.0)."""
+    r"""Import GEMM, attention and NCCL tables of aiconfigurator-core (PyPI, Apache-2.0).
+
+    \b
+    predictor import aiconfigurator --gpu a100_sxm --out my-tables
+    """
     from predictor.case import load_gpu  # noqa: PLC0415
     from predictor.tables.importers import read_aiconfigurator  # noqa: PLC0415
     from predictor.tables.importers.aiconfigurator import sku_of  # noqa: PLC0415
@@ -352,7 +405,11 @@ def _write_import(imported: Any, sku: str, out: Path | None) -> None:  # noqa: A
 @predictor.command()
 @_json_flag
 def models(*, as_json: bool) -> None:
-    """List the model presets."""
+    r"""List the model presets.
+
+    \b
+    predictor models --json
+    """
     from predictor.report.listing import models_listing  # noqa: PLC0415
 
     _print_listing(models_listing(), as_json=as_json)
@@ -361,7 +418,11 @@ def models(*, as_json: bool) -> None:
 @predictor.command()
 @_json_flag
 def gpus(*, as_json: bool) -> None:
-    """List the GPUs, and which of them were measured."""
+    r"""List the GPUs, and which of them were measured.
+
+    \b
+    predictor gpus
+    """
     from predictor.report.listing import gpus_listing  # noqa: PLC0415
 
     _print_listing(gpus_listing(), as_json=as_json)
@@ -370,7 +431,11 @@ def gpus(*, as_json: bool) -> None:
 @predictor.command()
 @_json_flag
 def implementations(*, as_json: bool) -> None:
-    """List the training stacks."""
+    r"""List the training stacks.
+
+    \b
+    predictor implementations
+    """
     from predictor.iteration.implementations import descriptions  # noqa: PLC0415
 
     rows = [{"name": name, "description": words} for name, words in descriptions().items()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from predictor import Case
 from predictor.case import bench_results_folder, resolve
+from predictor.cli import run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -48,6 +51,43 @@ def test_an_example_fits_its_gpu(path: Path) -> None:
     from predictor import estimate  # noqa: PLC0415
 
     assert estimate(Case.from_file(path)).fits
+
+
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+OWN_PAGES = ("quick_start.md", "seeing.md")
+"""Pages whose commands run as they stand."""
+
+
+@pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_script_runs(path: Path, capsys: pytest.CaptureFixture) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) > 3
+
+
+def commands_of(page: str) -> list[str]:
+    """Return the commands of a page's blocks of code."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^ {4,}(predictor .*)$", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
+@pytest.mark.parametrize("command", sorted({c for page in OWN_PAGES for c in commands_of(page)}))
+def test_a_command_of_a_page_runs(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for suffix, package in ((".svg", "matplotlib"), (".png", "matplotlib"), (".html", "plotly")):
+        if suffix in command:
+            pytest.importorskip(package)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    assert run(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    missing = [p.name for p in (ROOT / "docs").glob("*.md") if f": {p.name}\n" not in contents]
+    assert missing == []
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
