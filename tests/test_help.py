@@ -77,7 +77,7 @@ def test_an_example_runs(
     for folder in ("examples", "tests"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
-    command, _, source = example.partition(" < ")
+    command, _, source = example.partition(" > ")[0].partition(" < ")
     text = Path(source).read_text(encoding="utf-8") if source else ""
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
     assert run(shlex.split(command)[1:]) == 0, capsys.readouterr().err
