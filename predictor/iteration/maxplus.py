@@ -100,6 +100,12 @@ class Layout:
         """What each segment does, in order."""
         return self._walk[0]
 
+    def used(self, segment: Segment) -> set[int]:
+        """Places of a state that a segment reads or changes."""
+        moves = self.moves[self.segments[segment]]
+        sent = {stream for kind, _, stream in moves if kind == _SEND}
+        return {HOST, COMPUTE} | sent | {stream for kind, stream, _ in moves if kind == _JOIN}
+
     def runs(self, spans: Floats, shares: Floats) -> tuple[list[float], list[float]]:
         """Seconds of each run from the stream's start, and from the host's.
 
@@ -202,6 +208,7 @@ class Matrices:
         self._shares = shares.tolist()
         self._counts = counts.tolist()
         self._runs = [layout.runs(row + gap_seconds, shares) for row in seconds]
+        self._units = identity(self.size)
         self._segments: dict[Segment, Floats] = {}
         self._powers: dict[tuple[Segment, int], Floats] = {}
         self._programs: dict[Program, Floats] = {}
@@ -212,7 +219,7 @@ class Matrices:
         if known is None:
             parts = [self._power(segment, times) for segment, times in program]
             shape = (self.scenarios, self.size, self.size)
-            known = chain(parts) if parts else np.broadcast_to(identity(self.size), shape)
+            known = chain(parts) if parts else np.broadcast_to(self._units, shape)
             self._programs[program] = known
         return known
 
@@ -220,9 +227,13 @@ class Matrices:
         """The matrices of one repetition of a segment: where each single stream's delay leads."""
         known = self._segments.get(segment)
         if known is None:
-            units = identity(self.size).tolist()
+            units = self._units.tolist()
+            used = self._layout.used(segment)
             columns = [
-                [self._walked(segment, scenario, unit) for unit in units]
+                [
+                    self._walked(segment, scenario, unit) if stream in used else unit
+                    for stream, unit in enumerate(units)
+                ]
                 for scenario in range(self.scenarios)
             ]
             known = np.array(columns).swapaxes(1, 2)

@@ -1,6 +1,7 @@
 """A step's stages in their schedule: which program each pass runs, and how long the whole takes."""
 
 from dataclasses import field, replace
+from functools import lru_cache
 from operator import add
 from typing import Final
 
@@ -199,20 +200,12 @@ class Pipeline:
 
     def which(self, order: Order) -> Ints:
         """Number of the program that each pass runs."""
-        route = order.route_of[order.micro_batch]
-        batches = [np.flatnonzero(order.route_of == r) for r in range(len(order.routes))]
-        first = np.array([mine[0] for mine in batches])[route] == order.micro_batch
-        last = np.array([mine[-1] for mine in batches])[route] == order.micro_batch
-        slot = np.select(
-            [order.kind == F, order.kind == B, order.kind == W],
-            [
-                np.where(first, FIRST_F, NEXT_F),
-                np.where(last, LAST_B, np.where(first, FIRST_B, NEXT_B)),
-                np.where(last, LAST_W, NEXT_W),
-            ],
-        )
-        stage = np.arange(order.stages)[:, None]
-        return np.asarray(self._slots[stage, order.chunk, slot].ravel())
+        return _which(self, order)
+
+    @property
+    def slots(self) -> Ints:
+        """Numbers of the programs of each stage, chunk and place of ``ChunkPrograms``."""
+        return self._slots
 
     def _finished(self, timeline: Timeline, matrices: Matrices, tied_seconds: Floats) -> Floats:
         """After the last pass: gradients are summed, ranks agree on their norm, all step."""
@@ -241,3 +234,21 @@ def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, in
         (chunk.weight, micro_batches - 1),
         (chunk.last_weight, 1),
     ]
+
+
+@lru_cache(maxsize=32)
+def _which(pipeline: Pipeline, order: Order) -> Ints:
+    route = order.route_of[order.micro_batch]
+    batches = [np.flatnonzero(order.route_of == r) for r in range(len(order.routes))]
+    first = np.array([mine[0] for mine in batches])[route] == order.micro_batch
+    last = np.array([mine[-1] for mine in batches])[route] == order.micro_batch
+    slot = np.select(
+        [order.kind == F, order.kind == B, order.kind == W],
+        [
+            np.where(first, FIRST_F, NEXT_F),
+            np.where(last, LAST_B, np.where(first, FIRST_B, NEXT_B)),
+            np.where(last, LAST_W, NEXT_W),
+        ],
+    )
+    stage = np.arange(order.stages)[:, None]
+    return np.asarray(pipeline.slots[stage, order.chunk, slot].ravel())

@@ -1,9 +1,14 @@
 """Order plus seconds: when every pass of every stage runs.
 
 Each stage is a max-plus system (:mod:`predictor.iteration.maxplus`): a pass is a matrix on the
-times at which its host and streams are free. Passes are joined by messages between stages. Stages
-advance together, level by level of the schedule's order, so the work grows with micro-batches times
-chunks, never with GPUs; several sets of seconds ("scenarios") run through one sweep.
+times at which its host and streams are free. Passes are joined by messages between stages. So every
+time is the latest of a few earlier ones, each with some seconds added:
+
+    time[n] = max over f of time[source[f, n]] + seconds[f, n]
+
+and all are found in one sweep over the levels of the schedule's order: the work grows with
+micro-batches times chunks, never with GPUs; several sets of seconds ("scenarios") run through it
+together.
 
 Messages either run beside computation, one at a time on each link, or stop both ends: a stage that
 sends waits until its receiver has come to receive, both resume when the message is through, and the
@@ -15,9 +20,9 @@ length of its message alone.
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.course import Course, course_of
 from predictor.iteration.maxplus import COMPUTE, HOST, NEVER
 from predictor.iteration.schedules.order import Order
 from predictor.values import frozen
@@ -58,148 +63,160 @@ class Timeline:
     end: Floats
 
 
-@frozen(eq=False)
-class _Level:
-    """Passes of different stages that may run at once; -1 stands for none.
-
-    Attributes:
-        numbers: Their numbers.
-        stages: Their stages.
-        source: The pass of another stage whose message each needs.
-        released_by: The pass at whose end that message leaves.
-        arriving: Link of that message: direction and sending stage.
-        meeting: Pass after which the receiver of the stage's last message can receive it.
-        leaving: Link of the stage's last message.
-        stopped: Which of them a message stops (blocking messages alone).
-        messages: What leaves when these passes end, one after another on each link.
-    """
-
-    numbers: Ints
-    stages: Ints
-    source: Ints
-    released_by: Ints
-    arriving: tuple[Ints, Ints]
-    meeting: Ints
-    leaving: tuple[Ints, Ints]
-    stopped: NDArray[np.bool_]
-    messages: tuple["_Messages", ...]
-
-
-@frozen(eq=False)
-class _Messages:
-    """Messages on different links.
-
-    Attributes:
-        places: Places in a level of the passes at whose end they leave.
-        senders: Numbers of the passes whose messages they are.
-        link: Direction and sending stage.
-    """
-
-    places: Ints
-    senders: Ints
-    link: tuple[Ints, Ints]
-
-
-@lru_cache(maxsize=32)
-def _levels(order: Order, *, overlapped: bool) -> tuple[_Level, ...]:
-    stage = np.arange(order.kind.size) // order.passes
-    target = order.target
-    down = target // order.passes == (stage + 1) % order.stages
-    direction = np.where(target < 0, -1, np.where(down, 0, 1))
-    source = np.where(order.remote, order.source, -1)
-    previous = np.arange(order.kind.size) - 1
-    previous[:: order.passes] = -1
-    released = np.full((2, order.kind.size), -1)  # by kind: a pass may release an F and a B
-    sends = np.flatnonzero(target >= 0)
-    departs = sends if order.departs is None else order.departs[sends]
-    released[order.kind.ravel()[sends], departs] = sends
-    result = []
-    meet = not overlapped and order.chunks == 1
-    for numbers in order.levels(meet=meet):
-        last = previous[numbers]
-        came, stages = source[numbers], stage[numbers]
-        leaving = np.where(last < 0, -1, direction[last])
-        arriving = np.where(came < 0, -1, direction[came])
-        messages = []
-        for leaving_kind in released:
-            places = np.flatnonzero(leaving_kind[numbers] >= 0)
-            senders = leaving_kind[numbers[places]]
-            if len(places):
-                link = (direction[senders], stages[places])
-                messages.append(_Messages(places, senders, link))
-        result.append(
-            _Level(
-                numbers=numbers,
-                stages=stages,
-                source=came,
-                released_by=np.where(came < 0, -1, order.needs[numbers]),
-                arriving=(arriving, stage[came]),
-                meeting=np.where((last < 0) | (not meet), -1, order.meeting[last]),
-                leaving=(leaving, stages),
-                stopped=(arriving >= 0) | (leaving >= 0),
-                messages=tuple(messages),
-            )
-        )
-    return tuple(result)
-
-
 def run(passes: Passes) -> Timeline:
     """Run every pass of every stage once, exactly."""
     order = passes.order
-    scenarios, _, size, _ = passes.matrix.shape
-    timeline = Timeline(
-        state=np.zeros((scenarios, order.stages, size)),
-        start=np.zeros((scenarios, order.kind.size)),
-        end=np.full((scenarios, order.kind.size + 1), NEVER),
+    course = course_of(order, meet=not passes.overlapped and order.chunks == 1)
+    paths = _Paths(passes, course)
+    time = paths.longest()
+    begun = paths.begun(time)
+    places, scenarios = begun.shape
+    start, end = np.empty((scenarios, places)), np.full((scenarios, places + 1), NEVER)
+    state = time[: places * paths.streams].reshape(places, paths.streams, scenarios)
+    start[:, course.number] = begun.T
+    end[:, course.number] = state[:, COMPUTE].T
+    last = np.flatnonzero((course.number + 1) % order.passes == 0)
+    last = last[np.argsort(course.number[last])]
+    return Timeline(state=state[last].transpose(2, 0, 1), start=start, end=end)
+
+
+@frozen(eq=False)
+class _Sources:
+    """Where the times are that each time follows from.
+
+    Times are the states behind all passes, place by place and stream by stream; then zeros, the
+    state before the first pass of a stage; then the arrivals of messages that queue on their links.
+
+    Attributes:
+        compute: What the compute stream of each place waits for: the pass before it, messages.
+        levels: For each level, the times that each of its own follows from: those of the other
+            streams behind the pass before, then ``compute``.
+        arrivals: Where the arrivals of messages begin.
+    """
+
+    compute: tuple[Ints, ...]
+    levels: tuple[Ints, ...]
+    arrivals: int
+
+
+@lru_cache(maxsize=32)
+def _sources(course: Course, streams: int, *, overlapped: bool, queued: bool) -> _Sources:
+    places = len(course.number)
+    arrivals = (places + 1) * streams
+
+    def at(places_: Ints, stream: int = COMPUTE) -> Ints:
+        return np.where(places_ < 0, places, places_) * streams + stream
+
+    if queued:
+        messages = [np.maximum(course.message, 0) + arrivals]
+    elif overlapped:
+        messages = [at(course.released)]
+    else:
+        messages = [at(course.released), at(course.meeting)]
+    compute = (at(course.before), *messages)
+    others = [at(course.before, stream) for stream in range(streams) if stream != COMPUTE]
+    source = np.repeat(np.stack([*others, *compute]), streams, axis=1)
+    levels = tuple(
+        np.ascontiguousarray(source[:, part.start * streams : part.stop * streams])
+        for part in course.levels
     )
-    (_sweep_overlapped if passes.overlapped else _sweep_blocking)(passes, timeline)
-    return timeline
+    return _Sources(compute, levels, arrivals)
 
 
-def _advance(passes: Passes, level: _Level, now: Floats, timeline: Timeline) -> Floats:
-    """Run one level from the state that its messages left; returns when each pass has ended."""
-    timeline.start[:, level.numbers] = now[:, :, COMPUTE]
-    matrix = passes.matrix[:, passes.which[level.numbers]]
-    now = (matrix + now[:, :, None, :]).max(axis=3)
-    timeline.state[:, level.stages] = now
-    ended = now[:, :, COMPUTE]
-    timeline.end[:, level.numbers] = ended
-    return ended
+class _Paths:
+    """Times of a timeline: longest paths through the passes of all stages.
+
+    Attributes:
+        streams: Numbers of a state.
+    """
+
+    def __init__(self, passes: Passes, course: Course) -> None:
+        """Lay out what every pass waits for, and for how long."""
+        self._course = course
+        self._scenarios, _, self.streams, _ = passes.matrix.shape
+        send = passes.send_seconds.reshape(self._scenarios, -1).T
+        none = np.full((1, self._scenarios), NEVER)
+        self._send = np.concatenate([send, none])  # by link; the last for no message
+        self._queued = passes.overlapped and _crowded(passes)
+        self._sources = _sources(
+            course, self.streams, overlapped=passes.overlapped, queued=self._queued
+        )
+        self._delays = self._beside() if passes.overlapped else self._blocking()
+        self._seconds = self._steps(passes)
+
+    def _beside(self) -> list[Floats]:
+        """Seconds of a message beside computation: only its receiver waits."""
+        course, nothing = self._course, np.zeros((1, self._scenarios))
+        if self._queued:  # they are in its arrival
+            return [nothing, np.where(course.message[:, None] < 0, NEVER, 0.0)]
+        return [nothing, self._send[course.arriving]]
+
+    def _blocking(self) -> list[Floats]:
+        """A blocking message starts when both ends have come to it, and stops both."""
+        arriving, leaving = self._send[self._course.arriving], self._send[self._course.leaving]
+        return [np.maximum(np.maximum(arriving, leaving), 0.0), arriving, leaving]
+
+    def _steps(self, passes: Passes) -> Floats:
+        """Seconds from each source on: delays and the pass itself.
+
+        A message that stops a stage stops its host too.
+        """
+        which = passes.which[self._course.number]
+        others = [stream for stream in range(self.streams) if stream != COMPUTE]
+        found = np.empty(
+            (len(others) + len(self._delays), len(which), self.streams, self._scenarios)
+        )
+        for row in range(self.streams):
+            by_stream = [
+                passes.matrix[:, :, row, column].T.take(which, axis=0)
+                for column in range(self.streams)
+            ]
+            for index, stream in enumerate(others):
+                found[index, :, row] = by_stream[stream]
+            onward = by_stream[COMPUTE]
+            if not passes.overlapped:
+                stalled = np.where(self._course.stopped[:, None], by_stream[HOST], NEVER)
+                onward = np.maximum(onward, stalled)
+            for index, delay in enumerate(self._delays, start=len(others)):
+                np.add(onward, delay, out=found[index, :, row])
+        return found.reshape(len(found), -1, self._scenarios)
+
+    def longest(self) -> Floats:
+        """All times, by scenario."""
+        sent = self._course.sent
+        arrivals = len(sent.link) if self._queued else 0
+        time = np.zeros((self._sources.arrivals + arrivals, self._scenarios))
+        end = 0
+        for source, leaving in zip(self._sources.levels, sent.levels, strict=True):
+            begin, end = end, end + source.shape[1]
+            reached = time.take(source, axis=0)
+            reached += self._seconds[:, begin:end]
+            np.maximum.reduce(reached, axis=0, out=time[begin:end])
+            if self._queued:
+                for part in leaving:
+                    self._leave(part, time)
+        return time
+
+    def _leave(self, part: slice, time: Floats) -> None:
+        """Some messages leave, each when its link is free."""
+        sent, arrival = self._course.sent, time[self._sources.arrivals :]
+        left = time.take(sent.leaves[part] * self.streams + COMPUTE, axis=0)
+        earlier = sent.earlier[part]
+        free = np.where(earlier[:, None] < 0, NEVER, arrival.take(earlier, axis=0))
+        arrival[part] = np.maximum(left, free) + self._send[sent.link[part]]
+
+    def begun(self, time: Floats) -> Floats:
+        """When the compute stream takes up each pass, by place and scenario."""
+        begun, *messages = (
+            time.take(source, axis=0) + delay
+            for source, delay in zip(self._sources.compute, self._delays, strict=True)
+        )
+        for arrived in messages:
+            np.maximum(begun, arrived, out=begun)
+        return begun
 
 
-def _sweep_overlapped(passes: Passes, timeline: Timeline) -> None:
-    """Messages leave when a pass has ended and its link is free; only their receiver waits."""
-    send = passes.send_seconds
-    arrival = np.full_like(timeline.end, NEVER)
-    free = np.zeros_like(send)
-    shortest = np.min(passes.matrix[:, :, COMPUTE, COMPUTE])
-    crowded = passes.order.departs is not None or np.max(send) > shortest
-    for level in _levels(passes.order, overlapped=True):
-        now = timeline.state[:, level.stages]
-        np.maximum(now[:, :, COMPUTE], arrival[:, level.source], out=now[:, :, COMPUTE])
-        ended = _advance(passes, level, now, timeline)
-        for message in level.messages:
-            direction, stages = message.link
-            left = ended[:, message.places]
-            if crowded:  # another may still be under way
-                left = np.maximum(left, free[:, direction, stages])
-                free[:, direction, stages] = left + send[:, direction, stages]
-            arrival[:, message.senders] = left + send[:, direction, stages]
-
-
-def _sweep_blocking(passes: Passes, timeline: Timeline) -> None:
-    """Messages start when both ends have come to them and stop both until they are through."""
-    never = np.full_like(passes.send_seconds[:, :1], NEVER)
-    send = np.concatenate([passes.send_seconds, never], axis=1)  # direction -1: no message
-    for level in _levels(passes.order, overlapped=False):
-        now = timeline.state[:, level.stages]
-        free = now[:, :, COMPUTE]
-        come = np.maximum(free, timeline.end[:, level.released_by])
-        come += send[:, level.arriving[0], level.arriving[1]]
-        gone = np.maximum(free, timeline.end[:, level.meeting])
-        gone += send[:, level.leaving[0], level.leaving[1]]
-        free = np.maximum(free, np.maximum(come, gone))
-        now[:, :, COMPUTE] = free
-        host = np.maximum(now[:, :, HOST], np.where(level.stopped, free, 0.0))
-        now[:, :, HOST] = host
-        _advance(passes, level, now, timeline)
+def _crowded(passes: Passes) -> bool:
+    """Whether a message may have to wait for the one before it on its link."""
+    ran = passes.matrix[:, np.unique(passes.which), COMPUTE, COMPUTE]
+    return passes.order.departs is not None or bool(np.max(passes.send_seconds) > np.min(ran))
