@@ -45,6 +45,7 @@ def _inputs(fill: Fill, letters: str, rows: int, cols: int) -> tuple[Tensor, ...
     seq = rows // heads
     makers: dict[str, Callable[[], Tensor]] = {
         "b": lambda: fill.bf16(rows, cols),
+        "d": lambda: fill.bf16(rows, 2 * cols),
         "w": lambda: fill.bf16(cols),
         "r": lambda: fill.fp32(rows, 1),
         "q": lambda: fill.heads(1, seq, heads, cols),
@@ -107,6 +108,18 @@ def _silu_mul_backward(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tens
     into_up = gradient * (wide * sigmoid).to(gate.dtype)
     slope = sigmoid * (1 + wide * (1 - sigmoid))
     return (gradient * up).float().mul(slope).to(gate.dtype), into_up
+
+
+def _silu_mul_halves(x: Tensor) -> Tensor:
+    return _silu_mul(*torch.chunk(x, 2, -1))
+
+
+def _silu_mul_halves_backward(gradient: Tensor, x: Tensor) -> Tensor:
+    """As Megatron-Core writes it: both halves of the gradient are joined."""
+    gate, up = torch.chunk(x, 2, -1)
+    sigmoid = torch.sigmoid(gate)
+    into_gate = gradient * sigmoid * (1 + gate * (1 - sigmoid)) * up
+    return torch.cat((into_gate, gradient * functional.silu(gate)), -1)
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -174,6 +187,8 @@ _FUNCTIONS: Final[dict[str, tuple[Callable[..., Any], str]]] = {
     "layer_norm_backward": (_layer_norm_backward, "bbbwr"),
     "silu_mul": (_silu_mul, "bb"),
     "silu_mul_backward": (_silu_mul_backward, "bbb"),
+    "silu_mul_halves": (_silu_mul_halves, "d"),
+    "silu_mul_halves_backward": (_silu_mul_halves_backward, "bd"),
     "gelu": (_gelu, "b"),
     "gelu_backward": (_gelu_backward, "bb"),
     "rotary": (_rotary, "q"),

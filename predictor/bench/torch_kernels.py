@@ -18,6 +18,8 @@ deviations, gradients of a slice are copied into zeros. A letter stands for one 
     l  int64 [rows], columns
     k  int64 [rows, cols], experts
     g  list of 16 bf16 tensors, together [rows, cols]
+
+What FSDP2 launches around its collectives works on lists of RANKS tensors, for RANKS ranks.
 """
 
 from collections.abc import Callable
@@ -35,6 +37,7 @@ _HEADS: Final = 32
 _EXPERTS: Final = 128
 _TOP_K: Final = 8
 _TENSORS: Final = 16
+RANKS: Final = 8
 _KEPT: Final = 0.9
 _aten = torch.ops.aten
 
@@ -254,6 +257,52 @@ def _rms_norm_backward(fill: Fill, rows: int, cols: int) -> Recipe:
     return Recipe(make=make, call=call)
 
 
+def _foreach_copy(fill: Fill, rows: int, cols: int, *, dtype: str) -> Recipe:
+    """Tensors of a type into views of one flat bf16 buffer."""
+
+    def make() -> tuple[Tensor, ...]:
+        source = fill.of(dtype, rows, cols).view(-1).chunk(_TENSORS)
+        into = fill.bf16(rows * cols).chunk(_TENSORS)
+        return (*into, *(part.clone() for part in source))
+
+    def call(*each: Tensor) -> object:
+        half = len(each) // 2
+        torch._foreach_copy_(each[:half], each[half:])
+        return each[:half]
+
+    return Recipe(make=make, call=call)
+
+
+def _split_copy(fill: Fill, rows: int, cols: int) -> Recipe:
+    """What every rank sent lies together; each tensor gets its piece of each rank."""
+    piece = -(-rows * cols // RANKS // RANKS)
+
+    def make() -> tuple[Tensor, ...]:
+        gathered = fill.bf16(RANKS, piece * RANKS)
+        return (gathered, *(fill.bf16(RANKS, piece) for _ in range(RANKS)))
+
+    def call(gathered: Tensor, *tensors: Tensor) -> object:
+        torch.split_with_sizes_copy(gathered, [piece] * RANKS, dim=1, out=list(tensors))
+        return tensors
+
+    return Recipe(make=make, call=call)
+
+
+def _chunk_cat(fill: Fill, rows: int, cols: int) -> Recipe:
+    """Rows of each gradient, cut for the ranks, behind each other in each rank's part."""
+    held = -(-rows // RANKS)
+    chunk = -(-held // RANKS)
+
+    def make() -> tuple[Tensor, ...]:
+        buffer = fill.fp32(RANKS, chunk * cols * RANKS)
+        return (buffer, *(fill.bf16(held, cols) for _ in range(RANKS)))
+
+    def call(buffer: Tensor, *gradients: Tensor) -> object:
+        return torch._chunk_cat(list(gradients), 0, RANKS, out=buffer)  # noqa: SLF001
+
+    return Recipe(make=make, call=call)
+
+
 _SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
     "fill": partial(_fill, dtype=torch.bfloat16),
     "fill_fp32": partial(_fill, dtype=torch.float32),
@@ -265,4 +314,8 @@ _SHAPED: Final[dict[str, Callable[[Fill, int, int], Recipe]]] = {
     "layer_norm_backward": _layer_norm_backward,
     "rms_norm_backward": _rms_norm_backward,
     "nll_loss_backward_fp32": _nll_loss_backward,
+    "foreach_copy": partial(_foreach_copy, dtype="bf16"),
+    "foreach_cast_down": partial(_foreach_copy, dtype="fp32"),
+    "split_copy": _split_copy,
+    "chunk_cat": _chunk_cat,
 }

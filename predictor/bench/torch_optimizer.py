@@ -1,4 +1,6 @@
-"""PyTorch's fused AdamW over a list of tensors."""
+"""PyTorch's AdamW over a list of tensors: fused, or list by list (``foreach``)."""
+
+from functools import partial
 
 import torch
 
@@ -12,8 +14,9 @@ def recipe(fill: Fill, operator: Optimizer) -> Recipe:
     Raises:
         NotImplementedError: The kernel is not PyTorch's.
     """
-    if operator.kernel != "adamw":
+    if operator.kernel not in {"adamw", "adamw_foreach"}:
         raise NotImplementedError(f"PyTorch has no fused optimizer {operator.kernel!r}")
+    foreach = operator.kernel == "adamw_foreach"
     size = max(1, operator.elements // operator.tensors)
 
     def tensors() -> list[Tensor]:
@@ -22,10 +25,11 @@ def recipe(fill: Fill, operator: Optimizer) -> Recipe:
     def make() -> tuple[list[Tensor], ...]:
         parameters, gradients, first = tensors(), tensors(), tensors()
         second = [tensor.abs_() for tensor in tensors()]
-        steps = [torch.ones((), device=fill.device) for _ in range(operator.tensors)]
+        device = "cpu" if foreach else fill.device
+        steps = [torch.ones((), device=device) for _ in range(operator.tensors)]
         return parameters, gradients, first, second, steps
 
-    return Recipe(make=make, call=_step)
+    return Recipe(make=make, call=partial(_step, foreach=foreach))
 
 
 def _step(
@@ -34,14 +38,18 @@ def _step(
     first: list[Tensor],
     second: list[Tensor],
     steps: list[Tensor],
+    *,
+    foreach: bool,
 ) -> None:
-    torch._fused_adamw_(  # what torch.optim.AdamW(fused=True) calls
+    torch.optim.adamw.adamw(  # type: ignore[attr-defined] # what AdamW.step calls
         parameters,
         gradients,
         first,
         second,
         [],
         steps,
+        foreach=foreach,
+        fused=not foreach,
         lr=1e-5,
         beta1=0.9,
         beta2=0.95,

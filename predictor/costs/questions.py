@@ -188,5 +188,5 @@ _WORDS = {
     ("memory_bound", "impl"): ("native", "torch", "inductor"),
     ("optimizer", "dtype"): ("bf16", "fp32"),
     ("optimizer", "impl"): ("native", "torch"),
-    ("optimizer", "kernel"): ("adamw", "adamw_master"),
+    ("optimizer", "kernel"): ("adamw", "adamw_master", "adamw_foreach"),
 }

@@ -153,6 +153,10 @@ TORCH: Final[dict[str, Kernel]] = {
     "foreach_norm": Kernel(2, 0, "bf16 norms of 16 tensors: gradient clipping"),
     "foreach_mul": Kernel(2, 2, "bf16 scaling of 16 tensors in place: gradient clipping"),
     "zero": Kernel(0, 2, "bf16 in place"),
+    "foreach_copy": Kernel(2, 2, "bf16, 16 tensors into a flat buffer: a shard before its gather"),
+    "foreach_cast_down": Kernel(4, 2, "fp32 to bf16, 16 tensors into a flat buffer"),
+    "split_copy": Kernel(2, 2, "bf16 gathered from 8 ranks, laid out as 8 whole tensors"),
+    "chunk_cat": Kernel(2, 4, "8 bf16 gradients, cut for 8 ranks, into one fp32 buffer"),
 }
 
 INDUCTOR: Final[dict[str, Kernel]] = {
@@ -163,6 +167,8 @@ INDUCTOR: Final[dict[str, Kernel]] = {
     "layer_norm_backward": Kernel(6, 2, "dx + residual gradient, dweight and dbias"),
     "silu_mul": Kernel(4, 2, "y = silu(gate)·up from two tensors"),
     "silu_mul_backward": Kernel(6, 4, "dgate and dup from dy, gate, up"),
+    "silu_mul_halves": Kernel(4, 2, "silu(gate)·up of one tensor's halves; cols is the output's"),
+    "silu_mul_halves_backward": Kernel(6, 4, "dgate and dup as halves of one tensor"),
     "gelu": Kernel(2, 2, "gelu_new, fused"),
     "gelu_backward": Kernel(4, 2, "dx from dy, x"),
     "rotary": Kernel(2, 2, "cos and sin computed inside, as traced Llama does"),

@@ -20,7 +20,12 @@ FILL = Fill(device="cpu")
 ROWS, COLS = 64, 48
 SMALL = {"mean_fp32", "sum_fp32", "sum_rows", "cross_entropy", "amax_fp32", "foreach_norm"}
 HALVES = {"rope_neg", "rope_half_copy"}
-WRITTEN_OVER = {"zero", "scatter_fp32", "nll_loss_backward_fp32"}  # inputs that are not read
+WRITTEN_OVER = {"zero", "scatter_fp32", "nll_loss_backward_fp32"} | {  # inputs not read
+    "foreach_copy",
+    "foreach_cast_down",
+    "split_copy",
+    "chunk_cat",
+}
 NO_CPU_KERNEL = {"rms_norm_backward"}
 READ_TWICE = {"embedding_backward", "layer_norm_backward"}  # by their two kernels
 

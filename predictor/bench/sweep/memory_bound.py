@@ -28,6 +28,8 @@ _COLS: Final = {
     "log_softmax_backward_fp32": 128256,
     "silu_mul": 8192,
     "silu_mul_backward": 8192,
+    "silu_mul_halves": 8192,
+    "silu_mul_halves_backward": 8192,
     "gelu": 3072,
     "gelu_backward": 3072,
     "cat": 2304,

@@ -27,7 +27,10 @@ def points() -> list[Point]:
         for kernel, dtype in (("adamw", "fp32"), ("adamw_master", "fp32"), ("adamw_master", "bf16"))
         for size in (3, 1, 0)
     ]
-    return [*anchors, *torch, *native, *lists]
+    foreach = [
+        _point(*size, tier=WIDE, kernel="adamw_foreach", dtype="fp32") for size in reversed(_SIZES)
+    ]
+    return [*anchors, *torch, *native, *lists, *foreach]
 
 
 def _point(
