@@ -19,6 +19,7 @@ from predictor.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from collections.abc import Sequence as Sequence_
     from pathlib import Path
 
 MAX_GPUS = 2**22
@@ -330,6 +331,25 @@ SECTIONS: dict[str, type[Section]] = {
     "plan": Plan,
     "cluster": Cluster,
 }
+_PATHS: dict[str, tuple[str, ...]] = {}
+
+
+def field_paths() -> dict[str, tuple[str, ...]]:
+    """Return where each field of a case lies, by its own name; no name is used twice."""
+    if not _PATHS:
+        for section in (*SECTIONS.values(), Moe, Mla):
+            path = tuple(section.path.split("."))
+            _PATHS.update({name: (*path, name) for name in kinds(section) if name != "notes"})
+        _PATHS["implementation"] = ("implementation",)
+    return dict(_PATHS)
+
+
+def section_at(path: Sequence_[str]) -> type[Section] | None:
+    """Return the section at a path, as ``("model", "moe")``."""
+    sections = {each.path: each for each in (*SECTIONS.values(), Moe, Mla)}
+    return sections.get(".".join(path))
+
+
 IMPLEMENTATION = Text(r"[a-z0-9][a-z0-9.-]*", longest=64)
 
 

@@ -26,6 +26,10 @@ ATTAINABLE = 0.9
 
 TENSOR_FAMILIES = frozenset({"gemm", "grouped_gemm", "attention"})
 LOWEST_CLOCK = 0.3
+TINY_JOULES = 1e-12
+
+Amount = Any
+"""A number, or an array of them."""
 
 
 @frozen(kw_only=True)
@@ -61,7 +65,7 @@ class Heat:
     exponent: float
     families: Mapping[str, FamilyHeat]
 
-    def power(self, family: str, clock_hz: float) -> float:
+    def power(self, family: str, clock_hz: Amount) -> Amount:
         """Watts of a family at a clock; an unmeasured one draws half the cap at most."""
         known = self.families.get(family)
         if known is None:
@@ -78,25 +82,22 @@ class Heat:
             return self.idle_watts
         return sum(t * self.power(family, clock_hz) for family, t in seconds.items()) / total
 
-    def settled_clock_hz(self, seconds: Mapping[str, float]) -> float:
-        """Clock at which this mix meets the power cap; the highest one if it stays below."""
-        total = sum(seconds.values())
-        if self.mean_power(seconds, self.max_clock_hz) <= self.cap_watts:
-            return self.max_clock_hz
-        steady = sum(
-            t * (self.power(family, self.max_clock_hz) - self.idle_watts)
+    def settled_clock_hz(self, seconds: Mapping[str, Amount]) -> Amount:
+        """Clock at which this mix meets the power cap; the highest one if it stays below.
+
+        Seconds may be arrays over many mixes; so is the answer then.
+        """
+        drawn = {
+            family: t * (self.power(family, self.max_clock_hz) - self.idle_watts)
             for family, t in seconds.items()
-            if family not in TENSOR_FAMILIES
-        )
-        tensor = self.mean_power(
-            {family: t for family, t in seconds.items() if family in TENSOR_FAMILIES},
-            self.max_clock_hz,
-        )
-        busy = sum(t for family, t in seconds.items() if family in TENSOR_FAMILIES)
-        room = (self.cap_watts - self.idle_watts) * total - steady
-        wanted = (tensor - self.idle_watts) * busy
-        share = max(room / wanted, 0.0) ** (1.0 / self.exponent) if wanted > 0 else 0.0
-        return self.max_clock_hz * max(share, LOWEST_CLOCK)
+        }
+        zero = 0.0 * sum(seconds.values())
+        tensor = sum((e for family, e in drawn.items() if family in TENSOR_FAMILIES), zero)
+        steady = sum((e for family, e in drawn.items() if family not in TENSOR_FAMILIES), zero)
+        room = (self.cap_watts - self.idle_watts) * sum(seconds.values()) - steady
+        share = np.maximum(room, 0.0) / np.maximum(tensor, TINY_JOULES)
+        clock = self.max_clock_hz * np.clip(share ** (1.0 / self.exponent), LOWEST_CLOCK, 1.0)
+        return clock if np.ndim(clock) else float(clock)
 
     def tensor_factor(self, clock_hz: float) -> float:
         """Seconds of tensor-core work at a clock over those of its bursts."""
@@ -114,10 +115,12 @@ class Heat:
         bound_by_clock = np.clip(2.0 * (1.0 - share_of_bandwidth / ATTAINABLE), 0.0, 1.0)
         return np.asarray((self.max_clock_hz / clock_hz) ** bound_by_clock)
 
-    def joules(self, seconds: Mapping[str, float]) -> float:
-        """Energy of one period at its settled clock."""
+    def joules(self, seconds: Mapping[str, Amount]) -> Amount:
+        """Energy of one period at its settled clock; arrays over many mixes, or numbers."""
         clock = self.settled_clock_hz(seconds)
-        return min(self.mean_power(seconds, clock), self.cap_watts) * sum(seconds.values())
+        drawn = sum(t * self.power(family, clock) for family, t in seconds.items())
+        joules = np.minimum(drawn, self.cap_watts * sum(seconds.values()))
+        return joules if np.ndim(joules) else float(joules)
 
     def scaled_to(self, cap_watts: float, *, same_chip: bool = False) -> "Heat":
         """The same efficiency under another power limit.

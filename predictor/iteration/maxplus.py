@@ -33,8 +33,8 @@ COMPUTE: Final = 1
 NEVER: Final = -np.inf
 
 
-_RUN, _SEND, _JOIN, _READ = range(4)
-_Move = tuple[int, int, int]
+RUN, SEND, JOIN, READ = range(4)
+Move = tuple[int, int, int]
 """What a segment does next: a kind and two numbers.
 
 Compute launches in a row (their place among all runs, how many), a launch on a communication stream
@@ -67,36 +67,36 @@ class Layout:
         return len(self.streams) + 1
 
     @cached_property
-    def _walk(self) -> tuple[list[list[_Move]], Ints, Ints]:
+    def _walk(self) -> tuple[list[list[Move]], Ints, Ints]:
         """Moves of each segment; first row, and row behind the last, of each run."""
         place = {stream: index + 1 for index, stream in enumerate(self.streams)}
-        moves: list[list[_Move]] = []
+        moves: list[list[Move]] = []
         bounds: list[tuple[int, int]] = []
         row = 0
         for segment in self.segments:
-            mine: list[_Move] = []
+            mine: list[Move] = []
             begun = row
             for step in (*segment.steps, None):
                 if isinstance(step, Launch) and step.stream == "compute":
                     row += 1
                     continue
                 if row > begun:
-                    mine.append((_RUN, len(bounds), row - begun))
+                    mine.append((RUN, len(bounds), row - begun))
                     bounds.append((begun, row))
                 if isinstance(step, Launch):
-                    mine.append((_SEND, row, place[step.stream]))
+                    mine.append((SEND, row, place[step.stream]))
                     row += 1
                 elif isinstance(step, Sync):
-                    mine.append((_READ, 0, 0))
+                    mine.append((READ, 0, 0))
                 elif step is not None and step.stream in place:
-                    mine.append((_JOIN, place[step.stream], 0))
+                    mine.append((JOIN, place[step.stream], 0))
                 begun = row
             moves.append(mine)
         begins, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
         return moves, begins, ends
 
     @property
-    def moves(self) -> list[list[_Move]]:
+    def moves(self) -> list[list[Move]]:
         """What each segment does, in order."""
         return self._walk[0]
 
@@ -266,16 +266,16 @@ class Matrices:
         if not self._counts[place]:
             host += self._host[place]
         for kind, one, other in self._layout.moves[place]:
-            if kind == _RUN:
+            if kind == RUN:
                 compute += alone[one]
                 latest = host + queued[one]
                 if latest > compute:  # noqa: PLR1730 - half the time of a call
                     compute = latest
                 host += share * other
-            elif kind == _SEND:
+            elif kind == SEND:
                 host += share
                 free[other] = max(compute, host, free[other]) + seconds[one]
-            elif kind == _JOIN:
+            elif kind == JOIN:
                 if free[one] > compute:  # noqa: PLR1730
                     compute = free[one]
             elif compute > host:

@@ -14,7 +14,10 @@ log-probabilities, their zeroed gradient and its result: 12 bytes a logit), the 
 last layer, and the optimizer step with every gradient alive.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+
+import numpy as np
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.step import Stage, StepShape
@@ -51,6 +54,23 @@ class Memory:
     def allocated_bytes(self) -> float:
         """Peak of ``max_memory_allocated``."""
         return sum(self.parts.values())
+
+
+def worst_of(*moments: Mapping[str, float]) -> dict[str, float]:
+    """The moment of the largest sum; of arrays over stages, element by element."""
+    totals = [sum(moment.values()) for moment in moments]
+    if all(np.ndim(total) == 0 for total in totals):
+        return dict(moments[int(np.argmax(totals))])
+    most = np.argmax(np.stack(np.broadcast_arrays(*totals)), axis=0)
+    return {
+        name: np.choose(most, np.broadcast_arrays(*(moment[name] for moment in moments), most)[:-1])
+        for name in moments[0]
+    }
+
+
+def largest(sizes: Iterable[float]) -> float:
+    """The largest of some bytes, 0 of none; of arrays over stages, element by element."""
+    return reduce(np.maximum, sizes, 0.0)
 
 
 def finished(parts: dict[str, float], *, distributed: bool) -> Memory:
@@ -93,7 +113,7 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
     shape = stage.shape
     layer, n = shape.layer, shape.tokens
     state = 4 if shape.fp32_states else 2
-    parameters = float(state * stage.parameters)
+    parameters = 1.0 * state * stage.parameters
     moments = 2.0 * parameters
     gradients = parameters if shape.micro_batches > 1 else 0.0
     blocks = [block for chunk in stage.chunks for block in chunk.blocks]
@@ -101,7 +121,7 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
         block.count * (2.0 * shape.hidden if block.replayed else saved(block.layer))
         for block in blocks
     )
-    replay = max((n * saved(block.layer) for block in blocks if block.replayed), default=0.0)
+    replay = largest(n * saved(block.layer) for block in blocks if block.replayed)
     last = blocks[-1].layer
     transient = n * (6.0 * layer.ffn + 12.0 * shape.hidden)
     fresh = float(state * (shape.vocab * shape.hidden + last.expert_parameters))
@@ -118,7 +138,7 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
         "gradients": max(gradients, fresh),
     }
     update = {"activations": 0.0, "logits and loss": 0.0, "gradients": parameters}
-    worst = max((loss, last_layer, update), key=lambda moment: sum(moment.values()))
+    worst = worst_of(loss, last_layer, update)
     return {
         "parameters": parameters,
         "optimizer states": moments,
@@ -164,7 +184,7 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         "optimizer states": 12.0 * stage.owned_parameters,
         "activations": fused_activations(stage, in_flight),
         "logits and loss": logits if stage.last else 0.0,
-        "gradients": float(shape.gradient_bytes * (held + whole)),
+        "gradients": 1.0 * shape.gradient_bytes * (held + whole),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
     return finished(parts, distributed=shape.world.ranks > 1)
@@ -190,7 +210,7 @@ def _activations(
         for block in chunk.blocks:
             kept = saved_bytes(shape, block.layer)
             if block.replayed:
-                replay = max(replay, kept)
+                replay = largest((replay, kept))
                 kept = 2.0 * shape.shard_tokens * shape.hidden
             activations += kept * block.count * batches
     return activations + replay
@@ -234,7 +254,7 @@ def unfused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         "optimizer states": 12.0 * stage.owned_parameters,
         "activations": _activations(stage, in_flight, _unfused_saved_bytes),
         "logits and loss": shape.tokens * shape.vocab * 10.0 if stage.last else 0.0,
-        "gradients": float(shape.gradient_bytes * stage.parameters),
+        "gradients": 1.0 * shape.gradient_bytes * stage.parameters,
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
     return finished(parts, distributed=shape.world.ranks > 1)

@@ -1,8 +1,12 @@
 """Which layers lie on which pipeline stage, as training stacks place them."""
 
 from itertools import accumulate
+from typing import Final
 
 from predictor.case import Model, Plan
+
+BESIDE_LAYERS: Final = ((2, 1), (1, 0))
+"""Layers that embedding and head count as: a layer each, or the head one; and those before."""
 
 
 def layers_of_chunks(model: Model, plan: Plan) -> tuple[int, ...]:
@@ -22,11 +26,16 @@ def layers_of_chunks(model: Model, plan: Plan) -> tuple[int, ...]:
         return tuple(split[stage][chunk] for chunk in range(chunks) for stage in range(stages))
     if layers % places == 0:
         return (layers // places,) * places
-    for extra, first in ((2, 1), (1, 0)):
+    for extra, first in BESIDE_LAYERS:
         each = (layers + extra) // places
         if (layers + extra) % places == 0 and places > 1:
             return (each - first, *(each,) * (places - 2), each - 1)
     return _even(layers, places)
+
+
+def is_even(layers: int, places: int) -> bool:
+    """Whether places are alike but for the embedding and the head, as virtual stages have to be."""
+    return any((layers + extra) % places == 0 for extra, _ in ((0, 0), *BESIDE_LAYERS))
 
 
 def _even(layers: int, places: int) -> tuple[int, ...]:

@@ -95,6 +95,10 @@ class Builder:
                 known[plain] = self._stage(stage)
         return tuple(known[replace(stage, index=min(stage.index, 1))] for stage in stages)
 
+    def piece(self, label: str, layer: Layer | None = None, *, replayed: bool = False) -> "Piece":
+        """The segments of one part: ``layer``, ``embedding`` or ``head and loss``."""
+        return self._parts(label, layer, replayed=replayed)
+
     def _stage(self, stage: Stage) -> StagePrograms:
         alone = self._shape.data.ranks * self._shape.replicas.ranks == 1
         replicas = Replicas() if alone else self._stack.replicas(stage)
@@ -138,10 +142,10 @@ class Builder:
             last_weight=last_weight,
         )
 
-    def _block(self, block: Block) -> "tuple[_Piece, int]":
+    def _block(self, block: Block) -> "tuple[Piece, int]":
         return self._parts("layer", block.layer, replayed=block.replayed), block.count
 
-    def _segments_of_part(self, label: str, layer: Layer | None, *, replayed: bool) -> "_Piece":
+    def _segments_of_part(self, label: str, layer: Layer | None, *, replayed: bool) -> "Piece":
         part = self._part(label, layer)
         steps, host = part.backward, part.backward_host
         name = f"{label} backward"
@@ -163,11 +167,11 @@ class Builder:
         )
         backward = replace(forward, label=name, phase="backward", steps=steps, host=host)
         if not self._split:
-            return _Piece(forward, backward, backward)
+            return Piece(forward, backward, backward)
         deferred = tuple(s for s in steps if isinstance(s, Launch) and s.deferrable)
         kept = tuple(s for s in steps if not (isinstance(s, Launch) and s.deferrable))
         weight = replace(backward, label=f"{label} weight", steps=deferred, host=None)
-        return _Piece(forward, replace(backward, steps=kept), weight)
+        return Piece(forward, replace(backward, steps=kept), weight)
 
     def _part(self, label: str, layer: Layer | None) -> Part:
         if layer is not None:
@@ -180,7 +184,7 @@ class Builder:
         steps: list[Step] = []
         if replicas.reduce and not replicas.overlap_reduce:
             for parameters in _buckets(_held(stage), replicas.bucket_parameters):
-                steps += _reductions(parameters, replicas, self._shape)
+                steps += reductions(parameters, replicas, self._shape)
         steps += [Wait("data"), Wait("gather"), Wait("expert")]
         return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
 
@@ -188,16 +192,16 @@ class Builder:
         """Gather updated parameters before anything else begins."""
         if replicas.overlap_gather or not replicas.gather_bytes:
             return ()
-        gathers = _gathers(_held(stage), replicas, self._shape)
-        if not gathers:
+        launched = gathers(_held(stage), replicas, self._shape)
+        if not launched:
             return ()
-        steps = (*gathers, Wait("gather"))
+        steps = (*launched, Wait("gather"))
         return ((_communication("parameter gather", "optimizer", steps), 1),)
 
 
 @frozen
-class _Piece:
-    """The segments of one part."""
+class Piece:
+    """The segments of one part; ``weight`` matters where the backward pass is split."""
 
     forward: Segment
     backward: Segment
@@ -209,30 +213,30 @@ def _communication(label: str, phase: str, steps: tuple[Step, ...]) -> Segment:
 
 
 @frozen
-class _Held:
+class HeldParameters:
     """Parameters by the ranks that hold the same: those of attention's mapping and of experts'."""
 
     dense: int = 0
     experts: int = 0
 
-    def plus(self, segment: Segment) -> "_Held":
+    def plus(self, segment: Segment) -> "HeldParameters":
         """With those of a segment."""
         experts = self.experts + segment.expert_parameters
-        return _Held(self.dense + segment.parameters, experts)
+        return HeldParameters(self.dense + segment.parameters, experts)
 
     def fills(self, bucket: int | None) -> bool:
         """Whether either fills a bucket: each mapping has its own, and here both leave then."""
         return bucket is not None and max(self.dense, self.experts) >= bucket
 
 
-def _held(stage: Stage) -> _Held:
-    return _Held(stage.parameters - stage.expert_parameters, stage.expert_parameters)
+def _held(stage: Stage) -> HeldParameters:
+    return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
 
 
-def _buckets(held: _Held, bucket: int | None) -> list[_Held]:
+def _buckets(held: HeldParameters, bucket: int | None) -> list[HeldParameters]:
     """The buckets that parameters fill, those of each mapping apart."""
-    found = [_Held(dense=size) for size in _split(held.dense, bucket)]
-    return found + [_Held(experts=size) for size in _split(held.experts, bucket)]
+    found = [HeldParameters(dense=size) for size in _split(held.dense, bucket)]
+    return found + [HeldParameters(experts=size) for size in _split(held.experts, bucket)]
 
 
 def _split(parameters: int, bucket: int | None) -> list[int]:
@@ -242,7 +246,7 @@ def _split(parameters: int, bucket: int | None) -> list[int]:
     return [bucket] * whole + ([rest] if rest else [])
 
 
-def _reductions(held: _Held, replicas: Replicas, shape: StepShape) -> list[Step]:
+def reductions(held: HeldParameters, replicas: Replicas, shape: StepShape) -> list[Step]:
     """Reduction of one bucket over the sharding group, then over its replicas.
 
     Gradients of experts are summed over the ranks that hold the same ones.
@@ -264,7 +268,7 @@ def _reductions(held: _Held, replicas: Replicas, shape: StepShape) -> list[Step]
     return [Launch(each, stream="data") for each in found if each is not None]
 
 
-def _gathers(held: _Held, replicas: Replicas, shape: StepShape) -> list[Step]:
+def gathers(held: HeldParameters, replicas: Replicas, shape: StepShape) -> list[Step]:
     """Gathers of a bucket's parameters."""
     found = [shape.data.all_gather(replicas.gather_bytes * held.dense)]
     if shape.experts is not None:
@@ -276,7 +280,7 @@ def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Progra
     """A backward program whose gradients leave in buckets as soon as these are full."""
     limit = replicas.bucket_parameters
     result: list[tuple[Segment, int]] = []
-    filled = _Held()
+    filled = HeldParameters()
     for segment, times in backward:
         for _ in range(times):
             if result and result[-1][0] is segment:
@@ -286,27 +290,27 @@ def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Progra
             filled = filled.plus(segment)
             if filled.fills(limit):
                 result.append((_leaving(filled, replicas, shape), 1))
-                filled = _Held()
-    if filled != _Held():
+                filled = HeldParameters()
+    if filled != HeldParameters():
         result.append((_leaving(filled, replicas, shape), 1))
     return tuple(result)
 
 
 @lru_cache(maxsize=1024)
-def _leaving(held: _Held, replicas: Replicas, shape: StepShape) -> Segment:
-    steps = tuple(_reductions(held, replicas, shape))
+def _leaving(held: HeldParameters, replicas: Replicas, shape: StepShape) -> Segment:
+    steps = tuple(reductions(held, replicas, shape))
     return _communication("gradient bucket", "backward", steps)
 
 
 def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program:
     """A forward program whose parameters arrive in buckets, one bucket ahead of their use."""
     limit = replicas.bucket_parameters
-    groups: list[tuple[list[tuple[Segment, int]], _Held]] = [([], _Held())]
+    groups: list[tuple[list[tuple[Segment, int]], HeldParameters]] = [([], HeldParameters())]
     for segment, times in forward:
         for _ in range(times):
             program, held = groups[-1]
             if held.fills(limit):
-                groups.append(([], _Held()))
+                groups.append(([], HeldParameters()))
                 program, held = groups[-1]
             if program and program[-1][0] is segment:
                 program[-1] = (segment, program[-1][1] + 1)
@@ -324,11 +328,11 @@ def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program
 
 @lru_cache(maxsize=1024)
 def _arriving(
-    first: _Held | None, following: _Held | None, replicas: Replicas, shape: StepShape
+    first: HeldParameters | None, following: HeldParameters | None, replicas: Replicas, shape: StepShape
 ) -> Segment:
     """Wait for a bucket, launched here if it is the first, and launch the one that follows."""
-    steps = _gathers(first, replicas, shape) if first is not None else []
+    steps = gathers(first, replicas, shape) if first is not None else []
     steps.append(Wait("gather"))
     if following is not None:
-        steps += _gathers(following, replicas, shape)
+        steps += gathers(following, replicas, shape)
     return _communication("parameter gather", "forward", tuple(steps))

@@ -15,6 +15,7 @@ from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.recipes import recipe_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
+from predictor.values import frozen
 
 
 def refuse(case: Case, stack: Stack) -> None:
@@ -112,9 +113,15 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
     """What every pipeline stage holds and runs; stages of one shape are equal but for the index."""
+    held = chunks_of(case)
+    return tuple(_stage(case, shape, index, chunks) for index, chunks in enumerate(held))
+
+
+def chunks_of(case: Case) -> tuple[tuple[Chunk, ...], ...]:
+    """The chunks of every pipeline stage."""
     counts = load_stack(str(case.implementation)).layers(case.model, case.plan)
     kinds = _kinds(case)
-    replays = _replays(case)
+    replays = replays_of(case)
     start, chunks = 0, []
     for index, count in enumerate(counts):
         last = index == len(counts) - 1
@@ -126,7 +133,7 @@ def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
     mine = [tuple(chunks[index::stages]) for index in range(stages)]
     if case.plan.schedule == "dualpipe":  # each stage also holds its mirror image's part
         mine = [(chunks[index], chunks[-1 - index]) for index in range(stages)]
-    return tuple(_stage(case, shape, index, held) for index, held in enumerate(mine))
+    return tuple(mine)
 
 
 def _kinds(case: Case) -> tuple[Layer, ...]:
@@ -140,7 +147,7 @@ def _kinds(case: Case) -> tuple[Layer, ...]:
     )
 
 
-def _replays(case: Case) -> int:
+def replays_of(case: Case) -> int:
     """Layers of a chunk that run again in the backward pass, from its first one on."""
     if case.training.recompute == "selective":
         share = load_stack(str(case.implementation)).selective_blocks
@@ -159,8 +166,17 @@ def _blocks(kinds: Sequence[Layer], replays: int) -> tuple[Block, ...]:
     )
 
 
-def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) -> Stage:
-    model = case.model
+@frozen
+class Held:
+    """What a rank of a stage holds: parameters outside routed experts, in them, and tensors."""
+
+    dense: int
+    experts: int
+    tensors: int
+
+
+def held_by(model: Model, shape: StepShape, chunks: Sequence[Chunk]) -> Held:
+    """Add up the layers of some chunks and the tables and norms beside them."""
     blocks = [block for chunk in chunks for block in chunk.blocks]
     held = sum(block.layer.dense_parameters * block.count for block in blocks)
     experts = sum(block.layer.expert_parameters * block.count for block in blocks)
@@ -179,6 +195,11 @@ def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) 
         if not (first and shape.tied_embeddings):
             held += table
             tensors += 1
+    return Held(held, experts, tensors)
+
+
+def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) -> Stage:
+    held = held_by(case.model, shape, chunks)
     sharded = shape.sharding != "none"
     shards = shape.data.ranks if sharded else 1
     expert_shards = shape.experts.data.ranks if sharded and shape.experts else 1
@@ -186,8 +207,8 @@ def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) 
         index=index,
         shape=shape,
         chunks=chunks,
-        parameters=held + experts,
-        expert_parameters=experts,
-        owned_parameters=math.ceil(held / shards) + math.ceil(experts / expert_shards),
-        tensors=tensors,
+        parameters=held.dense + held.experts,
+        expert_parameters=held.experts,
+        owned_parameters=math.ceil(held.dense / shards) + math.ceil(held.experts / expert_shards),
+        tensors=held.tensors,
     )

@@ -21,7 +21,7 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
 from predictor.iteration.launches import Program, Segment, Tape
-from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
+from predictor.iteration.memory import Memory, CUBLAS_WORKSPACE_BYTES, finished, largest, worst_of
 from predictor.iteration.stack import Part, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
@@ -190,7 +190,7 @@ def sharded_memory(
     kept = sum(
         b.count * (shape.activation_bytes if b.replayed else saved(shape, b.layer)) for b in blocks
     )
-    replay = max((saved(shape, b.layer) for b in blocks if b.replayed), default=0.0)
+    replay = largest(saved(shape, b.layer) for b in blocks if b.replayed)
     layer = blocks[-1].layer
     whole = WEIGHT_BYTES * (Fsdp.root_parameters(shape) + layer.parameters)
     if shape.sharding != "parameters":
@@ -206,7 +206,7 @@ def sharded_memory(
         "logits and loss": 0.0,
         "gradients": wide + 4.0 * shape.vocab * shape.hidden,
     }
-    worst = max((loss, last), key=lambda moment: sum(moment.values()))
+    worst = worst_of(loss, last)
     if shape.micro_batches > 1:
         worst["gradients"] += 4.0 * stage.owned_parameters
     parts = {

@@ -278,11 +278,11 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     share = stage.owned_parameters / stage.parameters
     loss = {
         "activations": fused_activations(stage, in_flight),
-        "logits and loss": float(LOGIT_BYTES * shape.tokens * shape.vocab) if stage.last else 0.0,
+        "logits and loss": 1.0 * LOGIT_BYTES * shape.tokens * shape.vocab if stage.last else 0.0,
     }
-    temporary = TEMPORARY_BYTES * share * max(experts, stage.parameters - experts)
+    temporary = TEMPORARY_BYTES * share * largest((experts, stage.parameters - experts))
     step = {"activations": temporary, "logits and loss": 0.0}
-    worst = max((loss, step), key=lambda moment: sum(moment.values()))
+    worst = worst_of(loss, step)
     return finished({**states, **worst}, distributed=shape.world.ranks > 1)
 
 

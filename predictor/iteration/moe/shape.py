@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import numpy as np
+
 from predictor.iteration.dimensions import Experts, Layer
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.operators import GroupedGemm
@@ -93,4 +95,6 @@ class Routed:
 
     @staticmethod
     def _whole(rows: float) -> int:
+        if isinstance(rows, np.ndarray):  # of micro-batches of many sizes
+            return np.maximum(np.rint(rows), 1.0)
         return max(1, round(rows))

@@ -1,0 +1,140 @@
+"""The plans worth an exact estimate, kept while spaces are evaluated one after another."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from predictor.costs import Costs
+from predictor.costs.prediction import Floats
+from predictor.search.evaluate import FLAGS, Plans
+from predictor.search.room import Layouts, Room
+from predictor.search.space import Space
+from predictor.units import HOUR_SECONDS
+
+RERANKED: Final = 50
+"""Plans of the array form that the exact estimate ranks anew."""
+
+NUMBERS: Final = (
+    "tensor_parallel",
+    "context_parallel",
+    "pipeline_parallel",
+    "virtual_pipeline",
+    "expert_parallel",
+    "expert_tensor_parallel",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan by the array form.
+
+    Attributes:
+        quantities: Seconds, USD, joules, bytes and GPUs, in the order of ``QUANTITIES``.
+        case: Sections of its case.
+    """
+
+    quantities: tuple[float, ...]
+    case: Mapping[str, Any]
+
+
+QUANTITIES: Final = ("time", "usd", "energy", "memory", "gpus")
+
+
+def candidates_of(
+    sections: Mapping[str, Any],
+    layouts: Layouts,
+    room: Room,
+    plans: Sequence[Plans],
+    costs: Costs,
+    wanted: tuple[str, tuple[str, ...]],
+) -> list[Candidate]:
+    """The best plans of one space: by the objective, and those that none beats in all of ``pareto``.
+
+    Args:
+        sections: Of the case that the space is about.
+        layouts: Those that fit.
+        room: Their memory.
+        plans: Their evaluation.
+        costs: Cost functions of the GPU.
+        wanted: The objective and the quantities of the Pareto front.
+    """
+    if not any(len(part.layout) for part in plans):
+        return []
+    table = np.concatenate([_quantities(layouts, room, part, costs) for part in plans])
+    which = np.concatenate([np.full(len(part.layout), place) for place, part in enumerate(plans)])
+    layout = np.concatenate([part.layout for part in plans])
+    objective, pareto = wanted
+    chosen = best(table, objective) if not pareto else front(table, pareto)
+    return [
+        Candidate(
+            tuple(table[at].tolist()),
+            case_of(sections, layouts.space, int(layout[at]), plans[which[at]].flags),
+        )
+        for at in chosen.tolist()
+    ]
+
+
+def _quantities(layouts: Layouts, room: Room, plans: Plans, costs: Costs) -> Floats:
+    gpus = layouts.space.case.cluster.num_gpus
+    price = costs.gpu.usd_per_gpu_hour
+    usd = plans.seconds * gpus * (np.inf if price is None else price / HOUR_SECONDS)
+    memory = room.reserved[plans.layout]
+    return np.stack([plans.seconds, usd, plans.joules, memory, np.full(len(usd), gpus)], axis=1)
+
+
+def best(table: Floats, objective: str) -> Any:  # noqa: ANN401 - places
+    """Places of the best rows, best first; ties go to the faster."""
+    order = np.lexsort((table[:, 0], table[:, QUANTITIES.index(objective)]))
+    return order[:RERANKED]
+
+
+def front(table: Floats, pareto: Sequence[str]) -> Any:  # noqa: ANN401 - places
+    """Places of rows that no other beats in one quantity without losing in another.
+
+    Along the first quantity; of a front longer than what is ranked anew, an even sample.
+    """
+    columns = table[:, [QUANTITIES.index(name) for name in pareto]]
+    order = np.lexsort(columns.T[::-1])
+    kept: list[int] = []
+    least = np.empty((0, columns.shape[1]))
+    for start in range(0, len(order), 4096):
+        rows = order[start : start + 4096]
+        if len(least):
+            beaten = (least[None] <= columns[rows][:, None]).all(axis=2).any(axis=1)
+            rows = rows[~beaten]
+        for row in rows.tolist():
+            if not len(least) or not (least <= columns[row]).all(axis=1).any():
+                kept.append(row)
+                least = np.vstack([least, columns[row]])
+    if len(kept) <= RERANKED:
+        return np.array(kept)
+    return np.array(kept)[np.linspace(0, len(kept) - 1, RERANKED).round().astype(int)]
+
+
+def case_of(
+    sections: Mapping[str, Any], space: Space, row: int, flags: Sequence[bool | None]
+) -> dict[str, Any]:
+    """Sections of the case of one plan."""
+    plan = plan_of(space, row)
+    training = {name: plan.pop(name) for name in ("micro_batch_size", "recompute")}
+    plan |= {name: flag for name, flag in zip(FLAGS, flags, strict=True) if flag is not None}
+    batch = int(space.columns["num_microbatches"][row] * space.columns["data_parallel"][row])
+    training["global_batch_size"] = batch * training["micro_batch_size"]
+    return {
+        **sections,
+        "training": {**sections.get("training", {}), **training},
+        "plan": {**sections.get("plan", {}), **plan},
+    }
+
+
+def plan_of(space: Space, row: int) -> dict[str, Any]:
+    """The searched fields of one layout."""
+    plan: dict[str, Any] = {name: int(space.columns[name][row]) for name in NUMBERS}
+    plan["micro_batch_size"] = int(space.columns["micro_batch_size"][row])
+    for name in ("sequence_parallel", "tp_overlap", "schedule", "recompute", "sharding"):
+        value = space.values[name][int(space.columns[name][row])]
+        if value is not None:
+            plan[name] = value
+    return plan

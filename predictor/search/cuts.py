@@ -1,0 +1,133 @@
+"""How a model's layers lie on the stages of a pipeline: the same for every layout of as many stages.
+
+Stages that hold the same are told once, with how many there are and where the first and the last
+of them stand.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from predictor.case import Case
+from predictor.iteration.dimensions import layers_of
+from predictor.iteration.shape import chunks_of, replays_of
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Layers of one kind in a row: place of the kind, whether they replay, and how many."""
+
+    kind: int
+    replayed: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCut:
+    """What one chunk runs, from the bottom."""
+
+    pieces: tuple[Piece, ...]
+    embedding: bool
+    head: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageCut:
+    """Stages that hold the same.
+
+    Attributes:
+        chunks: What they run.
+        first: Place of the first of them in the pipeline.
+        last: Place of the last of them.
+        count: How many there are.
+    """
+
+    chunks: tuple[ChunkCut, ...]
+    first: int
+    last: int
+    count: int
+
+    @property
+    def embedding(self) -> bool:
+        """They hold the input table."""
+        return any(chunk.embedding for chunk in self.chunks)
+
+    @property
+    def head(self) -> bool:
+        """They hold the head."""
+        return any(chunk.head for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One way to lay a model over stages.
+
+    Attributes:
+        stages: Of the pipeline.
+        chunks: Of a stage.
+        schedule: Order of the passes.
+        recompute: What the backward pass runs again.
+        holds: The distinct stages, in the order of their first places.
+    """
+
+    stages: int
+    chunks: int
+    schedule: str
+    recompute: str
+    holds: tuple[StageCut, ...]
+
+
+def cut_of(case: Case, *, stages: int, chunks: int, schedule: str, recompute: str) -> Cut:
+    """Lay the model of a resolved case over stages as the framework does."""
+    plan = replace(
+        case.plan,
+        pipeline_parallel=stages,
+        virtual_pipeline=chunks,
+        schedule=schedule,
+        data_parallel=case.cluster.num_gpus // stages,
+    )
+    training = replace(
+        case.training, recompute=recompute, global_batch_size=case.cluster.num_gpus // stages
+    )
+    held = _chunks(replace(case, plan=plan, training=training))
+    found: dict[tuple[ChunkCut, ...], list[int]] = {}
+    for index, mine in enumerate(held):
+        found.setdefault(mine, []).append(index)
+    holds = [StageCut(held, places[0], places[-1], len(places)) for held, places in found.items()]
+    return Cut(stages, chunks, schedule, recompute, tuple(holds))
+
+
+def _chunks(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
+    """Chunks of every stage; where all layers replay or none does, those of one case serve all."""
+    replays = replays_of(case)
+    if 0 < replays < case.model.num_layers:
+        return _laid(case)
+    layout = replace(case.plan, schedule="dualpipe" if case.plan.schedule == "dualpipe" else None)
+    plain = _laid(replace(case, plan=layout, training=replace(case.training, recompute="none")))
+    return _replayed(plain) if replays else plain
+
+
+@lru_cache(maxsize=256)
+def _laid(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
+    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(layers_of(case.model)))}
+    return tuple(
+        tuple(
+            ChunkCut(
+                tuple(Piece(kinds[b.layer], b.replayed, b.count) for b in chunk.blocks),
+                chunk.embedding,
+                chunk.head,
+            )
+            for chunk in mine
+        )
+        for mine in chunks_of(case)
+    )
+
+
+@lru_cache(maxsize=256)
+def _replayed(held: tuple[tuple[ChunkCut, ...], ...]) -> tuple[tuple[ChunkCut, ...], ...]:
+    return tuple(
+        tuple(
+            replace(chunk, pieces=tuple(replace(piece, replayed=True) for piece in chunk.pieces))
+            for chunk in mine
+        )
+        for mine in held
+    )

@@ -1,0 +1,184 @@
+"""The search itself: spaces one after another, candidates, exact estimates, a result."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from predictor.case import Case, load_gpu
+from predictor.case.reading import case_from_dict
+from predictor.costs import load_costs
+from predictor.errors import CaseError, NotPredictable
+from predictor.iteration import Estimate, estimate
+from predictor.iteration.implementations import load as load_stack
+from predictor.iteration.shape import refuse
+from predictor.search.candidates import QUANTITIES, RERANKED, Candidate, candidates_of, front
+from predictor.search.evaluate import Evaluation, layouts_of
+from predictor.search.misses import near_misses, rejected_by
+from predictor.search.question import Question, counts
+from predictor.search.result import NearMiss, SearchResult
+from predictor.search.room import room_of
+from predictor.search.space import space_of
+
+
+def search(
+    model: str | Mapping[str, Any] | Case,
+    *,
+    gpu: str | Sequence[str],
+    num_gpus: int | str | Sequence[int],
+    global_batch_size: int,
+    constraints: Mapping[str, Any] | None = None,
+    objective: str = "time",
+    pareto: Sequence[str] = (),
+    top: int = 10,
+) -> SearchResult:
+    """Find the best plans for a model on some GPUs.
+
+    Args:
+        model: A preset, sections of a case, or a case, whose plan, micro-batch size and
+            recomputation are left aside.
+        gpu: One or more SKUs.
+        num_gpus: A count, counts, or text as :func:`~predictor.search.question.counts` reads it.
+        global_batch_size: Sequences of an iteration.
+        constraints: Field to its value or the list of values that it may take.
+        objective: ``time``, ``usd``, ``energy`` or ``gpus``.
+        pareto: Of ``time``, ``usd``, ``energy``, ``memory``, ``gpus``: return the plans that none
+            beats in all of them, by the first.
+        top: Plans to return at most.
+
+    Raises:
+        CaseError: A constraint is not possible, or leaves no plan.
+        NotPredictable: The stack cannot be searched.
+    """
+    mapping: Mapping[str, Any] = {"model": {"preset": model}} if isinstance(model, str) else (
+        model.to_dict() if isinstance(model, Case) else model
+    )
+    asked = {name: _listed(value) for name, value in (constraints or {}).items()}
+    numbers = counts(num_gpus) if isinstance(num_gpus, str) else tuple(_listed(num_gpus))
+    question = Question(
+        mapping=mapping,
+        gpus=tuple(load_gpu(sku).sku for sku in _listed(gpu)),
+        num_gpus=numbers,
+        global_batch_size=global_batch_size,
+        constraints=asked,
+        objective=objective,
+        pareto=tuple(pareto),
+        top=top,
+    )
+    return _Search(question).run()
+
+
+def _listed(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - whatever a field takes
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return (value,)
+    return tuple(value)
+
+
+class _Search:
+    """Everything found so far, so that an interrupt loses nothing."""
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        self._begin = time.perf_counter()
+        self._candidates: list[Candidate] = []
+        self._estimates: list[Estimate] = []
+        self._rejected: Counter[str] = Counter()
+        self._misses: list[NearMiss] = []
+        self._evaluated = self._fitting = 0
+        self._refused: Counter[str] = Counter()
+
+    def run(self) -> SearchResult:
+        """Evaluate every space, then the best plans exactly."""
+        interrupted = False
+        cases = self._question.cases()
+        try:
+            for sections, case in cases:
+                self._space(sections, case)
+            if not self._evaluated:
+                raise CaseError(self._why_empty())
+            self._exact()
+        except KeyboardInterrupt:
+            interrupted = True
+        return SearchResult(
+            objective=self._question.objective,
+            plans=tuple(self._ranked()[: self._question.top]),
+            plans_evaluated=self._evaluated,
+            plans_fitting=self._fitting,
+            rejected=dict(self._rejected),
+            near_misses=tuple(sorted(self._misses, key=lambda miss: miss.missing_bytes)[:3]),
+            search_seconds=time.perf_counter() - self._begin,
+            interrupted=interrupted,
+        )
+
+    def _space(self, sections: Mapping[str, Any], case: Case) -> None:
+        """Evaluate all plans on one machine."""
+        question = self._question
+        refuse(case, load_stack(str(case.implementation)))
+        space = space_of(case, question.global_batch_size, question.constraints)
+        self._refused.update(space.refused)
+        if not len(space):
+            return
+        layouts = layouts_of(space)
+        costs = load_costs(case.cluster.gpu)
+        room = room_of(layouts)
+        variants = layouts.variants
+        fits = room.reserved <= costs.gpu.memory_bytes
+        self._evaluated += int(variants.sum())
+        self._fitting += int(variants[fits].sum())
+        self._rejected.update(rejected_by(room, variants, costs.gpu.memory_bytes))
+        self._misses += near_misses(layouts, room, costs.gpu.memory_bytes)
+        if not fits.any():
+            return
+        kept = layouts.take(fits)
+        plans = list(Evaluation(kept, costs).plans())
+        wanted = (question.objective, question.pareto)
+        self._candidates += candidates_of(sections, kept, room.take(fits), plans, costs, wanted)
+
+    def _exact(self) -> None:
+        """Estimate the best candidates exactly; one that a rule of its schedule refuses is out."""
+        order = sorted(self._candidates, key=lambda candidate: candidate.quantities[self._first()])
+        for candidate in order[:RERANKED]:
+            try:
+                self._estimates.append(estimate(case_from_dict(candidate.case, origin="search")))
+            except NotPredictable as error:
+                self._rejected[str(error)] += 1
+
+    def _first(self) -> int:
+        question = self._question
+        return QUANTITIES.index(question.pareto[0] if question.pareto else question.objective)
+
+    def _ranked(self) -> list[Estimate]:
+        """Exact estimates, best first; of a Pareto search, those that none beats."""
+        fitting = [each for each in self._estimates if each.fits]
+        if not fitting:
+            return []
+        table = np.array([_quantities(each) for each in fitting])
+        if self._question.pareto:
+            return [fitting[place] for place in front(table, self._question.pareto)]
+        order = np.lexsort((table[:, 0], table[:, self._first()]))
+        return [fitting[place] for place in order]
+
+    def _why_empty(self) -> str:
+        """Which constraint leaves nothing: the first without which something is left."""
+        question = self._question
+        for name, values in question.constraints.items():
+            others = {key: value for key, value in question.constraints.items() if key != name}
+            for _, case in question.cases():
+                if len(space_of(case, question.global_batch_size, others)):
+                    shown = ", ".join(map(str, values))
+                    return f"no plan is left: {name} = {shown} rules out all that the rest allows"
+        told = "; ".join(reason for reason, _ in self._refused.most_common(2))
+        return (
+            f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
+            f"global_batch_size {question.global_batch_size}: {told}"
+        )
+
+
+def _quantities(found: Estimate) -> tuple[float, ...]:
+    usd = np.inf if found.usd_per_iteration is None else found.usd_per_iteration
+    memory = found.memory_reserved_bytes_per_gpu
+    gpus = found.case.cluster.num_gpus
+    return (found.iteration_seconds, usd, found.joules_per_iteration, memory, float(gpus))

@@ -1,0 +1,225 @@
+"""What replicas add to a step: sums of gradients, gathers of parameters, the optimizer.
+
+Collectives of a bucket are those that :mod:`predictor.iteration.programs` names, each distinct one
+priced once. Programs whose kernels walk over all parameters (accumulation, the gradients' norm, the
+optimizer) take seconds that are affine in what a rank holds and owns: they are priced for a sample
+of the stages and carried over to all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.costs import Costs
+from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.collectives import collective_costs
+from predictor.iteration.groups import Group
+from predictor.iteration.launches import Program, Segment
+from predictor.iteration.priced import GAP, price
+from predictor.iteration.programs import HeldParameters, gathers, reductions
+from predictor.iteration.stack import Replicas
+from predictor.iteration.step import Block, Chunk, Stage
+from predictor.operators import Collective
+from predictor.search.room import ROLES, Layouts
+from predictor.search.shapes import distinct
+from predictor.search.walk import segment_matrices
+
+SAMPLES: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One kind of traffic among replicas; by layout and stage.
+
+    Attributes:
+        seconds: Of all of it.
+        buckets: How many leave one after another; 0 where all leaves at the end of a pass.
+    """
+
+    seconds: Floats
+    buckets: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a step adds to its passes; by layout and stage.
+
+    Attributes:
+        reduce: Sums of gradients.
+        gather: Gathers of parameters.
+        accumulate: Of every micro-batch after the first.
+        update: From summed gradients to new parameters, gathers left out.
+    """
+
+    reduce: Exchange
+    gather: Exchange
+    accumulate: Floats
+    update: Floats
+
+
+class Tails:
+    """Traffic and updates of the stages of all layouts."""
+
+    def __init__(self, layouts: Layouts, costs: Costs) -> None:
+        """Name the layouts and the cost functions of their GPU."""
+        self._layouts, self._costs = layouts, costs
+        self._case = layouts.space.case
+        self._node = layouts.shapes.node
+        self._first, self._which = self._stages()
+
+    def tail(self) -> Tail:
+        """Price everything."""
+        replicas = [self._replicas(stage) for stage in self._probes]
+        held = [HeldParameters(s.parameters - s.expert_parameters, s.expert_parameters) for s in self._probes]
+        buckets = np.array([_buckets(*pair) for pair in zip(self._probes, replicas, strict=True)])
+        shares = [
+            HeldParameters(round(each.dense / max(count, 1)), round(each.experts / max(count, 1)))
+            for each, count in zip(held, buckets, strict=True)
+        ]
+        triples = list(zip(shares, replicas, self._probes, strict=True))
+        reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
+        gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
+        sums, fetches = self._priced([reduced, gathered])
+        times = np.maximum(buckets, 1)
+        stack = self._layouts.stack
+        accumulate = self._sampled(lambda stage: (stack.accumulate(stage),))
+        update = self._sampled(lambda stage: (stack.reduced(stage), stack.optimizer(stage)))
+        return Tail(
+            self._spread(Exchange, sums * times, buckets),
+            self._spread(Exchange, fetches * times, buckets),
+            accumulate[self._which],
+            update[self._which],
+        )
+
+    def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
+        """Which layouts and stages run their sums and gathers beside passes, under some flags."""
+        layouts = self._layouts
+        keys = [layouts.column("sharding"), layouts.column("pipeline_parallel") == 1]
+        first, which = distinct(keys)
+        found = np.zeros((len(first), 2), dtype=bool)
+        for place, row in enumerate(first):
+            shape = replace(
+                layouts.shapes.of(layouts.space, int(row)),
+                sharding=layouts.space.values["sharding"][int(keys[0][row])],
+                overlap_grad_reduce=reduce,
+                overlap_param_gather=gather,
+            )
+            answer = layouts.stack.replicas(self._stage(int(row), 0, shape))
+            found[place] = answer.overlap_reduce, answer.overlap_gather
+        return found[which, 0], found[which, 1]
+
+    def _stages(self) -> tuple[Ints, Ints]:
+        """First (layout, stage) of each distinct stage, flat, and the number of each."""
+        layouts, held = self._layouts, self._layouts.held
+        shape = held.dense.shape
+        names = ("tensor_parallel", "context_parallel", "pipeline_parallel", "sharding")
+        rows = [layouts.column(name) for name in names]
+        rows.append(layouts.column("expert_parallel") * layouts.column("expert_tensor_parallel"))
+        keys = [np.repeat(row, shape[1]) for row in rows]
+        keys += [held.dense.ravel(), held.experts.ravel(), layouts.role[layouts.cut].ravel()]
+        first, which = distinct(keys)
+        self._probes = [self._probe(*divmod(int(place), shape[1])) for place in first]
+        return first, which.reshape(shape)
+
+    def _probe(self, row: int, stage: int) -> Stage:
+        layouts = self._layouts
+        at = {name: int(column[row]) for name, column in layouts.space.columns.items()}
+        shape = layouts.shapes.of(layouts.space, row)
+        tp, split = at["tensor_parallel"], at["data_parallel"] * at["context_parallel"]
+        shards = self._case.plan.sharding_group or split
+        experts = shape.experts
+        if experts is not None:
+            folded = at["expert_parallel"] * at["expert_tensor_parallel"]
+            ranks = self._case.cluster.num_gpus // at["pipeline_parallel"] // folded
+            experts = replace(experts, data=Group.strided(ranks, folded, self._node))
+        shape = replace(
+            shape,
+            sharding=layouts.space.values["sharding"][at["sharding"]],
+            data=Group.strided(shards, tp, self._node),
+            replicas=Group.strided(split // shards, tp * shards, self._node),
+            experts=experts,
+        )
+        return self._stage(row, stage, shape)
+
+    def _stage(self, row: int, stage: int, shape: Any) -> Stage:  # noqa: ANN401
+        layouts, held = self._layouts, self._layouts.held
+        at = (row, stage)
+        layer = layouts.kinds(row)[-1]
+        count = max(1, round((held.dense[at] + held.experts[at]) / layer.parameters))
+        embedding, head = ROLES[layouts.role[layouts.cut[row], stage]]
+        chunk = Chunk(blocks=(Block(layer=layer, count=count),), embedding=embedding, head=head)
+        return Stage(
+            index=0 if embedding else 1,
+            shape=shape,
+            chunks=(chunk,),
+            parameters=int(held.dense[at] + held.experts[at]),
+            expert_parameters=int(held.experts[at]),
+            owned_parameters=int(held.owned[at]),
+            tensors=int(held.tensors[at]),
+        )
+
+    def _replicas(self, stage: Stage) -> Replicas:
+        shape = stage.shape
+        if shape.data.ranks * shape.replicas.ranks == 1:
+            return Replicas()
+        return self._layouts.stack.replicas(stage)
+
+    def _spread(self, kind: type[Exchange], seconds: Floats, buckets: Floats) -> Exchange:
+        return kind(seconds[self._which], buckets[self._which])
+
+    def _priced(self, launches: list[list[list[Any]]]) -> list[Floats]:
+        """Seconds of lists of launches on one stream, each distinct collective priced once."""
+        flat = [launch.operator for kind in launches for each in kind for launch in each]
+        known: dict[Collective, int] = {}
+        places = [known.setdefault(cast("Collective", operator), len(known)) for operator in flat]
+        predict = collective_costs(self._case, self._costs)
+        seconds = predict(list(known)).seconds if known else np.zeros(0)
+        spent = iter(seconds[places].tolist() if places else [])
+        return [np.array([sum(next(spent) for _ in each) for each in kind]) for kind in launches]
+
+    def _sampled(self, programs: Callable[[Stage], tuple[Program, ...]]) -> Floats:
+        """Seconds of some programs of every distinct stage, affine in what it holds and owns."""
+        sizes = np.array(
+            [[1.0, s.parameters, s.owned_parameters, s.tensors] for s in self._probes]
+        )
+        chosen = _spread_sample(sizes)
+        exact = np.array([self._program_seconds(programs(self._probes[at])) for at in chosen])
+        if not exact.any():
+            return np.zeros(len(sizes))
+        scale = sizes.max(axis=0)
+        weight = 1.0 / np.maximum(exact, 1e-6)[:, None]
+        wanted = sizes[chosen] / scale * weight
+        factors = np.linalg.lstsq(wanted, exact * weight[:, 0], rcond=None)[0]
+        return np.maximum(sizes / scale @ factors, 0.0)
+
+    def _program_seconds(self, programs: tuple[Program, ...]) -> float:
+        entries = [entry for program in programs for entry in program]
+        segments: list[Segment] = [segment for segment, _ in entries]
+        if not any(segment.launches for segment in segments):
+            return 0.0
+        sheet = price(segments, self._costs, collective_costs(self._case, self._costs))
+        gap = self._costs.host_seconds(GAP)
+        matrices = segment_matrices(sheet.layout, sheet.seconds[None], sheet.host_seconds, gap)
+        ends = matrices[:, 0].max(axis=(1, 2))
+        return float(sum(end * times for end, (_, times) in zip(ends, entries, strict=True)))
+
+
+def _buckets(stage: Stage, replicas: Replicas) -> int:
+    """Buckets that a stage's gradients leave in; 0 without buckets."""
+    limit = replicas.bucket_parameters
+    if limit is None:
+        return 0
+    block = stage.chunks[0].blocks[0]
+    fullest = max(block.layer.dense_parameters, block.layer.expert_parameters)
+    layers = -(-limit // max(fullest, 1))
+    return max(1, round(stage.parameters / (layers * block.layer.parameters)))
+
+
+def _spread_sample(sizes: Floats) -> Ints:
+    """Rows spread over what stages hold and own."""
+    half = min(SAMPLES // 2, len(sizes))
+    places = np.linspace(0, len(sizes) - 1, half).round().astype(int)
+    return np.unique(np.concatenate([np.argsort(sizes[:, column])[places] for column in (1, 2)]))

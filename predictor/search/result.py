@@ -1,0 +1,67 @@
+"""What a search found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from predictor.iteration import Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearMiss:
+    """A plan that nearly fits.
+
+    Attributes:
+        plan: Its fields.
+        missing_bytes: What it lacks on the fullest rank.
+        remedies: Changes of one field that make it fit: ``recompute = selective``.
+    """
+
+    plan: Mapping[str, Any]
+    missing_bytes: float
+    remedies: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        objective: What the first plan has least of.
+        plans: Exact estimates, best first.
+        plans_evaluated: Plans whose memory was evaluated; of those that fit, time and energy too.
+        plans_fitting: Of these, how many fit.
+        rejected: How many do not, by reason.
+        near_misses: Plans that nearly fit.
+        search_seconds: What the search took.
+        interrupted: It was stopped before it had seen everything.
+    """
+
+    objective: str
+    plans: tuple[Estimate, ...]
+    plans_evaluated: int
+    plans_fitting: int
+    rejected: Mapping[str, int]
+    near_misses: tuple[NearMiss, ...]
+    search_seconds: float
+    interrupted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values (``predictor search --json``); a plan is its case and its estimate."""
+        return {
+            "objective": self.objective,
+            "plans_evaluated": self.plans_evaluated,
+            "plans_fitting": self.plans_fitting,
+            "search_seconds": self.search_seconds,
+            "interrupted": self.interrupted,
+            "plans": [{**plan.case.to_dict(), **plan.to_dict()} for plan in self.plans],
+            "rejected": dict(self.rejected),
+            "near_misses": [
+                {
+                    "plan": dict(miss.plan),
+                    "missing_bytes": miss.missing_bytes,
+                    "remedies": list(miss.remedies),
+                }
+                for miss in self.near_misses
+            ],
+        }

@@ -1,0 +1,119 @@
+"""Seconds of a pipeline in closed form, for many layouts of one cut.
+
+With ``f``, ``b`` and ``L`` the forward, the backward and all seconds of a micro-batch on a stage,
+``c`` those of a message and ``m`` micro-batches, over ``p`` stages:
+
+    1f1b         Σ(f + b) + 2(p - 1)c + max over stages s of (m - 1)·L - min(p - 1 - s, m - 1)·f
+    interleaved  Σ(f + b)/v + 2(p - 1)c + 2(v - 1)·p·c + max over stages of m·L - L/v
+    gpipe        Σ(f + b) + 2(p - 1)c + (m - 1)·(max f + max b)
+    zb-h1        Σ(f + b + w) - ... 
+
+A blocking message stops both ends: a stage's period grows by ``c`` for each neighbour.
+They are tested against the exact timeline (tests/search/test_array_form.py).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from predictor.costs.prediction import Floats, Ints
+from predictor.search.cuts import Cut
+from predictor.search.passes import StagePasses
+
+
+@dataclass(frozen=True, slots=True)
+class Hops:
+    """Messages along a pipeline.
+
+    Attributes:
+        total: Seconds of all hops one way, by layout.
+        longest: Of the slowest hop, by layout.
+        turn: Of the hop from the last stage to the first, by layout.
+        overlapped: They run beside computation.
+    """
+
+    total: Floats
+    longest: Floats
+    turn: Floats
+    overlapped: bool
+
+
+def pipeline_seconds(cut: Cut, passes: StagePasses, micro_batches: Ints, hops: Hops) -> Floats:
+    """Seconds until the last pass of a step has ended, by layout and clock.
+
+    Args:
+        cut: Stages and schedule.
+        passes: By layout, distinct stage and clock.
+        micro_batches: Of each layout.
+        hops: Messages of each layout.
+    """
+    m = micro_batches[:, None].astype(float)
+    if cut.stages == 1:
+        whole = passes.forward + passes.backward + passes.weight
+        return np.asarray(((m[:, None] - 1) * passes.period + whole)[:, 0])
+    count = np.array([hold.count for hold in cut.holds])[:, None]
+    if cut.schedule == "interleaved":
+        return _interleaved(cut, passes, m, count, hops)
+    if cut.schedule == "gpipe":
+        return _gpipe(passes, m, count, hops)
+    if cut.schedule == "dualpipe":
+        return _both_ways(cut, passes, m, count, hops)
+    if cut.schedule.startswith("zb"):
+        return _zero_bubble(cut, passes, m, count, hops)
+    return _one_f_one_b(cut, passes, m, count, hops)
+
+
+def _busy(cut: Cut, passes: StagePasses, hops: Hops) -> Floats:
+    """What a micro-batch adds on each stage, with the messages that stop it."""
+    alone = passes.forward + passes.backward + passes.weight
+    if hops.overlapped:
+        return np.asarray(passes.period)
+    ends = np.array([(hold.first == 0) + (hold.last == cut.stages - 1) for hold in cut.holds])
+    sides = np.where(ends > 0, 1, 2) * cut.chunks
+    return np.asarray(alone + sides[:, None] * hops.longest[:, None, None])
+
+
+def _one_f_one_b(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
+    once = (count * (passes.forward + passes.backward)).sum(axis=1) + 2 * hops.total[:, None]
+    busy = _busy(cut, passes, hops)
+    behind = np.array([cut.stages - 1 - hold.last for hold in cut.holds])[:, None]
+    ahead = np.minimum(behind, m[:, None] - 1) * passes.forward
+    steady = ((m[:, None] - 1) * busy - ahead).max(axis=1)
+    if hops.overlapped:  # a micro-batch goes down and up before the p-th after it begins
+        steady = np.maximum(steady, (m - 1) * once / cut.stages)
+    return np.asarray(once + steady)
+
+
+def _interleaved(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
+    p, v = cut.stages, cut.chunks
+    busy = _busy(cut, passes, hops)
+    lap = hops.total + hops.turn
+    once = (count * (passes.forward + passes.backward)).sum(axis=1) / v + 2 * hops.total[:, None]
+    steady = (m[:, None] * busy).max(axis=1) - busy.max(axis=1) / v
+    return np.asarray(once + steady + 2 * (v - 1) * lap[:, None])
+
+
+def _gpipe(passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
+    once = (count * (passes.forward + passes.backward)).sum(axis=1) + 2 * hops.total[:, None]
+    stop = 0.0 if hops.overlapped else hops.longest[:, None]
+    slowest = passes.forward.max(axis=1) + passes.backward.max(axis=1) + 2 * stop
+    return np.asarray(once + (m - 1) * slowest)
+
+
+def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
+    """Weight gradients fill the bubble: once a stage ahead (h1), twice (h2, two searched)."""
+    p = cut.stages
+    fill = 1 if cut.schedule in {"zb-h1", "zb-1p"} else 2
+    mean = [(count * each).sum(axis=1) / p for each in (passes.forward, passes.backward, passes.weight)]
+    forward, backward, weight = mean
+    bubble = (p - 1) * np.maximum(forward + backward - fill * weight, 0.0) + 2 * hops.total[:, None]
+    return np.asarray((m[:, None] * _busy(cut, passes, hops)).max(axis=1) + bubble)
+
+
+def _both_ways(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
+    """Half of the micro-batches in each direction; each stage holds two chunks."""
+    p = cut.stages
+    mean = [(count * each).sum(axis=1) / p / 2 for each in (passes.forward, passes.backward, passes.weight)]
+    forward, backward, weight = mean
+    bubble = (p / 2 - 1) * (forward + 2 * backward - weight) + hops.total[:, None]
+    return np.asarray((m[:, None] / 2 * _busy(cut, passes, hops)).max(axis=1) + bubble)

@@ -1,0 +1,87 @@
+"""Sizes of a micro-batch for many layouts: :func:`step_shape`, called once for alike ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from predictor.case import Case
+from predictor.costs.fabric import domain_gpus
+from predictor.case import load_gpu
+from predictor.costs.prediction import Ints
+from predictor.iteration.moe.mapping import expert_plan
+from predictor.iteration.shape import step_shape
+from predictor.iteration.step import StepShape
+from predictor.search.space import Space
+
+
+
+def distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """First row of each distinct combination of some columns, and the combination of each row."""
+    code = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values, place = np.unique(column, return_inverse=True)
+        code = code * len(values) + place
+        if len(values) > 1:
+            code = np.unique(code, return_inverse=True)[1]
+    _, first, which = np.unique(code, return_index=True, return_inverse=True)
+    return first, which
+
+
+class Shapes:
+    """Shapes of the layouts of a space, made when asked for and kept."""
+
+    def __init__(self, case: Case, vocab_multiple: int) -> None:
+        """Start with none."""
+        self._case, self._vocab = case, vocab_multiple
+        self.node = domain_gpus(load_gpu(case.cluster.gpu), case.cluster.gpus_per_node)
+        self._known: dict[tuple[object, ...], tuple[Case, StepShape]] = {}
+
+    def of(self, space: Space, row: int) -> StepShape:
+        """The shape of one layout.
+
+        Pipeline degrees count only where parameters are sharded: nothing else in a layer depends on
+        how many replicas there are.
+        """
+        at = {name: int(column[row]) for name, column in space.columns.items()}
+        sharding = space.values["sharding"][at["sharding"]]
+        whole = sharding == "parameters"
+        stages = at["pipeline_parallel"] if whole else 1
+        names = ("tensor_parallel", "sequence_parallel", "context_parallel", "expert_parallel")
+        key = (*(at[name] for name in names), at["expert_tensor_parallel"], stages, whole)
+        if key not in self._known:
+            self._known[key] = self._made(at, stages, sharding if whole else "optimizer")
+        case, shape = self._known[key]
+        shape = replace(
+            shape,
+            batch=at["micro_batch_size"],
+            selective_recompute=space.values["recompute"][at["recompute"]] == "selective",
+            tp_overlap=space.values["tp_overlap"][at["tp_overlap"]],
+            stages=at["pipeline_parallel"],
+            micro_batches=at["num_microbatches"],
+        )
+        if shape.experts is not None:
+            shape = replace(
+                shape, experts=expert_plan(case, tokens=shape.shard_tokens, node=self.node)
+            )
+        return shape
+
+    def _made(self, at: dict[str, int], stages: int, sharding: str) -> tuple[Case, StepShape]:
+        case = self._case
+        ranks = at["tensor_parallel"] * at["context_parallel"] * stages
+        replicas = case.cluster.num_gpus // ranks
+        plan = replace(
+            case.plan,
+            tensor_parallel=at["tensor_parallel"],
+            sequence_parallel=bool(at["sequence_parallel"]),
+            context_parallel=at["context_parallel"],
+            expert_parallel=at["expert_parallel"],
+            expert_tensor_parallel=at["expert_tensor_parallel"],
+            pipeline_parallel=stages,
+            virtual_pipeline=1,
+            data_parallel=replicas,
+            sharding=sharding,
+        )
+        training = replace(case.training, micro_batch_size=1, global_batch_size=replicas)
+        made = replace(case, plan=plan, training=training)
+        return made, step_shape(made, vocab_multiple=self._vocab)
