@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from predictor.case import Case, Gpu, Model, load_gpu, load_model
     from predictor.iteration import Estimate, estimate
+    from predictor.search import SearchResult
+    from predictor.search.finding import search
 
 __all__ = [
     "Case",
     "Estimate",
     "Gpu",
     "Model",
+    "SearchResult",
     "estimate",
     "load_gpu",
     "load_model",
+    "search",
 ]
 
 _HOMES = {
@@ -27,9 +31,11 @@ _HOMES = {
     "Estimate": "predictor.iteration",
     "Gpu": "predictor.case",
     "Model": "predictor.case",
+    "SearchResult": "predictor.search",
     "estimate": "predictor.iteration",
     "load_gpu": "predictor.case",
     "load_model": "predictor.case",
+    "search": "predictor.search",
 }
 
 

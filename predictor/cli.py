@@ -16,6 +16,7 @@ import click
 
 from predictor.commands.bring import case_command
 from predictor.commands.case_flags import case_options, read_case
+from predictor.commands.search import search_command
 from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def predictor(*, debug: bool) -> None:
 
 
 predictor.add_command(case_command)
+predictor.add_command(search_command)
 
 
 @predictor.command(params=case_options())

@@ -331,13 +331,14 @@ SECTIONS: dict[str, type[Section]] = {
     "plan": Plan,
     "cluster": Cluster,
 }
+_ALL: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
 _PATHS: dict[str, tuple[str, ...]] = {}
 
 
 def field_paths() -> dict[str, tuple[str, ...]]:
     """Return where each field of a case lies, by its own name; no name is used twice."""
     if not _PATHS:
-        for section in (*SECTIONS.values(), Moe, Mla):
+        for section in _ALL:
             path = tuple(section.path.split("."))
             _PATHS.update({name: (*path, name) for name in kinds(section) if name != "notes"})
         _PATHS["implementation"] = ("implementation",)
@@ -346,7 +347,7 @@ def field_paths() -> dict[str, tuple[str, ...]]:
 
 def section_at(path: Sequence_[str]) -> type[Section] | None:
     """Return the section at a path, as ``("model", "moe")``."""
-    sections = {each.path: each for each in (*SECTIONS.values(), Moe, Mla)}
+    sections = {each.path: each for each in _ALL}
     return sections.get(".".join(path))
 
 

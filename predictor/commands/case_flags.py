@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from predictor.case.kinds import Count, Flag, Kind, Real, Sequence
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, kinds
+from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, field_paths, kinds
 
 if TYPE_CHECKING:
     from predictor.case import Case
@@ -35,11 +35,7 @@ class _CountList(click.ParamType[list[int]]):
 
 def case_flags() -> dict[str, tuple[str, ...]]:
     """Return the path of the case's field behind each parameter of ``estimate``."""
-    flags: dict[str, tuple[str, ...]] = {"hf_config": ("model", "hf_config")}
-    for section in _SECTIONS:
-        path = tuple(section.path.split("."))
-        flags |= {name: (*path, name) for name in kinds(section) if name != "notes"}
-    return {**flags, "implementation": ("implementation",)}
+    return {"hf_config": ("model", "hf_config"), **field_paths()}
 
 
 def _option(name: str, kind: Kind, description: str) -> click.Option:
@@ -94,7 +90,7 @@ def read_case(name: str | None, flags: dict[str, object]) -> Case:
 
     if flags.get("from_files"):
         return read_brought(name, flags)[0]
-    mapping, origin, folder = _base(name)
+    mapping, origin, folder = base(name)
     mapping = overlaid(mapping, _given(flags))
     return case_from_dict(mapping, origin=origin, folder=folder)
 
@@ -132,8 +128,8 @@ def _given(flags: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None and name not in _FROM}
 
 
-def _base(name: str | None) -> tuple[dict[str, Any], str, Path]:
-    """Tables of a case file or of a preset, their origin and the folder of relative paths."""
+def base(name: str | None) -> tuple[dict[str, Any], str, Path]:
+    """Return tables of a case file or of a preset, their origin and the folder of relative paths."""
     from predictor.case.reading import read_mapping  # noqa: PLC0415
 
     if name is None:
@@ -148,7 +144,7 @@ def _as_source(name: str) -> Imported:
     """A case file or a preset as one of several files."""
     from predictor.case.importers import Found, Imported  # noqa: PLC0415
 
-    mapping, _, folder = _base(name)
+    mapping, _, folder = base(name)
     found: dict[str, Found] = {}
 
     def enter(table: dict[str, Any], path: tuple[str, ...]) -> None:

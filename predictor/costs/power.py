@@ -80,7 +80,7 @@ class Heat:
         total = sum(seconds.values())
         if total <= 0:
             return self.idle_watts
-        return sum(t * self.power(family, clock_hz) for family, t in seconds.items()) / total
+        return float(sum(t * self.power(family, clock_hz) for family, t in seconds.items()) / total)
 
     def settled_clock_hz(self, seconds: Mapping[str, Amount]) -> Amount:
         """Clock at which this mix meets the power cap; the highest one if it stays below.

@@ -16,6 +16,7 @@ last layer, and the optimizer step with every gradient alive.
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -62,10 +63,11 @@ def worst_of(*moments: Mapping[str, float]) -> dict[str, float]:
     if all(np.ndim(total) == 0 for total in totals):
         return dict(moments[int(np.argmax(totals))])
     most = np.argmax(np.stack(np.broadcast_arrays(*totals)), axis=0)
-    return {
+    chosen: dict[str, Any] = {
         name: np.choose(most, np.broadcast_arrays(*(moment[name] for moment in moments), most)[:-1])
         for name in moments[0]
     }
+    return chosen
 
 
 def largest(sizes: Iterable[float]) -> float:

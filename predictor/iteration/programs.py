@@ -328,7 +328,10 @@ def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program
 
 @lru_cache(maxsize=1024)
 def _arriving(
-    first: HeldParameters | None, following: HeldParameters | None, replicas: Replicas, shape: StepShape
+    first: HeldParameters | None,
+    following: HeldParameters | None,
+    replicas: Replicas,
+    shape: StepShape,
 ) -> Segment:
     """Wait for a bucket, launched here if it is the first, and launch the one that follows."""
     steps = gathers(first, replicas, shape) if first is not None else []

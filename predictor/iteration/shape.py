@@ -17,6 +17,12 @@ from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
 from predictor.values import frozen
 
+<<<<<<< HEAD
+=======
+BESIDE_LAYERS: Final = ((2, 1), (1, 0))
+"""Layers that embedding and head count as, together and the embedding alone."""
+
+>>>>>>> b5f7fa7 (search: predictor search, its table, page and tests)
 
 def refuse(case: Case, stack: Stack) -> None:
     """Refuse what this version of a stack cannot estimate, by name.

@@ -50,7 +50,7 @@ def candidates_of(
     costs: Costs,
     wanted: tuple[str, tuple[str, ...]],
 ) -> list[Candidate]:
-    """The best plans of one space: by the objective, and those that none beats in all of ``pareto``.
+    """The best plans of one space by the objective, or those that none beats in all of a front.
 
     Args:
         sections: Of the case that the space is about.

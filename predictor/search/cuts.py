@@ -1,4 +1,4 @@
-"""How a model's layers lie on the stages of a pipeline: the same for every layout of as many stages.
+"""How a model's layers lie on the stages of a pipeline, the same for all layouts of as many.
 
 Stages that hold the same are told once, with how many there are and where the first and the last
 of them stand.
@@ -6,6 +6,7 @@ of them stand.
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, cast
 
 from predictor.case import Case
 from predictor.iteration.dimensions import layers_of
@@ -82,11 +83,13 @@ def cut_of(case: Case, *, stages: int, chunks: int, schedule: str, recompute: st
         case.plan,
         pipeline_parallel=stages,
         virtual_pipeline=chunks,
-        schedule=schedule,
+        schedule=cast("Any", schedule),
         data_parallel=case.cluster.num_gpus // stages,
     )
     training = replace(
-        case.training, recompute=recompute, global_batch_size=case.cluster.num_gpus // stages
+        case.training,
+        recompute=cast("Any", recompute),
+        global_batch_size=case.cluster.num_gpus // stages,
     )
     held = _chunks(replace(case, plan=plan, training=training))
     found: dict[tuple[ChunkCut, ...], list[int]] = {}
@@ -99,9 +102,10 @@ def cut_of(case: Case, *, stages: int, chunks: int, schedule: str, recompute: st
 def _chunks(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
     """Chunks of every stage; where all layers replay or none does, those of one case serve all."""
     replays = replays_of(case)
-    if 0 < replays < case.model.num_layers:
+    if 0 < replays < len(layers_of(case.model)):
         return _laid(case)
-    layout = replace(case.plan, schedule="dualpipe" if case.plan.schedule == "dualpipe" else None)
+    both_ways = case.plan.schedule == "dualpipe"
+    layout = replace(case.plan, schedule=cast("Any", "dualpipe" if both_ways else None))
     plain = _laid(replace(case, plan=layout, training=replace(case.training, recompute="none")))
     return _replayed(plain) if replays else plain
 

@@ -11,7 +11,6 @@ from itertools import product
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from predictor.case import load_gpu
 from predictor.costs import Costs
@@ -24,13 +23,12 @@ from predictor.iteration.launches import COMMUNICATION, FAMILIES
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.search.cuts import Cut, cut_of
 from predictor.search.passes import Composer, StagePasses
-from predictor.search.pieces import Pieces, pieces_of
+from predictor.search.pieces import pieces_of
 from predictor.search.replicas import Tails
 from predictor.search.room import Layouts
 from predictor.search.schedule_forms import Hops, pipeline_seconds
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
-
 
 FLAGS: Final = ("overlap_grad_reduce", "overlap_param_gather", "overlap_p2p")
 
@@ -47,7 +45,7 @@ class Plans:
     """
 
     layout: Ints
-    flags: tuple[bool | None, bool | None, bool | None]
+    flags: tuple[bool | None, ...]
     seconds: Floats
     joules: Floats
 
@@ -101,7 +99,7 @@ class Evaluation:
         return rows, of_groups.take(which)
 
     def _evaluated(
-        self, passes: Sequence[tuple[Ints, StagePasses | None]], chosen: tuple[Any, Any, Any]
+        self, passes: Sequence[tuple[Ints, StagePasses | None]], chosen: tuple[bool | None, ...]
     ) -> Plans:
         varied = self._layouts.varied(chosen)
         beside = self._tails.overlapped(chosen[0], chosen[1])
@@ -111,13 +109,16 @@ class Evaluation:
             if mine is None or not kept.any():
                 continue
             at = rows[kept]
-            found = self._cut_seconds(number, at, mine.take(kept), (*(b[at] for b in beside), chosen[2]))
+            found = self._cut_seconds(
+                number, at, mine.take(kept), (*(b[at] for b in beside), chosen[2])
+            )
             layout.append(at)
             seconds.append(found[0])
             joules.append(found[1])
         if not layout:
             return Plans(np.zeros(0, dtype=np.int64), chosen, np.zeros(0), np.zeros(0))
-        return Plans(*map(np.concatenate, (layout,)), chosen, *map(np.concatenate, (seconds, joules)))
+        joined = np.concatenate(seconds), np.concatenate(joules)
+        return Plans(np.concatenate(layout), chosen, *joined)
 
     def _cut_seconds(
         self, number: int, rows: Ints, passes: StagePasses, beside: tuple[Any, Any, Any]
@@ -127,9 +128,7 @@ class Evaluation:
         stages = slice(0, len(cut.holds))
         m = layouts.column("num_microbatches")[rows]
         more = self._tail.accumulate[rows, stages, None] * (m > 1)[:, None, None]
-        passes = replace(
-            passes, backward=passes.backward + more, period=passes.period + more
-        )
+        passes = replace(passes, backward=passes.backward + more, period=passes.period + more)
         hops = self._hops(cut, rows, beside[2])
         body = pipeline_seconds(cut, passes, m, hops)
         seconds = body + self._around(cut, rows, passes, hops, beside)
@@ -162,7 +161,9 @@ class Evaluation:
         update = self._tail.update[rows, stages]
         update = update + np.where(beside[1][:, None], 0.0, gather.seconds[rows, stages])
         tied = self._tied[rows] if cut.stages > 1 else 0.0
-        return np.asarray(begin + np.maximum(late.max(axis=1), 0.0) + tied + update.max(axis=1))[:, None]
+        return np.asarray(begin + np.maximum(late.max(axis=1), 0.0) + tied + update.max(axis=1))[
+            :, None
+        ]
 
     def _hops(self, cut: Cut, rows: Ints, asked: bool | None) -> Hops:  # noqa: FBT001
         case = self._layouts.space.case
@@ -186,12 +187,14 @@ class Evaluation:
         return cut.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
 
     def _message_seconds(self) -> tuple[Floats, Floats]:
-        """Seconds of a message to a stage in the same node and in another, by group; of tied sums."""
+        """Seconds of messages in a node and between nodes by group, and of tied sums by layout."""
         layouts = self._layouts
         first = np.unique(self._pieces.group, return_index=True)[1]
         shapes = [layouts.shapes.of(layouts.space, int(row)) for row in first]
         sizes = [layouts.stack.message_bytes(shape) for shape in shapes]
-        asked = [message(size, same_node=same) for size in sizes for same in (True, False)]
+        asked: list[Any] = [
+            message(size, same_node=same) for size in sizes for same in (True, False)
+        ]
         if shapes[0].tied_embeddings:
             pair = Group(2, 1)
             asked += [pair.all_reduce(s.gradient_bytes * s.vocab * s.hidden) for s in shapes]

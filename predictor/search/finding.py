@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,13 @@ from predictor.iteration.shape import refuse
 from predictor.search.candidates import QUANTITIES, RERANKED, Candidate, candidates_of, front
 from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import near_misses, rejected_by
-from predictor.search.question import Question, counts
+from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
 from predictor.search.room import room_of
 from predictor.search.space import space_of
 
 
-def search(
+def search(  # noqa: PLR0913 - each of them is a flag of the command
     model: str | Mapping[str, Any] | Case,
     *,
     gpu: str | Sequence[str],
@@ -53,10 +52,9 @@ def search(
         CaseError: A constraint is not possible, or leaves no plan.
         NotPredictable: The stack cannot be searched.
     """
-    mapping: Mapping[str, Any] = {"model": {"preset": model}} if isinstance(model, str) else (
-        model.to_dict() if isinstance(model, Case) else model
-    )
-    asked = {name: _listed(value) for name, value in (constraints or {}).items()}
+    mapping = {"model": {"preset": model}} if isinstance(model, str) else model
+    mapping = mapping.to_dict() if isinstance(mapping, Case) else mapping
+    asked = {name: values_of(name, value) for name, value in (constraints or {}).items()}
     numbers = counts(num_gpus) if isinstance(num_gpus, str) else tuple(_listed(num_gpus))
     question = Question(
         mapping=mapping,
@@ -69,6 +67,43 @@ def search(
         top=top,
     )
     return _Search(question).run()
+
+
+def search_for(
+    mapping: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    objective: str,
+    pareto: Sequence[str],
+    top: int,
+) -> SearchResult:
+    """The search that a case file and flags ask for; flags win over the file.
+
+    Raises:
+        CaseError: The GPU, their count or the batch is named nowhere, or as :func:`search`.
+    """
+    wanted = dict(given)
+    found: dict[str, Any] = {}
+    for name, section in (
+        ("gpu", "cluster"),
+        ("num_gpus", "cluster"),
+        ("global_batch_size", "training"),
+    ):
+        value = wanted.pop(name, mapping.get(section, {}).get(name))
+        if value is None:
+            raise CaseError(f"--{name.replace('_', '-')} is needed: the search must know it")
+        found[name] = value
+    gpu = found["gpu"]
+    return search(
+        mapping,
+        gpu=[sku.strip() for sku in gpu.split(",")] if isinstance(gpu, str) else gpu,
+        num_gpus=found["num_gpus"],
+        global_batch_size=found["global_batch_size"],
+        constraints=wanted,
+        objective=objective,
+        pareto=pareto,
+        top=top,
+    )
 
 
 def _listed(value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - whatever a field takes

@@ -28,7 +28,7 @@ SEARCHED: Final = (
 """Fields of a case that the array form varies; any other field may be listed by a constraint."""
 
 LEAST_TOKENS: Final = 512
-"""Tokens of a sequence that a context-parallel rank keeps at least, unless a degree is asked for."""
+"""Least tokens of a sequence on a context-parallel rank, unless a degree is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,13 @@ from predictor.search.room import Layouts, Room
 from predictor.units import GIB
 
 SHOWN: Final = 3
-CHANGES: Final = ("recompute", "sharding", "micro_batch_size", "pipeline_parallel", "tensor_parallel")
+CHANGES: Final = (
+    "recompute",
+    "sharding",
+    "micro_batch_size",
+    "pipeline_parallel",
+    "tensor_parallel",
+)
 """Fields whose change may make a plan fit, the least harm first."""
 
 

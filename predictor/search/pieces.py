@@ -6,9 +6,7 @@ of a micro-batch, what is recomputed. Layouts that share them share a group; the
 together.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -74,7 +72,9 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
     selective = space.is_("recompute", "selective")
     split = space.is_("schedule", *SPLIT_BACKWARD)
     whole = space.is_("sharding", "parameters", "gradients")
-    ranks = np.where(whole, layouts.column("pipeline_parallel") * (1 + layouts.column("sharding")), 0)
+    ranks = np.where(
+        whole, layouts.column("pipeline_parallel") * (1 + layouts.column("sharding")), 0
+    )
     keys = [*(layouts.column(name) for name in GROUPED), selective, split, ranks]
     first, which = distinct(keys)
     full = space.is_("recompute", "full", "selective")

@@ -6,20 +6,22 @@ begins a search of its own, and all of them compete.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Final
 
 from predictor.case import Case, resolve
-from predictor.case.schema import Section, field_paths, kinds, section_at
-from predictor.case.kinds import KindError
+from predictor.case.kinds import Count, KindError, Real
+from predictor.case.schema import field_paths, kinds, section_at
 from predictor.errors import CaseError, nearest
 from predictor.search.menu import SEARCHED
 
 OBJECTIVES: Final = ("time", "usd", "energy", "gpus")
 PARETO: Final = ("time", "usd", "energy", "memory", "gpus")
-DERIVED: Final = frozenset({"data_parallel", "num_gpus", "gpu", "global_batch_size", "layers_per_stage"})
+DERIVED: Final = frozenset(
+    {"data_parallel", "num_gpus", "gpu", "global_batch_size", "layers_per_stage"}
+)
 
 _RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d+)(?::(\d+))?")
 
@@ -64,7 +66,9 @@ class Question:
         paths = field_paths()
         for name, values in self.constraints.items():
             if name in DERIVED:
-                raise CaseError(f"{name} cannot be a constraint: it follows from the rest, or has an argument")
+                raise CaseError(
+                    f"{name} cannot be a constraint: it follows from the rest, or has an argument"
+                )
             if name not in paths:
                 raise CaseError(f"{name}: no field of a case{nearest(name, paths)}")
             if not values:
@@ -83,7 +87,9 @@ class Question:
         paths = field_paths()
         found = []
         for gpu, count, *values in product(self.gpus, self.num_gpus, *listed.values()):
-            sections = {name: dict(part) for name, part in self.mapping.items() if isinstance(part, Mapping)}
+            sections = {
+                name: dict(part) for name, part in self.mapping.items() if isinstance(part, Mapping)
+            }
             sections["plan"] = {}
             for name in ("recompute", "recompute_layers"):
                 sections.setdefault("training", {}).pop(name, None)
@@ -113,7 +119,9 @@ def counts(text: str) -> tuple[int, ...]:
         match = _RANGE.fullmatch(part.strip())
         if match is None:
             if not part.strip().isdigit() or int(part) < 1:
-                raise CaseError(f"num_gpus = {text!r}: must be a count, a list 8,16 or a range 8-64 or 8-64:8")
+                raise CaseError(
+                    f"num_gpus = {text!r}: must be a count, a list 8,16 or a range 8-64 or 8-64:8"
+                )
             found.append(int(part))
             continue
         first, last, step = (int(number) if number else 0 for number in match.groups())
@@ -125,10 +133,34 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def values_of(name: str, value: Any) -> tuple[Any, ...]:  # noqa: ANN401 - a value, a list or text
+    """Values of a constraint: one, several, or text with commas as a command line has it.
+
+    Raises:
+        CaseError: No such field, or text that is not of its kind.
+    """
+    paths = field_paths()
+    if name not in paths:
+        raise CaseError(f"{name}: no field of a case{nearest(name, paths)}")
+    if not isinstance(value, str):
+        return tuple(value) if isinstance(value, Iterable) else (value,)
+    section = section_at(paths[name][:-1])
+    kind = kinds(section)[name] if section is not None else None
+    number: Any = {Count: int, Real: float}.get(type(kind), str)
+    parts = [part.strip() for part in value.split(",")]
+    try:
+        return tuple(number(part) for part in parts)
+    except ValueError:
+        rule = "a whole number, or several with commas" if number is int else "numbers with commas"
+        raise CaseError(f"{'.'.join(paths[name])} = {value!r}: must be {rule}") from None
+
+
 def _one_of(name: str, given: Sequence[str], known: Sequence[str]) -> None:
     for value in given:
         if value not in known:
-            raise CaseError(f"{name} = {value!r}: must be one of {', '.join(known)}{nearest(value, known)}")
+            raise CaseError(
+                f"{name} = {value!r}: must be one of {', '.join(known)}{nearest(value, known)}"
+            )
 
 
 def _check_values(name: str, path: Sequence[str], values: Sequence[Any]) -> None:

@@ -6,12 +6,11 @@ optimizer) take seconds that are affine in what a rank holds and owns: they are 
 of the stages and carried over to all.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
@@ -22,7 +21,6 @@ from predictor.iteration.priced import GAP, price
 from predictor.iteration.programs import HeldParameters, gathers, reductions
 from predictor.iteration.stack import Replicas
 from predictor.iteration.step import Block, Chunk, Stage
-from predictor.operators import Collective
 from predictor.search.room import ROLES, Layouts
 from predictor.search.shapes import distinct
 from predictor.search.walk import segment_matrices
@@ -73,7 +71,10 @@ class Tails:
     def tail(self) -> Tail:
         """Price everything."""
         replicas = [self._replicas(stage) for stage in self._probes]
-        held = [HeldParameters(s.parameters - s.expert_parameters, s.expert_parameters) for s in self._probes]
+        held = [
+            HeldParameters(s.parameters - s.expert_parameters, s.expert_parameters)
+            for s in self._probes
+        ]
         buckets = np.array([_buckets(*pair) for pair in zip(self._probes, replicas, strict=True)])
         shares = [
             HeldParameters(round(each.dense / max(count, 1)), round(each.experts / max(count, 1)))
@@ -173,8 +174,8 @@ class Tails:
     def _priced(self, launches: list[list[list[Any]]]) -> list[Floats]:
         """Seconds of lists of launches on one stream, each distinct collective priced once."""
         flat = [launch.operator for kind in launches for each in kind for launch in each]
-        known: dict[Collective, int] = {}
-        places = [known.setdefault(cast("Collective", operator), len(known)) for operator in flat]
+        known: dict[Any, int] = {}
+        places = [known.setdefault(operator, len(known)) for operator in flat]
         predict = collective_costs(self._case, self._costs)
         seconds = predict(list(known)).seconds if known else np.zeros(0)
         spent = iter(seconds[places].tolist() if places else [])
@@ -182,9 +183,7 @@ class Tails:
 
     def _sampled(self, programs: Callable[[Stage], tuple[Program, ...]]) -> Floats:
         """Seconds of some programs of every distinct stage, affine in what it holds and owns."""
-        sizes = np.array(
-            [[1.0, s.parameters, s.owned_parameters, s.tensors] for s in self._probes]
-        )
+        sizes = np.array([[1.0, s.parameters, s.owned_parameters, s.tensors] for s in self._probes])
         chosen = _spread_sample(sizes)
         exact = np.array([self._program_seconds(programs(self._probes[at])) for at in chosen])
         if not exact.any():
@@ -193,7 +192,7 @@ class Tails:
         weight = 1.0 / np.maximum(exact, 1e-6)[:, None]
         wanted = sizes[chosen] / scale * weight
         factors = np.linalg.lstsq(wanted, exact * weight[:, 0], rcond=None)[0]
-        return np.maximum(sizes / scale @ factors, 0.0)
+        return np.asarray(np.maximum(sizes / scale @ factors, 0.0))
 
     def _program_seconds(self, programs: tuple[Program, ...]) -> float:
         entries = [entry for program in programs for entry in program]

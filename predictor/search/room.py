@@ -20,7 +20,7 @@ from predictor.iteration.groups import Group
 from predictor.iteration.shape import held_by
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage
-from predictor.search.cuts import Cut
+from predictor.search.cuts import Cut, StageCut
 from predictor.search.flight import in_flight
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
@@ -90,7 +90,9 @@ class Layouts:
     @cached_property
     def role(self) -> Ints:
         """Place in ``ROLES`` of the distinct stages, by cut."""
-        return np.array([[ROLES.index((s.embedding, s.head)) for s in self._stages(cut)] for cut in self.cuts])
+        return np.array(
+            [[ROLES.index((s.embedding, s.head)) for s in self._stages(cut)] for cut in self.cuts]
+        )
 
     @cached_property
     def shards(self) -> tuple[Ints, Ints]:
@@ -142,10 +144,10 @@ class Layouts:
         """The kinds of layers that a rank of a layout has."""
         return kinds_of(self.space.case.model, *(int(self.column(name)[row]) for name in DEGREES))
 
-    def _stages(self, cut: Cut) -> list[Any]:
+    def _stages(self, cut: Cut) -> list[StageCut]:
         return [*cut.holds, *[cut.holds[0]] * (self.most - len(cut.holds))]
 
-    def _parts(self, stage: Any) -> list[int]:
+    def _parts(self, stage: StageCut) -> list[int]:
         """Layers of each kind, and a one in the place of the role."""
         kinds = len(self.kinds(0))
         counts = [0] * (kinds + len(ROLES))
@@ -188,7 +190,9 @@ def room_of(layouts: Layouts) -> Room:
     kept = _layers_in_flight(layouts)
     alone = layouts.column("pipeline_parallel") == 1
     several = alone & (layouts.column("num_microbatches") > 1)
-    split = np.where(layouts.space.is_("sharding", "none", "optimizer"), -1, layouts.column("sharding"))
+    split = np.where(
+        layouts.space.is_("sharding", "none", "optimizer"), -1, layouts.column("sharding")
+    )
     first, which = distinct([*(layouts.column(name) for name in ALIKE), several, split])
     shape = (len(layouts), layouts.most)
     found = np.zeros((3, *shape))
@@ -213,7 +217,7 @@ def _stage_memory(
     at: tuple[Ints, Ints],
     kept: Floats,
 ) -> Floats:
-    """Allocated, reserved and states' bytes by the stack's formula over stages of one role, of layouts that are alike but for counts."""
+    """Allocated, reserved and states' bytes of stages of one role, alike but for counts."""
     shape = layouts.shapes.of(layouts.space, row)
     shape = replace(
         shape,

@@ -6,7 +6,7 @@ With ``f``, ``b`` and ``L`` the forward, the backward and all seconds of a micro
     1f1b         Σ(f + b) + 2(p - 1)c + max over stages s of (m - 1)·L - min(p - 1 - s, m - 1)·f
     interleaved  Σ(f + b)/v + 2(p - 1)c + 2(v - 1)·p·c + max over stages of m·L - L/v
     gpipe        Σ(f + b) + 2(p - 1)c + (m - 1)·(max f + max b)
-    zb-h1        Σ(f + b + w) - ... 
+    zb-h1        Σ(f + b + w) - ...
 
 A blocking message stops both ends: a stage's period grows by ``c`` for each neighbour.
 They are tested against the exact timeline (tests/search/test_array_form.py).
@@ -85,7 +85,7 @@ def _one_f_one_b(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Ho
 
 
 def _interleaved(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
-    p, v = cut.stages, cut.chunks
+    v = cut.chunks
     busy = _busy(cut, passes, hops)
     lap = hops.total + hops.turn
     once = (count * (passes.forward + passes.backward)).sum(axis=1) / v + 2 * hops.total[:, None]
@@ -100,11 +100,19 @@ def _gpipe(passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     return np.asarray(once + (m - 1) * slowest)
 
 
+def _means(cut: Cut, passes: StagePasses, count: Ints, chunks: int = 1) -> list[Floats]:
+    """Forward, backward and weight seconds of a chunk, the mean over stages."""
+    parts = (passes.forward, passes.backward, passes.weight)
+    return [(count * each).sum(axis=1) / (cut.stages * chunks) for each in parts]
+
+
 def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     """Weight gradients fill the bubble: once a stage ahead (h1), twice (h2, two searched)."""
     p = cut.stages
     fill = 1 if cut.schedule in {"zb-h1", "zb-1p"} else 2
-    mean = [(count * each).sum(axis=1) / p for each in (passes.forward, passes.backward, passes.weight)]
+    mean = [
+        (count * each).sum(axis=1) / p for each in (passes.forward, passes.backward, passes.weight)
+    ]
     forward, backward, weight = mean
     bubble = (p - 1) * np.maximum(forward + backward - fill * weight, 0.0) + 2 * hops.total[:, None]
     return np.asarray((m[:, None] * _busy(cut, passes, hops)).max(axis=1) + bubble)
@@ -113,7 +121,10 @@ def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Ho
 def _both_ways(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     """Half of the micro-batches in each direction; each stage holds two chunks."""
     p = cut.stages
-    mean = [(count * each).sum(axis=1) / p / 2 for each in (passes.forward, passes.backward, passes.weight)]
+    mean = [
+        (count * each).sum(axis=1) / p / 2
+        for each in (passes.forward, passes.backward, passes.weight)
+    ]
     forward, backward, weight = mean
     bubble = (p / 2 - 1) * (forward + 2 * backward - weight) + hops.total[:, None]
     return np.asarray((m[:, None] / 2 * _busy(cut, passes, hops)).max(axis=1) + bubble)

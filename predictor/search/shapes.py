@@ -1,19 +1,18 @@
 """Sizes of a micro-batch for many layouts: :func:`step_shape`, called once for alike ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
-from predictor.case import Case
+from predictor.case import Case, load_gpu
 from predictor.costs.fabric import domain_gpus
-from predictor.case import load_gpu
 from predictor.costs.prediction import Ints
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.shape import step_shape
 from predictor.iteration.step import StepShape
 from predictor.search.space import Space
-
 
 
 def distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
@@ -80,7 +79,7 @@ class Shapes:
             pipeline_parallel=stages,
             virtual_pipeline=1,
             data_parallel=replicas,
-            sharding=sharding,
+            sharding=cast("Any", sharding),
         )
         training = replace(case.training, micro_batch_size=1, global_batch_size=replicas)
         made = replace(case, plan=plan, training=training)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from predictor.case import Case, load_gpu
 from predictor.case.rules import RuleError
-from predictor.case.schema import Plan
+from predictor.case.schema import Plan, Training
 from predictor.costs.fabric import domain_gpus
 from predictor.costs.prediction import Ints
 from predictor.errors import NotPredictable
@@ -112,12 +112,12 @@ class _Enumeration:
                 if self._legal(tp * cp, fields):
                     rows += [(tp, cp, sp, place) for place in self._rings(tp, sp=sp)]
         self._values["sequence_parallel"] = (False, True)
-        self._values["tp_overlap"] = self._choices("tp_overlap", (None, True))
+        self._values["tp_overlap"] = tuple(self._choices("tp_overlap", (None, True)))
         self._columns = _columns(
             ("tensor_parallel", "context_parallel", "sequence_parallel", "tp_overlap"), rows
         )
         product_ = self._columns["tensor_parallel"] * self._columns["context_parallel"]
-        self._keep(self._gpus % product_ == 0, "tensor_parallel x context_parallel x … not in num_gpus")
+        self._keep(self._gpus % product_ == 0, "the degrees do not divide num_gpus")
 
     def _sequence(self, tensor_parallel: int) -> Values:
         if tensor_parallel == 1:
@@ -173,7 +173,9 @@ class _Enumeration:
         self._columns["num_microbatches"] = self._batch // whole
         stages, count = self._columns["pipeline_parallel"], self._columns["num_microbatches"]
         turns = self._is("schedule", "interleaved")
-        self._keep(~turns | (count % stages == 0), "interleaved needs micro-batches in whole groups")
+        self._keep(
+            ~turns | (count % stages == 0), "interleaved needs whole groups of micro-batches"
+        )
         both = self._is("schedule", "dualpipe")
         stages, count = self._columns["pipeline_parallel"], self._columns["num_microbatches"]
         whole_both = (stages % 2 == 0) & (count % 2 == 0) & (count >= 2 * stages)
@@ -201,7 +203,7 @@ class _Enumeration:
             self._keep(own, None)
         ranks = self._gpus // self._columns["pipeline_parallel"]
         folded = self._product("expert_parallel", "expert_tensor_parallel")
-        self._keep(ranks % folded == 0, "expert_parallel x expert_tensor_parallel x pipeline_parallel")
+        self._keep(ranks % folded == 0, "the experts' degrees do not divide num_gpus")
 
     def _independent(self) -> None:
         for name in ("recompute", "sharding"):
@@ -237,7 +239,7 @@ class _Enumeration:
             replace(
                 case,
                 plan=Plan(context_parallel_kind=case.plan.context_parallel_kind, **plan),
-                training=replace(case.training, global_batch_size=None, micro_batch_size=None),
+                training=Training(seq_length=case.training.seq_length),
                 cluster=replace(case.cluster, num_gpus=gpus),
             )
         except RuleError as error:

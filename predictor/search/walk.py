@@ -12,7 +12,6 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.maxplus import COMPUTE, HOST, JOIN, NEVER, RUN, SEND, Layout, Move
 
 
-
 def segment_matrices(
     layout: Layout, seconds: Floats, host_seconds: Floats, gap_seconds: float
 ) -> Floats:
@@ -39,17 +38,15 @@ def segment_matrices(
         alike.setdefault(_structure(moves), []).append(place)
     for places in alike.values():
         chosen = np.array(places)
-        moves = [layout.moves[place] for place in places]
+        steps = [layout.moves[place] for place in places]
         host = np.where(counts[chosen] == 0, host_seconds[chosen], 0.0)
-        result[chosen] = _walked(moves, shares[chosen], host, (alone, queued, seconds), size)
+        result[chosen] = _walked(steps, shares[chosen], host, (alone, queued, seconds), size)
     return result
 
 
 def _structure(moves: Sequence[Move]) -> tuple[tuple[int, int], ...]:
     """What tells segments apart but for rows and sizes: kinds of moves, streams, launches."""
-    return tuple(
-        (kind, other if kind in (RUN, SEND) else one) for kind, one, other in moves
-    )
+    return tuple((kind, other if kind in (RUN, SEND) else one) for kind, one, other in moves)
 
 
 def _walked(

@@ -104,6 +104,6 @@ def saved_bytes(shape: StepShape, layer: Layer) -> float:
     n, shard = shape.tokens, shape.shard_tokens
     if shape.selective_recompute:
         width = 2 * layer.q + 2 * layer.kv + 2 * layer.q + 2 * layer.ffn + 4 * layer.heads
-        return 4.0 * shard * layer.hidden + float(n * width)
+        return 4.0 * shard * layer.hidden + 1.0 * n * width
     width = 4 * layer.q + 4 * layer.kv + 6 * layer.ffn + 4 * layer.heads
-    return 8.0 * shard * layer.hidden + float(n * width)
+    return 8.0 * shard * layer.hidden + 1.0 * n * width

@@ -21,7 +21,7 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
 from predictor.iteration.launches import Program, Segment, Tape
-from predictor.iteration.memory import Memory, CUBLAS_WORKSPACE_BYTES, finished, largest, worst_of
+from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest, worst_of
 from predictor.iteration.stack import Part, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer

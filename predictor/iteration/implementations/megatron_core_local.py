@@ -13,7 +13,14 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager, local_moe
 from predictor.iteration.launches import Program, Segment, Tape
-from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
+from predictor.iteration.memory import (
+    CUBLAS_WORKSPACE_BYTES,
+    Memory,
+    finished,
+    fused_activations,
+    largest,
+    worst_of,
+)
 from predictor.iteration.stack import Part, Replicas, Stack, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import MemoryBound

@@ -1,0 +1,76 @@
+"""``predictor search``: the best plans, exactly estimated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from predictor.commands.case_flags import base, case_options
+
+_OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
+_NO_CONSTRAINTS = frozenset(
+    {"data_parallel", "layers_per_stage", "expert_tokens", "from_files", "from_formats"}
+)
+
+
+def _constraints() -> list[click.Parameter]:
+    """An option for each field of a case: one value, or several with commas."""
+    options: list[click.Parameter] = []
+    for option in case_options():
+        if option.name in _OWN | _NO_CONSTRAINTS or not isinstance(option, click.Option):
+            continue
+        if not option.is_flag and option.name != "hf_config":
+            option.type, option.metavar = click.STRING, option.metavar or "A,B,..."
+        options.append(option)
+    return options
+
+
+@click.command("search", params=_constraints())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("--gpu", metavar="SKU,SKU,...", help="GPUs that compete.")
+@click.option("--num-gpus", metavar="N|A,B|A-B", help="Counts; A-B doubles, A-B:STEP steps.")
+@click.option("--global-batch-size", type=click.INT, help="Sequences of an iteration.")
+@click.option("--objective", default="time", metavar="time|usd|energy|gpus", help="Least of what.")
+@click.option("--pareto", metavar="A,B,...", help="Front of time, usd, energy, memory, gpus.")
+@click.option("--top", type=click.INT, default=10, help="Plans to show (10).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def search_command(
+    case: str | None,
+    *,
+    objective: str,
+    pareto: str | None,
+    top: int,
+    as_json: bool,
+    **flags: Any,  # noqa: ANN401 - a field each
+) -> None:
+    r"""Find the best plans; every other option fixes a field of the case or lists its values.
+
+    \b
+    predictor search llama3-70b --gpu h100-sxm5-80gb --num-gpus 256 --global-batch-size 512
+    predictor search gpt3-175b --gpu a100-sxm4-80gb,h100-sxm5-80gb --num-gpus 256-1024 \\
+        --global-batch-size 1536 --tensor-parallel 4,8 --schedule 1f1b --objective usd
+    """
+    from predictor.search.finding import search_for  # noqa: PLC0415
+
+    mapping, _, folder = base(case)
+    model = mapping.get("model")
+    if isinstance(model, dict) and "hf_config" in model:
+        model["hf_config"] = str(folder / str(model["hf_config"]))
+    if (config := flags.pop("hf_config")) is not None:
+        mapping["model"] = {"hf_config": config}
+    found = search_for(
+        mapping,
+        {name: value for name, value in flags.items() if value is not None},
+        objective=objective,
+        pareto=[name.strip() for name in pareto.split(",")] if pareto else (),
+        top=top,
+    )
+    if as_json:
+        told = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        click.echo(told)
+        return
+    from predictor.report.search import search_text  # noqa: PLC0415
+
+    click.echo(search_text(found))

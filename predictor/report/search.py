@@ -1,0 +1,123 @@
+"""The plans that a search found, as a table of at most 100 columns."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from predictor.report.quantities import (
+    bytes_text,
+    count_text,
+    joules_text,
+    percent_text,
+    seconds_text,
+    usd_text,
+)
+from predictor.report.table import columns, shortened
+
+if TYPE_CHECKING:
+    from predictor.iteration import Estimate
+    from predictor.search.result import NearMiss, SearchResult
+
+WIDTH = 100
+SHORT = {
+    "tensor_parallel": "tp",
+    "context_parallel": "cp",
+    "pipeline_parallel": "pp",
+    "virtual_pipeline": "vpp",
+    "expert_parallel": "ep",
+    "expert_tensor_parallel": "etp",
+    "data_parallel": "dp",
+    "micro_batch_size": "mb",
+}
+"""Heads of the columns of degrees."""
+
+OVERLAPS = {
+    "overlap_grad_reduce": "g",
+    "overlap_param_gather": "p",
+    "overlap_p2p": "m",
+    "tp_overlap": "t",
+}
+"""Letters of what overlaps: gradients, parameters, messages, tensor-parallel transfers."""
+
+
+def search_text(result: SearchResult) -> str:
+    """Return what was found, what was not and why, and what nearly was."""
+    rate = result.plans_evaluated / max(result.search_seconds, 1e-9)
+    stopped = "; stopped before the end" if result.interrupted else ""
+    head = (
+        f"{count_text(result.plans_evaluated)} plans in {seconds_text(result.search_seconds)} "
+        f"({count_text(rate)}/s), {count_text(result.plans_fitting)} fit{stopped}"
+    )
+    blocks = [[head], _table(result.plans), _rejected(result), _misses(result.near_misses)]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _table(plans: tuple[Estimate, ...]) -> list[str]:
+    if not plans:
+        return ["no plan fits"]
+    rows = [_row(number, plan) for number, plan in enumerate(plans, 1)]
+    names = list(rows[0])
+    common = {
+        name: rows[0][name]
+        for name in names
+        if name in {*SHORT.values(), "schedule", "recompute", "sharding", "gpu", "gpus", "seq"}
+        and len(plans) > 1
+        and all(row[name] == rows[0][name] for row in rows)
+    }
+    shown = [name for name in names if name not in common]
+    table = [shown, *([row[name] for name in shown] for row in rows)]
+    right = [place for place, name in enumerate(shown) if name not in {"schedule", "recompute"}]
+    lines = [shortened(line, WIDTH) for line in columns(table, right=right)]
+    told = ", ".join(f"{name} {value}" for name, value in common.items() if value != "1")
+    model = plans[0].case.model.name or "the model"
+    first = wrap(f"{model}, {plans[0].case.implementation}; all plans: {told}", WIDTH)
+    last = "overlap of g gradients, p parameters, m messages, t tensor-parallel transfers"
+    return [*first, *lines, last]
+
+
+def _row(number: int, plan: Estimate) -> dict[str, str]:
+    case = plan.case
+    low, high = plan.interval_seconds
+    row = {
+        "": str(number),
+        "time": seconds_text(plan.iteration_seconds),
+        "90 %": f"±{percent_text((high - low) / 2 / plan.iteration_seconds)}",
+        "MFU": percent_text(plan.mfu),
+        "memory": bytes_text(plan.memory_reserved_bytes_per_gpu),
+        "USD": "" if plan.usd_per_iteration is None else usd_text(plan.usd_per_iteration)[:-4],
+        "energy": joules_text(plan.joules_per_iteration),
+        "gpu": case.cluster.gpu,
+        "gpus": str(case.cluster.num_gpus),
+    }
+    for name, short in SHORT.items():
+        section = case.training if name == "micro_batch_size" else case.plan
+        row[short] = str(getattr(section, name))
+    row["schedule"] = str(case.plan.schedule)
+    row["recompute"] = str(case.training.recompute)
+    row["sharding"] = str(case.plan.sharding)
+    on = [letter for name, letter in OVERLAPS.items() if getattr(case.plan, name)]
+    row["overlap"] = "".join(on) or "-"
+    return row
+
+
+def _rejected(result: SearchResult) -> list[str]:
+    ranked = sorted(result.rejected.items(), key=lambda item: -item[1])
+    return [shortened(f"{count_text(n)} plans: {reason}", WIDTH) for reason, n in ranked]
+
+
+def _misses(misses: tuple[NearMiss, ...]) -> list[str]:
+    lines = []
+    for miss in misses:
+        degrees = [
+            f"{short} {miss.plan[name]}" for name, short in SHORT.items() if name in miss.plan
+        ]
+        told = [word for word in degrees if not word.endswith(" 1")]
+        told += [str(miss.plan[name]) for name in ("schedule", "recompute", "sharding")]
+        remedy = " or ".join(miss.remedies) or "no change of one field"
+        text = (
+            f"nearly fits, {bytes_text(miss.missing_bytes)} too much: {', '.join(told)}; "
+            f"would fit with {remedy}"
+        )
+        lines += wrap(text, WIDTH, subsequent_indent="  ")
+    return lines
