@@ -129,7 +129,7 @@ def _given(flags: dict[str, object]) -> dict[str, object]:
 
 
 def base(name: str | None) -> tuple[dict[str, Any], str, Path]:
-    """Return tables of a case file or of a preset, their origin and the folder of relative paths."""
+    """Return tables of a case file or a preset, their origin and the folder of relative paths."""
     from predictor.case.reading import read_mapping  # noqa: PLC0415
 
     if name is None:

@@ -103,8 +103,8 @@ class Layout:
     def used(self, segment: Segment) -> set[int]:
         """Places of a state that a segment reads or changes."""
         moves = self.moves[self.segments[segment]]
-        sent = {stream for kind, _, stream in moves if kind == _SEND}
-        return {HOST, COMPUTE} | sent | {stream for kind, stream, _ in moves if kind == _JOIN}
+        sent = {stream for kind, _, stream in moves if kind == SEND}
+        return {HOST, COMPUTE} | sent | {stream for kind, stream, _ in moves if kind == JOIN}
 
     def runs(self, spans: Floats, shares: Floats) -> tuple[list[float], list[float]]:
         """Seconds of each run from the stream's start, and from the host's.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from predictor.case import HYBRID_RULE, Case, is_hybrid, load_gpu
+from predictor.case import HYBRID_RULE, Case, Model, is_hybrid, load_gpu
 from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
@@ -17,12 +17,6 @@ from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
 from predictor.values import frozen
 
-<<<<<<< HEAD
-=======
-BESIDE_LAYERS: Final = ((2, 1), (1, 0))
-"""Layers that embedding and head count as, together and the embedding alone."""
-
->>>>>>> b5f7fa7 (search: predictor search, its table, page and tests)
 
 def refuse(case: Case, stack: Stack) -> None:
     """Refuse what this version of a stack cannot estimate, by name.

@@ -43,7 +43,9 @@ def test_memory_is_that_of_the_estimate(model, implementation):
     sections, case = asked.cases()[0]
     space = space_of(case, 32, {})
     room = room_of(layouts_of(space))
-    for row in np.random.default_rng(0).choice(len(space), min(25, len(space)), replace=False).tolist():
+    for row in (
+        np.random.default_rng(0).choice(len(space), min(25, len(space)), replace=False).tolist()
+    ):
         plan = resolve(Case.from_dict(case_of(sections, space, row, (None,) * 3))).case
         peak = _peak(_plan(plan))
         assert room.reserved[row] == pytest.approx(peak.reserved_bytes, rel=1e-3), plan
