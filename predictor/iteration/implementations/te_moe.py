@@ -12,6 +12,7 @@ from typing import Final
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations import te_expert_biases as biases
 from predictor.iteration.launches import Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.mapping import COPYING
@@ -154,19 +155,27 @@ def experts_forward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> N
     hidden, ffn = rows.layer.hidden, rows.experts.ffn
     _operand(tape, rows, recipe, hidden)
     _product(tape, rows, rows.up, hidden, "forward", recipe)
+    if rows.layer.biases:
+        biases.clamp_forward(tape, rows)
     tape.fresh(te.fused("silu_mul_probs" if rows.layer.gated else "gelu", rows.rows, ffn))
     _operand(tape, rows, recipe, ffn)
     _product(tape, rows, hidden, ffn, "forward", recipe)
+    if rows.layer.biases:
+        biases.output_forward(tape, rows)
 
 
 def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
     """Both products' gradients; the activation is computed again from its input."""
     hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    if rows.layer.biases:
+        biases.output_backward(tape, rows)
     _operand(tape, rows, recipe, hidden)
     for kind in GRADIENTS:
         _product(tape, rows, hidden, ffn, kind, recipe)
     name = "silu_mul_probs_backward" if rows.layer.gated else "gelu_backward"
     tape.fresh(te.fused(name, rows.rows, ffn))
+    if rows.layer.biases:
+        biases.clamp_backward(tape, rows)
     _operand(tape, rows, recipe, rows.up)
     for kind in GRADIENTS:
         _product(tape, rows, rows.up, hidden, kind, recipe)

@@ -261,3 +261,23 @@ def test_sharding_parameters_takes_memory_away_and_costs_time():
     split, whole = (estimate(case(gpus=16, plan=plan)) for plan in plans)
     assert whole.memory_bytes_per_gpu < split.memory_bytes_per_gpu
     assert whole.iteration_seconds > split.iteration_seconds
+
+
+def test_biased_experts_move_what_their_eager_kernels_do():
+    # 4096 x 4 rows; bytes an element of the second product's output and of an activation
+    plan = {"expert_parallel": 1}
+    biased = steps_of(megatron_core_te, case("gpt-oss-20b", gpus=1, plan=plan))
+    rows, hidden, ffn = N * 4, 2880, 2880
+    moved = [
+        sum(
+            step.operator.bytes
+            for step in part
+            if isinstance(step, Launch)
+            and getattr(step.operator, "impl", "") == "torch"
+            and getattr(step.operator, "rows", 0) == rows
+        )
+        for part in biased
+    ]
+    forward = rows * (ffn * (2 * 4 + 2 * 4) + hidden * (4 + 12 + 8 + 6))
+    backward = rows * (ffn * (2 * 6 + 2 * 4) + hidden * (6 + 6 + 2 * (8 + 4) + 4))
+    assert moved == pytest.approx([forward, backward], rel=1e-3)
