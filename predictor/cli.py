@@ -186,16 +186,31 @@ def study(
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option(
+    "--search",
+    "search_results",
+    metavar="RESULTS.json",
+    type=click.Path(path_type=Path),
+    help="What `predictor search --json` printed, in place of a case.",
+)
 @_OUTPUT
-def report(case: str | None, *, output: Path, **flags: object) -> None:
-    r"""Write one HTML file that shows and explains the estimate of a case.
+def report(case: str | None, *, output: Path, search_results: Path | None, **flags: object) -> None:
+    r"""Write one HTML file that shows and explains an estimate, or what a search found.
 
     \b
     predictor report examples/llama3_8b_one_node.toml -o report.html
+    predictor report --search RESULTS.json -o search.html
     """
-    from predictor.report.page.case import write_report  # noqa: PLC0415
+    if search_results is None:
+        from predictor.report.page.case import write_report  # noqa: PLC0415
 
-    write_report(read_case(case, flags), output)
+        write_report(read_case(case, flags), output)
+    else:
+        if case is not None or any(flags.values()):
+            raise click.UsageError("--search shows a file of results; a case has no part in it")
+        from predictor.report.page.search import write_search  # noqa: PLC0415
+
+        write_search(search_results, output)
     click.echo(f"wrote {output}", err=True)
 
 

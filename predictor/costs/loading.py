@@ -61,7 +61,7 @@ def changed_costs(gpu: Gpu, sku: str) -> Costs:
     fitted = sku if (folder / sku / FIT_FILE).is_file() else None
     nearest = fitted or nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
     if nearest is None:
-        raise FitError(f"{folder}: no SKU is fitted; run `predictor fit`")
+        raise FitError(_unfitted(folder, sku))
     return _of_tables(folder, gpu, nearest, excluded=(sku, nearest))
 
 
@@ -72,8 +72,15 @@ def _load(folder: Path, sku: str) -> Costs:
         return _of_tables(folder, gpu, sku, excluded=(sku,))
     nearest = nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
     if nearest is None:
-        raise FitError(f"{folder}: no SKU is fitted; run `predictor fit`")
+        raise FitError(_unfitted(folder, sku))
     return _of_tables(folder, gpu, nearest, excluded=(sku, nearest))
+
+
+def _unfitted(folder: Path, sku: str) -> str:
+    """What to do where there is no cost function to borrow, or no need to borrow one."""
+    if any((folder / sku).glob("*.csv")):
+        return f"{folder / sku}: has tables and no {FIT_FILE}; run `predictor fit {sku}`"
+    return f"{folder}: no SKU is fitted; run `predictor fit`"
 
 
 def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -> Costs:

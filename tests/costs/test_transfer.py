@@ -21,9 +21,12 @@ from predictor.costs.transfer import (
     transferred,
     twin,
 )
+from predictor.errors import FitError
 from predictor.operators import Attention, Gemm, MemoryBound, Optimizer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from predictor.operators import Operator
 
 A100 = "a100-sxm4-80gb"
@@ -136,3 +139,17 @@ def test_h200_from_h100_alone_is_within_a_few_percent() -> None:
     borrowed = borrowed_costs(load_gpu("h200-sxm5-141gb"), "h100-sxm5-80gb").predict(operators)
     own = load_costs("h200-sxm5-141gb").predict(operators)
     assert borrowed.seconds == pytest.approx(own.seconds, rel=0.06)
+
+
+def test_tables_without_a_fit_name_the_command_that_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = bench_results_folder() / "h100-sxm5-80gb"
+    folder = tmp_path / "tables" / source.name
+    folder.mkdir(parents=True)
+    for name in ("gpu.toml", "gemm.csv", "attention.csv"):
+        (folder / name).write_text((source / name).read_text())
+    monkeypatch.setenv("PREDICTOR_BENCH_RESULTS", str(folder.parent))
+    words = f"has tables and no fit.json; run `predictor fit {source.name}`"
+    with pytest.raises(FitError, match=words):
+        load_costs(source.name)

@@ -15,7 +15,6 @@ from predictor.report.page.parts import (
     binary_ticks,
     colour,
     layout,
-    words,
 )
 from predictor.report.page.writing import write_page
 
@@ -46,7 +45,6 @@ def curve_chart(name: str, line: Sequence[Curve], *, asked: float | None = None)
     figure: Figure = {
         "data": data,
         "layout": layout(
-            showlegend=True,
             shapes=marks,
             xaxis=axis(
                 line[0].axis.replace("_", " "),
@@ -86,12 +84,11 @@ def _traces(each: Curve, shade: str) -> list[Figure]:
         "opacity": 0.18,
         "line": {"width": 0},
         "hoverinfo": "skip",
-        "showlegend": False,
     }
     line = {
         "type": "scatter",
         "mode": "lines",
-        "name": f"{words(each.label)}, fitted",
+        "name": f"{each.label}, fitted",
         "x": fit.size.tolist(),
         "y": fit.rate.tolist(),
         "line": {"color": colour(shade), "width": 2},
@@ -100,7 +97,7 @@ def _traces(each: Curve, shade: str) -> list[Figure]:
     dots = {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{words(each.label)}, measured",
+        "name": f"{each.label}, measured",
         "x": points.size.tolist(),
         "y": points.rate.tolist(),
         "error_y": {

@@ -65,7 +65,6 @@ def memory(stages: Sequence[Memory], there: float) -> Chart:
         "layout": layout(
             barmode="stack",
             bargap=0.3,
-            showlegend=True,
             shapes=[line],
             xaxis=axis("GiB", range=[0, 1.05 * most / GIB], fixedrange=True),
             yaxis=axis(autorange="reversed", showgrid=False, fixedrange=True, type="category"),
@@ -83,7 +82,7 @@ def memory(stages: Sequence[Memory], there: float) -> Chart:
         summary=summary,
         figure=figure,
         table=_table(labels, sizes, stages),
-        height=130 + max(20, min(44, 900 // len(stages))) * len(stages),
+        height=80 + max(20, min(44, 900 // len(stages))) * len(stages),
     )
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 TABLE_ROWS: Final = 15
 FAMILIES: Final = ("gemm", "grouped_gemm", "attention")
+SMALLEST, LARGER = 7.0, 22.0
+"""Pixels of a dot of nothing, and what the costliest has beyond it."""
+
 FAR: Final = 1e3
 """How far the lines of a roof go beyond its ridge."""
 TERA: Final = 1e12
@@ -47,9 +50,10 @@ def roofline(tops: Sequence[OperatorShare], gpu: Gpu, whole: float) -> Chart | N
         return None
     dtypes = {getattr(top.operator, "dtype", "bf16") for top in shown}
     dtypes = {each if each in gpu.peak_flops_per_second else "bf16" for each in dtypes}
+    most = max(top.seconds for top in shown)
     data = [_roof(gpu, dtype) for dtype in sorted(dtypes)]
     data += [
-        _dots([top for top in shown if top.family == family], family, whole)
+        _dots([top for top in shown if top.family == family], family, whole, most)
         for family in FAMILIES
         if any(top.family == family for top in shown)
     ]
@@ -62,7 +66,6 @@ def roofline(tops: Sequence[OperatorShare], gpu: Gpu, whole: float) -> Chart | N
     figure: Figure = {
         "data": data,
         "layout": layout(
-            showlegend=True,
             xaxis=axis(
                 "flops a byte of device memory",
                 type="log",
@@ -116,7 +119,7 @@ def _roof(gpu: Gpu, dtype: str) -> Figure:
     }
 
 
-def _dots(tops: Sequence[OperatorShare], family: str, whole: float) -> Figure:
+def _dots(tops: Sequence[OperatorShare], family: str, whole: float, most: float) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -124,7 +127,7 @@ def _dots(tops: Sequence[OperatorShare], family: str, whole: float) -> Figure:
         "x": [_intensity(top) for top in tops],
         "y": [_rate(top) for top in tops],
         "marker": {
-            "size": [max(6.0, 60 * sqrt(top.seconds / whole)) for top in tops],
+            "size": [SMALLEST + LARGER * sqrt(top.seconds / most) for top in tops],
             "color": colour(family.replace("_", "-")),
             "opacity": 0.75,
             "line": {"color": colour("paper"), "width": 1},

@@ -50,6 +50,13 @@ class Chart:
     table: Table
     height: int = 320
 
+    @property
+    def legend(self) -> tuple[tuple[str, str, str], ...]:
+        """Name, colour and mark of each trace that has a name: ``bar``, ``line`` or ``dot``."""
+        return tuple(
+            (trace["name"], *_mark(trace)) for trace in self.figure["data"] if "name" in trace
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
@@ -87,6 +94,14 @@ class Page:
     lines: tuple[str, ...] = ()
     figures: tuple[tuple[str, str, str], ...] = ()
     sections: tuple[Section, ...] = field(default=())
+
+
+def _mark(trace: Figure) -> tuple[str, str]:
+    if trace["type"] == "bar":
+        return trace["marker"]["color"], "bar"
+    if trace["mode"] == "lines":
+        return trace["line"]["color"], "line"
+    return trace["marker"]["color"], "dot"
 
 
 def words(text: object) -> str:
@@ -151,13 +166,6 @@ def layout(**more: Any) -> dict[str, Any]:  # noqa: ANN401
             "font": {"color": colour("ink")},
         },
         "margin": {"l": 8, "r": 16, "t": 8, "b": 8},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "y": 1.02,
-            "yanchor": "bottom",
-            "traceorder": "normal",
-        },
         "showlegend": False,
         **more,
     }

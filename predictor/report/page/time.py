@@ -141,7 +141,6 @@ def pipeline(playback: Playback) -> Chart:
             barmode="overlay",
             bargap=0.18,
             uniformtext={"minsize": 9, "mode": "hide"},
-            showlegend=True,
             xaxis=axis(f"{UNITS[unit]} since the step began", range=[0, end / scale]),
             yaxis=axis(
                 autorange="reversed",
@@ -154,16 +153,17 @@ def pipeline(playback: Playback) -> Chart:
         ),
     }
     summary = f"{len(passes)} passes of {stages} stages" if stages > 1 else f"{len(passes)} passes"
+    gaps = "; gaps are bubbles and messages" if stages > 1 else ""
     if len(shown) < len(passes):
         summary += f"; the first {len(shown)} are drawn, up to {seconds_text(end)}"
     return Chart(
         name="pipeline",
         title="Passes of the pipeline",
-        summary=f"{summary}. Numbers are micro-batches; gaps are bubbles and messages. "
+        summary=f"{summary}. Numbers are micro-batches{gaps}. "
         "“predictor trace” shows every launch.",
         figure=figure,
         table=_busy(passes, stages),
-        height=110 + max(18, min(44, 900 // stages)) * stages,
+        height=80 + max(18, min(44, 900 // stages)) * stages,
     )
 
 
