@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from predictor.commands.ask import compare_command, explain_command, what_if_command
 from predictor.commands.bring import case_command
 from predictor.commands.case_flags import case_options, read_case
 from predictor.commands.search import search_command
@@ -65,8 +66,9 @@ def predictor(*, debug: bool) -> None:
     del debug  # read by run(), which is outside of the commands
 
 
-predictor.add_command(case_command)
-predictor.add_command(search_command)
+_COMMANDS = (case_command, compare_command, explain_command, search_command, what_if_command)
+for _command in _COMMANDS:
+    predictor.add_command(_command)
 
 
 @predictor.command(params=case_options())

@@ -79,7 +79,7 @@ class Estimate:
         }
 
 
-def estimate(case: Case, *, strict: bool = False) -> Estimate:
+def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) -> Estimate:
     """Estimate one training iteration.
 
     Without ``plan.tensor_parallel``, the smallest of 1, 2, 4, 8 that fits memory is taken, if any.
@@ -87,6 +87,7 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
     Args:
         case: What is asked; absent fields take their documented defaults.
         strict: Refuse numbers that are extrapolated or come from a datasheet.
+        costs: Cost functions; by default those of the case's GPU.
 
     Raises:
         CaseError: The case breaks a rule once its defaults are known.
@@ -94,13 +95,13 @@ def estimate(case: Case, *, strict: bool = False) -> Estimate:
         FitError: The SKU has no cost functions.
     """
     if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
-        return _estimate(case, strict=strict)
+        return _estimate(case, strict=strict, costs=costs)
     for tensor_parallel in tensor_parallel_candidates(case):
         wider = replace(case, plan=replace(case.plan, tensor_parallel=tensor_parallel))
         if _fits(wider):
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
-            return _estimate(wider, strict=strict, taken=(words,))
-    return _estimate(case, strict=strict)
+            return _estimate(wider, strict=strict, taken=(words,), costs=costs)
+    return _estimate(case, strict=strict, costs=costs)
 
 
 def operators_of(case: Case) -> Counter[Operator]:
@@ -128,12 +129,14 @@ def _fits(case: Case) -> bool:
     return _peak(_plan(case)).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
 
 
-def _estimate(case: Case, *, strict: bool, taken: Sequence[str] = ()) -> Estimate:
+def _estimate(
+    case: Case, *, strict: bool, taken: Sequence[str] = (), costs: Costs | None = None
+) -> Estimate:
     resolved = resolve(case)
     case = resolved.case
     stack = load_stack(str(case.implementation))
     refuse(case, stack)
-    costs = load_costs(case.cluster.gpu)
+    costs = costs or load_costs(case.cluster.gpu)
     run = run_of(case, costs, strict=strict)
     peak = _peak(_plan(case))
     seconds = run.iteration_seconds

@@ -35,8 +35,18 @@ def half_width(
         breakdown: Seconds of the iteration by part.
         compared: Steps of the stack that were measured for this project stand behind the model.
     """
+    terms = half_width_terms(families, breakdown, compared=compared).values()
+    return min(math.sqrt(sum(term * term for term in terms)), 0.95 * sum(breakdown.values()))
+
+
+def half_width_terms(
+    families: Mapping[str, float], breakdown: Mapping[str, float], *, compared: bool
+) -> dict[str, float]:
+    """Half-widths of the terms that :func:`half_width` combines as independent, seconds."""
     total = sum(breakdown.values())
-    terms = [FAMILY_CORRELATION * half for half in families.values()]
-    terms += [UNMEASURED_HALF_WIDTH[k] * breakdown.get(k, 0.0) for k in UNMEASURED_HALF_WIDTH]
-    terms += [DEVICE_HALF_WIDTH * total, MODEL_HALF_WIDTH[compared] * total]
-    return min(math.sqrt(sum(term * term for term in terms)), 0.95 * total)
+    terms = {name: FAMILY_CORRELATION * half for name, half in families.items()}
+    terms |= {name: half * breakdown.get(name, 0.0) for name, half in UNMEASURED_HALF_WIDTH.items()}
+    return terms | {
+        "device": DEVICE_HALF_WIDTH * total,
+        "model of a step": MODEL_HALF_WIDTH[compared] * total,
+    }

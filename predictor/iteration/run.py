@@ -11,7 +11,7 @@ from predictor.errors import NotPredictable
 from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.costliest import TOP_OPERATORS, OperatorShare, costliest
 from predictor.iteration.groups import message
-from predictor.iteration.interval import half_width
+from predictor.iteration.interval import half_width, half_width_terms
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
 from predictor.iteration.maxplus import Matrices
@@ -161,12 +161,15 @@ class Run:
 
     def half_seconds(self, *, compared: bool) -> float:
         """Half-width of the 90 % interval; ``compared``: measured steps stand behind the stack."""
-        halves = {
-            name: half
-            for name, (_, half) in self._ledger.by_family().items()
-            if name != COMMUNICATION
-        }
-        return half_width(halves, self.breakdown, compared=compared)
+        return half_width(self._halves(), self.breakdown, compared=compared)
+
+    def uncertainties(self, *, compared: bool) -> dict[str, float]:
+        """Half-widths of the interval's independent terms, seconds."""
+        return half_width_terms(self._halves(), self.breakdown, compared=compared)
+
+    def _halves(self) -> dict[str, float]:
+        families = self._ledger.by_family().items()
+        return {name: half for name, (_, half) in families if name != COMMUNICATION}
 
     def origin_shares(self) -> dict[str, float]:
         """Share of the seconds by where they come from."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = "  "
+_HELD = "\x00"
+_UNIT = re.compile(r"(\d) (%|s|ms|us|min|GiB|MiB|MHz|TFLOP/s|USD)(?![\w/])")
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
@@ -28,6 +32,13 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a Markdown table."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def paragraph(text: str, width: int) -> list[str]:
+    """Wrap a paragraph, its further lines indented; a number stays with its unit."""
+    held = _UNIT.sub(rf"\1{_HELD}\2", text)
+    lines = wrap(held, width, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace(_HELD, " ") for line in lines]
 
 
 def shortened(text: str, width: int) -> str:
