@@ -42,6 +42,11 @@ _KEPT: Final = 0.9
 _aten = torch.ops.aten
 
 
+def _scaled(*tensors: Tensor) -> tuple[Tensor, ...]:
+    torch._foreach_mul_(tensors, 0.5)
+    return tensors
+
+
 _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
     "add": ("bb", lambda a, b: a + b),
     "mul": ("bb", lambda a, b: a * b),
@@ -107,7 +112,7 @@ _PLAIN: Final[dict[str, tuple[str, Callable[..., object]]]] = {
     "sort_int64": ("k", lambda k: torch.sort(k.view(-1), stable=True)),
     "cumsum_int64": ("k", lambda k: k.cumsum(0)),
     "foreach_norm": ("g", lambda *g: tuple(torch._foreach_norm(g))),  # noqa: SLF001
-    "foreach_mul": ("g", lambda *g: torch._foreach_mul_(g, 0.5)),
+    "foreach_mul": ("g", _scaled),
     "zero": ("b", lambda x: x.zero_()),
 }
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from torch.optim.adamw import adamw
 
 from predictor.bench.torch_fill import Fill, Recipe, Tensor
 from predictor.operators import Optimizer
@@ -41,7 +42,7 @@ def _step(
     *,
     foreach: bool,
 ) -> None:
-    torch.optim.adamw.adamw(  # type: ignore[attr-defined] # what AdamW.step calls
+    adamw(  # what torch.optim.AdamW's step calls
         parameters,
         gradients,
         first,
