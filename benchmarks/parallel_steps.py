@@ -92,7 +92,8 @@ def record_of(name: str, gpu: str, world: int) -> dict[str, Any]:
     if megatron:
         overlap = {f"overlap_{what}": False for what in ("grad_reduce", "param_gather", "p2p")}
         interleaved = plan.get("virtual_pipeline", 1) > 1
-        common |= overlap | {"schedule": "interleaved" if interleaved else "1f1b"}
+        common |= overlap | {"sequence_parallel": False}  # the local norms have none
+        common |= {"schedule": "interleaved" if interleaved else "1f1b"}
     return {
         "id": f"{gpu.split('-', maxsplit=1)[0]}-x{world}/{name}",
         "source": "measured by benchmarks/parallel_steps.py",
@@ -138,6 +139,7 @@ def measure(record: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]
         The record's ``measured``, and the step.
     """
     shape, training = record["model"], record["training"]
+    torch._dynamo.reset()  # noqa: SLF001 - a second shape would compile kernels for any shape
     build = megatron_step if record["implementation"] == "megatron-core-local" else fsdp_step
     step = build(shape, training, record["plan"])
     for _ in range(WARM_UP):
