@@ -64,7 +64,7 @@ def test_a_dense_layer_launches_its_profiled_products_and_norms():
     names = [op.kernel for op in launches(part.forward, MemoryBound)]
     assert names.count("rms_norm") == 2
     assert names.count("rope_neg") == 2
-    assert names.count("silu_mul") == 1
+    assert names.count("silu_mul_halves") == 1
 
 
 def test_experts_run_one_by_one_and_send_six_messages_a_layer():
@@ -135,10 +135,9 @@ def test_learned_positions_are_added_to_whole_sums_of_the_embedding():
         assert len(launches(forward, AllReduce | ReduceScatter)) == 1
 
 
-def test_the_written_out_optimizer_moves_eighty_bytes_a_parameter():
+def test_the_listed_optimizer_moves_eighty_bytes_a_parameter():
     asked = resolve(case(LLAMA_1B)).case
     stage = stages_of(asked, step_shape(asked))[0]
-    passes = STACK.optimizer(stage)[0][0].launches[:8]
-    moved = sum(launch.operator.bytes for launch in passes)
-    assert moved == pytest.approx(80 * stage.owned_parameters, rel=1e-4)
-    assert passes[0].kernels == 1 + stage.owned_parameters // 20_971_520  # 73 of 584 a pass
+    step = STACK.optimizer(stage)[0][0].launches[0]
+    assert step.operator.bytes == 80 * stage.owned_parameters
+    assert step.kernels == 8 * (1 + stage.owned_parameters // 20_971_520)  # 584 in a profile

@@ -99,22 +99,25 @@ class Fsdp:
         if shape.data.ranks > 1 or self.copies:
             shard = -(-parameters // shape.data.ranks)
             kernels = 1 + shard // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
-            tape.run(eager.kernel("cast_down", shard, 1), kernels=kernels)
+            cast = "foreach_cast_down" if self.copies else "cast_down"
+            tape.run(eager.kernel(cast, shard, 1), kernels=kernels)
             if self.copies:
-                tape.run(eager.kernel("mul_scalar", shard, 1), kernels=kernels)
+                tape.run(eager.kernel("foreach_copy", shard, 1), kernels=kernels)
         tape.start(shape.data.all_gather(WEIGHT_BYTES * parameters), LINKS)
 
     def _copy_out(self, tape: Tape, parameters: int) -> None:
         if self.copies:
-            tape.run(eager.kernel("mul_scalar", parameters, 1))
+            tape.run(eager.kernel("split_copy", parameters, 1))
 
     def _reduce(self, tape: Tape, shape: StepShape, parameters: int) -> None:
         """Gradients into one buffer, scattered in the node and summed over its replicas."""
         wide = self.gradient_bytes == 4  # noqa: PLR2004 - bytes of fp32
         dtype = "fp32" if wide else "bf16"
         size = self.gradient_bytes * parameters
-        if self.copies or wide:
-            tape.run(eager.kernel("cast_up" if wide else "mul_scalar", parameters, 1))
+        if self.copies:
+            tape.run(eager.kernel("chunk_cat" if wide else "split_copy", parameters, 1))
+        elif wide:
+            tape.run(eager.kernel("cast_up", parameters, 1))
         if not self.copies:  # divided before and after, by the root of the ranks each
             tape.run(eager.kernel("mul_scalar_fp32" if wide else "mul_scalar", parameters, 1))
         tape.start(shape.data.reduce_scatter(size, dtype), LINKS)

@@ -66,7 +66,7 @@ def backward(tape: Tape, rows: Routed) -> None:
 def _expert_forward(tape: Tape, rows: Routed, count: int) -> None:
     h, f = rows.layer.hidden, rows.experts.ffn
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="forward"))
-    tape.fresh(_compiled("silu_mul" if rows.layer.gated else "gelu", count, f))
+    tape.fresh(_compiled("silu_mul_halves" if rows.layer.gated else "gelu", count, f))
     tape.run(Gemm(m=count, n=h, k=f, kind="forward"))
 
 
@@ -75,8 +75,10 @@ def _expert_backward(tape: Tape, rows: Routed, count: int) -> None:
     h, f = rows.layer.hidden, rows.experts.ffn
     tape.run(Gemm(m=count, n=h, k=f, kind="dgrad"))
     tape.run(Gemm(m=count, n=h, k=f, kind="wgrad"))
-    tape.fresh(_compiled("silu_mul_backward" if rows.layer.gated else "gelu_backward", count, f))
-    tape.run(_compiled("silu_mul" if rows.layer.gated else "gelu", count, f))
+    tape.fresh(
+        _compiled("silu_mul_halves_backward" if rows.layer.gated else "gelu_backward", count, f)
+    )
+    tape.run(_compiled("silu_mul_halves" if rows.layer.gated else "gelu", count, f))
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="dgrad"))
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="wgrad"))
 

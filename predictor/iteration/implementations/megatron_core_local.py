@@ -23,7 +23,7 @@ from predictor.iteration.memory import (
 )
 from predictor.iteration.stack import Part, Replicas, Stack, module_host
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import MemoryBound
+from predictor.operators import MemoryBound, Optimizer
 
 WEIGHT_BYTES = 2
 LOGIT_BYTES = 6
@@ -32,12 +32,8 @@ LOGIT_BYTES = 6
 TEMPORARY_BYTES = 4
 """A parameter's fp32 denominator in ``foreach`` AdamW: the whole list's at once."""
 
-OPTIMIZER_PASSES = ("mul_scalar_fp32",) * 4 + ("add_fp32",) * 4
-"""Passes over the states, 80 bytes a parameter.
-
-Decay, the second moment's decay, root, correction and epsilon move 8 each, both moments 12, and the
-update 16 (it reads three and writes one): as much as four passes of 8 bytes and four of 12.
-"""
+OPTIMIZER_PASSES = 8
+"""Launches of AdamW for as many parameters as one takes."""
 
 ROPE_TABLE_KERNELS = 6
 """Small launches of a tensor's rotation: cosines and sines, each scaled and cast, every layer."""
@@ -114,7 +110,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         local_moe.forward(tape, shape.routed(layer))
     else:
         _column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
-        tape.fresh(_compiled("silu_mul" if layer.gated else "gelu", n, layer.ffn))
+        tape.fresh(_compiled("silu_mul_halves" if layer.gated else "gelu", n, layer.ffn))
         _row_forward(tape, shape, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
 
@@ -126,7 +122,7 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         local_moe.backward(tape, shape.routed(layer))
     else:
         _row_backward(tape, shape, layer.hidden, layer.ffn)
-        name = "silu_mul_backward" if layer.gated else "gelu_backward"
+        name = "silu_mul_halves_backward" if layer.gated else "gelu_backward"
         tape.fresh(_compiled(name, n, layer.ffn))
         if layer.biases:
             tape.fresh(eager.kernel("sum_rows", n, layer.ffn))
@@ -262,8 +258,9 @@ def optimizer(stage: Stage) -> Program:
     tape = Tape()
     tensors = _held_tensors(stage)
     launches = 1 + stage.owned_parameters // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
-    for name in OPTIMIZER_PASSES:
-        tape.run(_flat(name, stage.owned_parameters), kernels=launches)
+    owned = stage.owned_parameters
+    step = Optimizer(kernel="adamw_foreach", elements=owned, tensors=tensors, dtype="fp32")
+    tape.run(step, kernels=OPTIMIZER_PASSES * launches)
     tape.run(_flat("cast_down", stage.owned_parameters), kernels=tensors)
     tape.run(_flat("fill_fp32", stage.parameters))
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
