@@ -25,6 +25,9 @@ ATTAINABLE = 0.9
 """Share of the datasheet's bandwidth that a copy reaches on H100 and H200."""
 
 TENSOR_FAMILIES = frozenset({"gemm", "grouped_gemm", "attention"})
+LIKE = {"grouped_gemm": "gemm"}
+"""A family that was not loaded until steady draws what the one draws that runs the same kernels."""
+
 LOWEST_CLOCK = 0.3
 TINY_JOULES = 1e-12
 
@@ -67,7 +70,7 @@ class Heat:
 
     def power(self, family: str, clock_hz: Amount) -> Amount:
         """Watts of a family at a clock; an unmeasured one draws half the cap at most."""
-        known = self.families.get(family)
+        known = self.families.get(family) or self.families.get(LIKE.get(family, family))
         if known is None:
             return self.idle_watts if family == "idle" else 0.5 * self.cap_watts
         dynamic = known.watts - self.idle_watts

@@ -118,3 +118,8 @@ def test_a_steady_rate_without_telemetry_stands_at_the_power_limit():
     (family,) = heat.families.values()
     assert family.watts == heat.cap_watts == gpu.power_watts
     assert family.burst_clock_hz / family.clock_hz == pytest.approx(1.6, rel=1e-3)
+
+
+def test_grouped_products_without_rows_of_their_own_are_as_hot_as_products():
+    assert TOY.power("grouped_gemm", 1.5e9) == TOY.power("gemm", 1.5e9)
+    assert TOY.settled_clock_hz({"grouped_gemm": 1.0}) == TOY.settled_clock_hz({"gemm": 1.0})
