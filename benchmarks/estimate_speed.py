@@ -1,50 +1,44 @@
 """How long an estimate takes: cold, as a process of its own, and again within one process.
 
-Plans of many stages are timed twice: the first time, when their launches are named and priced and
-their schedule is laid out, and again, when only the timeline runs.
+Processor time leaves out what other work on the machine takes. Plans are timed twice: the first
+time, when their launches are named and priced and their schedule is laid out, and again, when only
+the timeline runs.
 
 python benchmarks/estimate_speed.py [repetitions]
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import time
 
-CASE = {
-    "model": {"preset": "llama3-8b"},
-    "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
-}
 COMMAND = ["estimate", "llama3-8b", "--gpu", "h100-sxm5-80gb", "--num-gpus", "8", "--json"]
-
 
 DEEP = {"tensor_parallel": 8, "pipeline_parallel": 8, "virtual_pipeline": 3}
 MT_NLG = {"num_layers": 105, "hidden_size": 20480, "num_attention_heads": 128, "vocab_size": 51200}
+EXPERTS = {"tensor_parallel": 1, "pipeline_parallel": 16, "expert_parallel": 64}
 PLANS = {
+    "Llama-3 8B, one GPU": ({"preset": "llama3-8b"}, {}, 1, 8),
+    "Llama-3 8B, 8 GPUs (README)": ({"preset": "llama3-8b"}, {}, 8, 128),
     "GPT-3 175B, TP8 PP8 VPP3, 512 GPUs": ({"preset": "gpt3-175b"}, DEEP, 512, 512),
     "GPT-3 175B, TP8 PP8 VPP3, 98,304 GPUs": ({"preset": "gpt3-175b"}, DEEP, 98_304, 98_304),
     "530B, TP8 PP35 VPP3, 280 micro-batches": (MT_NLG, DEEP | {"pipeline_parallel": 35}, 280, 280),
+    "DeepSeek-V3, PP16 EP64, 1,024 GPUs": ({"preset": "deepseek-v3"}, EXPERTS, 1024, 8192),
 }
 """Model, plan, GPUs, global batch size."""
 
 
-def cold_seconds() -> float:
-    """Return the wall time of `predictor estimate` in a fresh process."""
+def cold_seconds() -> tuple[float, float]:
+    """Return the wall and processor time of `predictor estimate` in a fresh process."""
     script = "import sys; from predictor.cli import main; main()"
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, "-c", script, *COMMAND], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
-
-
-def warm_seconds() -> float:
-    """Return the time of one more estimate, from the mapping on, in this process."""
-    from predictor import Case, estimate
-
-    begin = time.perf_counter()
-    estimate(Case.from_dict(CASE))
-    return time.perf_counter() - begin
+    wall, after = time.perf_counter() - begin, os.times()
+    user = after.children_user - before.children_user
+    return wall, user + after.children_system - before.children_system
 
 
 def plan_seconds(name: str) -> list[float]:
@@ -61,25 +55,22 @@ def plan_seconds(name: str) -> list[float]:
         }
     )
     times = []
-    for _ in range(6):
-        begin = time.perf_counter()
+    for _ in range(12):
+        begin = time.process_time()
         estimate(case)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     return times
 
 
 def main() -> None:
-    """Print the median, lowest and highest of both, then deep plans."""
+    """Print the median, lowest and highest cold time, then plans."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    warm_seconds()
-    for name, measure, times in (
-        ("cold process", cold_seconds, repetitions),
-        ("in process", warm_seconds, 10 * repetitions),
-    ):
-        seconds = [measure() for _ in range(times)]
+    cold_seconds()  # compiles what is not compiled yet
+    times = zip(*(cold_seconds() for _ in range(repetitions)), strict=True)
+    for name, seconds in zip(("wall", "processor"), times, strict=True):
         low, middle, high = min(seconds), statistics.median(seconds), max(seconds)
-        scaled = ", ".join(f"{1e3 * each:.1f}" for each in (middle, low, high))
-        print(f"{name}: median, lowest, highest of {times}: {scaled} ms")
+        scaled = ", ".join(f"{1e3 * each:.0f}" for each in (middle, low, high))
+        print(f"cold process, {name}: median, lowest, highest of {repetitions}: {scaled} ms")
     for name in PLANS:
         first, *again = plan_seconds(name)
         print(f"{name}: first {1e3 * first:.1f} ms, again {1e3 * min(again):.1f} ms")

@@ -4,7 +4,6 @@ Every error that reaches a user is a :class:`PredictorError`; the commands print
 and exit with code 2. Anything else is a bug of ours and exits with code 1.
 """
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -46,8 +45,10 @@ class NativeMissing(BenchError):
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the closest candidate, or an empty string."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
+
     known = sorted(candidates)
-    matches = difflib.get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=0.5)
+    matches = get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=0.5)
     if not matches:
         return ""
     original = next(c for c in known if c.lower() == matches[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,12 @@ def _option(name: str, kind: Kind, description: str) -> click.Option:
 
 def case_options() -> list[click.Parameter]:
     """Return the options that stand for a case: other tools' files, then a flag a field."""
+    return list(_case_options())
+
+
+@cache
+def _case_options() -> tuple[click.Parameter, ...]:
+    """Make them once: several commands share them, and every command is made at each start."""
     options: list[click.Parameter] = [
         click.Option(
             ["--from", "from_files"],
@@ -77,7 +84,7 @@ def case_options() -> list[click.Parameter]:
             for name, kind in kinds(section).items()
             if name != "notes"
         ]
-    return [*options, _option("implementation", IMPLEMENTATION, "Training stack.")]
+    return (*options, _option("implementation", IMPLEMENTATION, "Training stack."))
 
 
 def read_case(name: str | None, flags: dict[str, object]) -> Case:

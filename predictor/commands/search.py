@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from typing import Any
 
 import click
@@ -22,6 +23,7 @@ def _constraints() -> list[click.Parameter]:
         if option.name in _OWN | _NO_CONSTRAINTS or not isinstance(option, click.Option):
             continue
         if not option.is_flag and option.name != "hf_config":
+            option = copy(option)  # noqa: PLW2901 - that of other commands stays
             option.type, option.metavar = click.STRING, option.metavar or "A,B,..."
         options.append(option)
     return options

@@ -10,7 +10,6 @@ Row-major ``x[tokens, k]`` with the tokens of each expert together, ``w[experts,
 Number formats are those of :mod:`predictor.operators.gemm`.
 """
 
-import random
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import ClassVar, Final, Literal
@@ -121,7 +120,9 @@ def token_counts(tokens: int, experts: int, skew: float) -> tuple[int, ...]:
     scale = tokens / sum(weights)
     counts = _largest_remainder([weight * scale for weight in weights], tokens)
     if skew > 0:
-        random.Random(experts).shuffle(counts)  # noqa: S311 - a fixed order, not a secret
+        from random import Random  # noqa: PLC0415 - for experts alone
+
+        Random(experts).shuffle(counts)  # noqa: S311 - a fixed order, not a secret
     return tuple(counts)
 
 
