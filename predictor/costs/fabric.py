@@ -194,6 +194,10 @@ class Fabric:
             found[kind] = ranks, ring.link_bytes / np.array(rates)[across], ring
         return found
 
+    def _by_message(self, kind: str) -> bool:
+        """Whether what was published is read as a time a message; one count may be any rate."""
+        return kind in RINGS_ALONE and len(self._published[kind][0]) > 1
+
     @cached_property
     def _late_steps(self) -> dict[str, tuple[Floats, Floats]]:
         """Seconds that every step of a ring is later than formulas have it, by ranks.
@@ -204,20 +208,20 @@ class Fabric:
         """
         late = {}
         for kind, (ranks, seconds, ring) in self._published.items():
-            if kind in RINGS_ALONE:
+            if self._by_message(kind):
                 expected, _ = route_seconds(self.levels, [ring], self._links)
                 late[kind] = ranks, np.maximum(seconds - expected, 0.0) / (ranks - 1.0)
         return late
 
     @cached_property
     def _slowdowns(self) -> dict[str, tuple[Floats, Floats]]:
-        """Seconds per byte of the network over those at its rate, where a ring is not all.
+        """Seconds per byte of the network over those at its rate, where messages do not tell all.
 
         Published times less latency, over the times of the bytes at the network's rate.
         """
         slow = {}
         for kind, (ranks, seconds, ring) in self._published.items():
-            if kind in RINGS_ALONE:
+            if self._by_message(kind):
                 continue
             inside = self.network.curve.gpus_per_node if self.network and self.network.curve else 1
             latency = self._least_latency(kind, ranks, inside)
