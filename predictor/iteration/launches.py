@@ -108,6 +108,8 @@ class Segment:
         parameters: Parameters whose gradients are ready once it has run, those of routed experts
             apart.
         expert_parameters: Parameters of routed experts among them.
+        company: Other segments whose collectives run beside one repetition, each with the share of
+            their seconds that does.
     """
 
     label: str
@@ -118,6 +120,7 @@ class Segment:
     call_seconds: float = 0.0
     parameters: int = 0
     expert_parameters: int = 0
+    company: tuple[tuple["Segment", float], ...] = ()
 
     @property
     def launches(self) -> tuple[Launch, ...]:

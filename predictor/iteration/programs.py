@@ -5,6 +5,7 @@ has the backward split in two. The first forward pass of a step may gather param
 backward pass may reduce gradients; both are programs of their own.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -17,6 +18,9 @@ from predictor.iteration.step import ALONE, Block, Chunk, Stage, StepShape
 from predictor.values import frozen
 
 FP32_BYTES: Final = 4
+REDUCED: Final = "gradient bucket"
+GATHERED: Final = "parameter gather"
+BUCKETS: Final = frozenset({REDUCED, GATHERED})
 
 
 @frozen(kw_only=True)
@@ -196,7 +200,7 @@ class Builder:
         if not launched:
             return ()
         steps = (*launched, Wait("gather"))
-        return ((_communication("parameter gather", "optimizer", steps), 1),)
+        return ((_communication(GATHERED, "optimizer", steps), 1),)
 
 
 @frozen
@@ -293,13 +297,33 @@ def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Progra
                 filled = HeldParameters()
     if filled != HeldParameters():
         result.append((_leaving(filled, replicas, shape), 1))
+    return _accompanied(result)
+
+
+def _accompanied(program: Sequence[tuple[Segment, int]]) -> Program:
+    """Every bucket in the company of what runs between it and the next one."""
+    result: list[tuple[Segment, int]] = []
+    bucket: Segment | None = None
+    for at, (segment, times) in enumerate(program):
+        if segment.label in BUCKETS:
+            bucket = segment
+            runs = itertools.takewhile(lambda one: one[0].label not in BUCKETS, program[at + 1 :])
+            repeats = sum(count for _, count in runs)
+        elif bucket is not None:
+            segment = _beside(segment, bucket, 1.0 / repeats)  # noqa: PLW2901
+        result.append((segment, times))
     return tuple(result)
+
+
+@lru_cache(maxsize=1024)
+def _beside(segment: Segment, bucket: Segment, share: float) -> Segment:
+    return replace(segment, company=((bucket, share),))
 
 
 @lru_cache(maxsize=1024)
 def _leaving(held: HeldParameters, replicas: Replicas, shape: StepShape) -> Segment:
     steps = tuple(reductions(held, replicas, shape))
-    return _communication("gradient bucket", "backward", steps)
+    return _communication(REDUCED, "backward", steps)
 
 
 def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program:
@@ -323,7 +347,7 @@ def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program
         first = held if index == 0 else None
         result.append((_arriving(first, following, replicas, shape), 1))
         result += program
-    return tuple(result)
+    return _accompanied(result)
 
 
 @lru_cache(maxsize=1024)
@@ -338,4 +362,4 @@ def _arriving(
     steps.append(Wait("gather"))
     if following is not None:
         steps += gathers(following, replicas, shape)
-    return _communication("parameter gather", "forward", tuple(steps))
+    return _communication(GATHERED, "forward", tuple(steps))
