@@ -49,18 +49,15 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
-class _Command(click.Command):
-    """A command whose docstring marks lines that stay as they are by a backslash and b."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as click's own
-        """Put in the character that click looks for."""
-        options["help"] = (options.get("help") or "").replace("\\b\n", "\b\n")
-        super().__init__(*arguments, **options)
-
-
 class _Group(click.Group):
-    command_class = _Command
+    """Commands whose docstrings mark lines that stay as they are by a backslash and b."""
+
     group_class = type
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Put in the character that click looks for."""
+        cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
+        super().add_command(cmd, name)
 
 
 @click.group(cls=_Group, no_args_is_help=False, context_settings=CONTEXT)

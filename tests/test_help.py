@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 MEASURED = (bench_results_folder() / "h100-sxm5-80gb" / "fit.json").is_file()
-PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|my[-_]|://")
-LONG = ("fit --check", "validate --measure")
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|my[-_]|://|--from (?!examples)")
+LONG = ("fit --check", "validate --measure", "search gpt3-175b")
 """Minutes, or a GPU."""
 
 NEEDS = {
@@ -45,7 +45,8 @@ COMMANDS = dict(commands(predictor))
 
 def examples(command: click.Command) -> list[str]:
     """Return the lines of a help text that are commands."""
-    lines = command.get_help(click.Context(command, info_name="x")).splitlines()
+    text = command.get_help(click.Context(command, info_name="x"))
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
     return [line.strip() for line in lines if line.strip().startswith("predictor ")]
 
 

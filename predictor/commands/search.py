@@ -51,7 +51,7 @@ def search_command(
 
     \b
     predictor search llama3-70b --gpu h100-sxm5-80gb --num-gpus 256 --global-batch-size 512
-    predictor search gpt3-175b --gpu a100-sxm4-80gb,h100-sxm5-80gb --num-gpus 256-1024 \\
+    predictor search gpt3-175b --gpu a100-sxm4-80gb,h100-sxm5-80gb --num-gpus 256-1024 \
         --global-batch-size 1536 --tensor-parallel 4,8 --schedule 1f1b --objective usd
     """
     from predictor.search.finding import search_for  # noqa: PLC0415
