@@ -197,8 +197,8 @@ def _pareto(
         "data": [dots, line],
         "layout": layout(
             hovermode="closest",
-            xaxis=axis(title, rangemode="tozero"),
-            yaxis=axis("seconds an iteration", rangemode="tozero"),
+            xaxis=axis(title),
+            yaxis=axis("seconds an iteration"),
         ),
     }
     seconds = seconds_texts(points[place][1] for place in best)
