@@ -77,7 +77,7 @@ STEPS: dict[str, Step] = {
     ),
     "qwen3-moe-ep4": ("qwen3-moe", 4096, 1, 2, {"expert_parallel": 4}),
     "fsdp-l8b-b1": ("llama-8b", 4096, 1, 1, {"sharding": "parameters"}),
-    "fsdp-l8b-b2-s8192": ("llama-8b", 8192, 1, 1, {"sharding": "parameters"}),
+    "fsdp-l8b-b1-s8192": ("llama-8b", 8192, 1, 1, {"sharding": "parameters"}),
     "fsdp-l1b-b2": ("llama-1b", 4096, 2, 1, {"sharding": "parameters"}),
 }
 
