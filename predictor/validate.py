@@ -9,13 +9,14 @@ import json
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from predictor.case import Case
+from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
 from predictor.iteration import estimate
 
@@ -37,6 +38,7 @@ class Checked:
         high: Upper end.
         measured_bytes: Measured peak of the allocator, where the record has it.
         predicted_bytes: The estimate of it.
+        shares: Of the predicted time: compute, memory-bound, communication, bubble, host.
         refused: Why there is no estimate.
     """
 
@@ -48,6 +50,7 @@ class Checked:
     high: float | None = None
     measured_bytes: float | None = None
     predicted_bytes: float | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
     refused: str | None = None
 
     @property
@@ -76,6 +79,7 @@ class Checked:
             "high": self.high,
             "relative_error": self.relative_error,
             "memory_error": self.memory_error,
+            "shares": dict(self.shares),
         }
 
 
@@ -91,11 +95,23 @@ class ValidationReport:
         return {
             "records": [record.to_dict() for record in self.records],
             "summary": summarise(self.records),
+            "diagnosis": diagnosis_of(self.records).to_dict(),
             "sources": {
                 source: summarise([r for r in self.records if r.source == source])
                 for source in sources
             },
+            "diagnosis_of_sources": {
+                source: diagnosis_of([r for r in self.records if r.source == source]).to_dict()
+                for source in sources
+            },
         }
+
+
+def diagnosis_of(records: Sequence[Checked]) -> Diagnosis:
+    """Name the part of the model that explains the errors of some records."""
+    done = [r for r in records if r.predicted_seconds is not None]
+    errors = [r.measured_seconds / (r.predicted_seconds or 1.0) - 1.0 for r in done]
+    return diagnose(errors, [r.shares for r in done])
 
 
 def summarise(records: Sequence[Checked]) -> dict[str, Any]:
@@ -229,4 +245,5 @@ def check(record: Mapping[str, Any]) -> Checked:
         high=answer.interval_seconds[1],
         measured_bytes=measured.get("peak_memory_bytes"),
         predicted_bytes=answer.memory_bytes_per_gpu,
+        shares=shares_of(answer.breakdown),
     )

@@ -5,21 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from predictor.report.quantities import percent_text, seconds_text, signed_percent_text
-from predictor.report.table import columns, shortened
+from predictor.report.table import columns, paragraph, shortened
 
 if TYPE_CHECKING:
     from predictor.validate import ValidationReport
 
 SHOWN_RECORDS = 20
 SHOWN_REASONS = 10
-ID_WIDTH = 44
+ID_WIDTH = 34
 REASON_WIDTH = 84
+WIDTH = 100
 
 
 def validation_text(report: ValidationReport) -> str:
     """Return the summary, the worst records and the reasons of those refused."""
     content = report.to_dict()
-    blocks = [_summary(content), _worst(content["records"]), _reasons(content["records"])]
+    blocks = [
+        _summary(content),
+        _worst(content["records"]),
+        _diagnosis(content),
+        _reasons(content["records"]),
+    ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
@@ -67,8 +73,11 @@ SUMMARY_HEAD = (
 )
 
 
+_NARROW_HEAD = ("predicted", "refused", "median", "p90", "within 10 %", "inside", "rank")
+
+
 def _summary(content: dict[str, Any]) -> list[str]:
-    rows = [["", *SUMMARY_HEAD], ["all", *summary_cells(content["summary"])]]
+    rows = [["errors", *_NARROW_HEAD], ["all", *summary_cells(content["summary"])]]
     sources = content.get("sources", {})
     if len(sources) > 1:
         rows += [
@@ -81,7 +90,7 @@ def _worst(records: list[dict[str, Any]]) -> list[str]:
     ranked = predicted(records)
     if not ranked:
         return []
-    rows = [["worst first", "measured", "predicted", "interval", "error"]]
+    rows = [["worst first", "measured", "predicted", "interval", "error", "mostly"]]
     rows += [
         [
             shortened(record["id"], ID_WIDTH),
@@ -89,12 +98,36 @@ def _worst(records: list[dict[str, Any]]) -> list[str]:
             seconds_text(record["predicted_seconds"]),
             f"{seconds_text(record['low'])} to {seconds_text(record['high'])}",
             signed_percent_text(record["relative_error"]),
+            _mostly(record["shares"]),
         ]
         for record in ranked[:SHOWN_RECORDS]
     ]
     lines = columns(rows, right=(1, 2, 3, 4))
     more = len(ranked) - SHOWN_RECORDS
     return [*lines, f"... and {more} better ones"] if more > 0 else lines
+
+
+def _mostly(shares: dict[str, float]) -> str:
+    """The largest part of a record's predicted time."""
+    if not shares:
+        return "-"
+    name = max(shares, key=lambda each: shares[each])
+    return f"{name} {shares[name]:.0%}"
+
+
+def _diagnosis(content: dict[str, Any]) -> list[str]:
+    """What explains the errors, of all records and of each source that differs."""
+    whole = content["diagnosis"]
+    if not whole["records"]:
+        return []
+    lines = paragraph(f"cause: {whole['words']}", WIDTH)
+    sources = content.get("diagnosis_of_sources", {})
+    told = {name: each for name, each in sources.items() if each["cause"] is not None}
+    if len(sources) > 1:
+        for name, each in list(told.items())[:SHOWN_REASONS]:
+            words = f"{shortened(name, ID_WIDTH)} ({each['records']} records): {each['words']}"
+            lines += [f"  {line}" for line in paragraph(words, WIDTH - 2)]
+    return lines
 
 
 def _reasons(records: list[dict[str, Any]]) -> list[str]:
