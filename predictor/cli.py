@@ -19,6 +19,7 @@ from predictor.commands.ask import compare_command, explain_command, what_if_com
 from predictor.commands.bring import case_command
 from predictor.commands.case_flags import case_options, read_case
 from predictor.commands.search import search_command
+from predictor.commands.validate import validate_command
 from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
@@ -68,7 +69,14 @@ def predictor(*, debug: bool) -> None:
     del debug  # read by run(), which is outside of the commands
 
 
-_COMMANDS = (case_command, compare_command, explain_command, search_command, what_if_command)
+_COMMANDS = (
+    case_command,
+    compare_command,
+    explain_command,
+    search_command,
+    validate_command,
+    what_if_command,
+)
 for _command in _COMMANDS:
     predictor.add_command(_command)
 
@@ -241,32 +249,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals:
         raise click.BadParameter(f"{text!r} is not FIELD=VALUE", param_hint="--where")
     return key, value
-
-
-@predictor.command()
-@click.argument("runs", metavar="RUNS.jsonl", type=click.Path(path_type=Path))
-@click.option("--markdown", metavar="FILE", type=click.Path(path_type=Path), help="Write a page.")
-@_json_flag
-def validate(runs: Path, *, markdown: Path | None, as_json: bool) -> None:
-    r"""Estimate every run record of a file and compare.
-
-    \b
-    predictor validate examples/runs.jsonl
-    """
-    from predictor.validate import validate_file  # noqa: PLC0415
-
-    report = validate_file(runs)
-    if markdown is not None:
-        from predictor.report.accuracy import write_accuracy  # noqa: PLC0415
-
-        write_accuracy(markdown, [(runs.name, report)])
-        click.echo(f"wrote {markdown}", err=True)
-    if as_json:
-        _print_json(report.to_dict())
-        return
-    from predictor.report.validation import validation_text  # noqa: PLC0415
-
-    click.echo(validation_text(report))
 
 
 @predictor.command()

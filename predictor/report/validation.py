@@ -90,7 +90,7 @@ def _worst(records: list[dict[str, Any]]) -> list[str]:
     ranked = predicted(records)
     if not ranked:
         return []
-    rows = [["worst first", "measured", "predicted", "interval", "error", "mostly"]]
+    rows = [["worst first", "measured", "predicted", "interval", "error", "memory", "mostly"]]
     rows += [
         [
             shortened(record["id"], ID_WIDTH),
@@ -98,13 +98,20 @@ def _worst(records: list[dict[str, Any]]) -> list[str]:
             seconds_text(record["predicted_seconds"]),
             f"{seconds_text(record['low'])} to {seconds_text(record['high'])}",
             signed_percent_text(record["relative_error"]),
+            _memory(record),
             _mostly(record["shares"]),
         ]
         for record in ranked[:SHOWN_RECORDS]
     ]
-    lines = columns(rows, right=(1, 2, 3, 4))
+    lines = columns(rows, right=(1, 2, 3, 4, 5))
     more = len(ranked) - SHOWN_RECORDS
     return [*lines, f"... and {more} better ones"] if more > 0 else lines
+
+
+def _memory(record: dict[str, Any]) -> str:
+    """Error of the peak of memory, where it was measured."""
+    error = record.get("memory_error")
+    return "-" if error is None else signed_percent_text(error)
 
 
 def _mostly(shares: dict[str, float]) -> str:
