@@ -40,6 +40,16 @@ def flash(call: Attention) -> Attention:
     return replace(call, impl="flash")
 
 
+def flashed(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps with all attention by FlashAttention-2."""
+    return tuple(
+        replace(step, operator=flash(step.operator))
+        if isinstance(step, Launch) and isinstance(step.operator, Attention)
+        else step
+        for step in steps
+    )
+
+
 @frozen(kw_only=True)
 class Part:
     """One piece of the model: a layer, the embedding or the head with the loss.

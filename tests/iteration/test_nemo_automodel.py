@@ -5,7 +5,9 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
 from predictor.iteration.implementations.nemo_automodel import STACK, replicas
+from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import Attention
 
 
 def case(model="qwen3-30b-a3b", gpus=8, experts=8, **training):
@@ -38,3 +40,15 @@ def test_a_published_step_of_qwen3_is_within_a_quarter():
     answer = estimate(case(recompute="full"))
     assert answer.iteration_seconds == pytest.approx(21.773, rel=0.25)
     assert STACK.parallel
+
+
+def test_attention_with_sinks_is_flex_attention():
+    for model, impl in (("gpt-oss-20b", "flash"), ("qwen3-30b-a3b", "cudnn")):
+        shape = step_shape(resolve(case(model)).case)
+        part = STACK.layer(shape, shape.layer)
+        calls = [
+            step.operator
+            for step in (*part.forward, *part.backward, *part.replay)
+            if isinstance(step, Launch) and isinstance(step.operator, Attention)
+        ]
+        assert [call.impl for call in calls] == [impl] * 3

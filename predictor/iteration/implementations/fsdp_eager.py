@@ -6,17 +6,13 @@ SDPA, norms and rotary embedding written out, a loss on bf16 logits, ``foreach``
 with its norm read by the host.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp, hf_eager
-from predictor.iteration.launches import Launch, Program, Step, Tape
+from predictor.iteration.launches import Program, Tape
 from predictor.iteration.memory import Memory, eager_saved_bytes
-from predictor.iteration.stack import Part, Stack, flash
+from predictor.iteration.stack import Part, Stack, flashed
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Attention
 
 SHARDED = fsdp.Fsdp(copies=False, gradient_bytes=2)
 TENSORS_A_LAUNCH = 30
@@ -25,19 +21,10 @@ TENSORS_A_LAUNCH = 30
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """The eager Llama layer with FlashAttention-2."""
-    forward = _flash(hf_eager.layer_forward(shape, layer))
-    backward = _flash(hf_eager.layer_backward(shape, layer))
+    forward = flashed(hf_eager.layer_forward(shape, layer))
+    backward = flashed(hf_eager.layer_backward(shape, layer))
     part = Part(forward=forward, backward=backward, replay=forward)
     return fsdp.hosted(SHARDED.layer(shape, layer, part))
-
-
-def _flash(steps: Sequence[Step]) -> tuple[Step, ...]:
-    return tuple(
-        replace(step, operator=flash(step.operator))
-        if isinstance(step, Launch) and isinstance(step.operator, Attention)
-        else step
-        for step in steps
-    )
 
 
 def embedding_part(shape: StepShape) -> Part:

@@ -8,16 +8,24 @@ reduced in fp32 once a step, with the last micro-batch; a loss on bf16 logits; `
 over lists of tensors; no clipping. The benchmarks' balanced gate gives each token experts that lie
 next to each other, which ``model.moe.imbalance = "consecutive"`` stands for.
 
+GPT-OSS, whose layers have biases and attention sinks, takes PyTorch's FlexAttention (the benchmark
+table says so): timed as FlashAttention-2, which it reaches 85 to 90 % of (pytorch.org/blog,
+flexattention, 2024-08).
+
 A bf16 weight gradient and its addition to what earlier micro-batches left move 8 bytes a weight, as
 many as a product that accumulates in fp32; layers are therefore those of ``megatron-core-te``.
 """
 
+from dataclasses import replace
+
+from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
-from predictor.iteration.implementations.megatron_core_te import embedding_part, layer_part
+from predictor.iteration.implementations.megatron_core_te import embedding_part
+from predictor.iteration.implementations.megatron_core_te import layer_part as te_layer_part
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
-from predictor.iteration.stack import Part, Replicas, Stack
+from predictor.iteration.stack import Part, Replicas, Stack, flashed
 from predictor.iteration.step import Stage, StepShape
 
 GRADIENT_BYTES = 4.0
@@ -27,6 +35,19 @@ LOGIT_BYTES = 8.0
 
 OPTIMIZER_PASSES = ("mul_scalar",) * 5 + ("add",) * 3
 """Passes of ``foreach`` Adam over bf16 states (38 bytes a parameter)."""
+
+
+def layer_part(shape: StepShape, layer: Layer) -> Part:
+    """The layer of Transformer Engine, with other attention where it has sinks."""
+    part = te_layer_part(shape, layer)
+    if not layer.biases:
+        return part
+    return replace(
+        part,
+        forward=flashed(part.forward),
+        backward=flashed(part.backward),
+        replay=flashed(part.replay),
+    )
 
 
 def head_part(shape: StepShape) -> Part:
