@@ -11,6 +11,7 @@ once if tied.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 
 from predictor.case import Model
 from predictor.values import frozen
@@ -357,6 +358,7 @@ def parameters_of(model: Model, *, seq_length: int = 0) -> Parameters:
     )
 
 
+@lru_cache(maxsize=256)
 def model_flops(model: Model, *, tokens: float, seq_length: int) -> float:
     """Flops of forward and backward that the model itself needs, as MFU counts them.
 

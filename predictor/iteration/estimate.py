@@ -126,7 +126,7 @@ def _fits(case: Case) -> bool:
     case = resolve(case).case
     stack = load_stack(str(case.implementation))
     refuse(case, stack)
-    return _peak(_plan(case)).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
+    return _peak(case).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
 
 
 def _estimate(
@@ -138,7 +138,7 @@ def _estimate(
     refuse(case, stack)
     costs = costs or load_costs(case.cluster.gpu)
     run = run_of(case, costs, strict=strict)
-    peak = _peak(_plan(case))
+    peak = _peak(case)
     seconds = run.iteration_seconds
     half = run.half_seconds(compared=stack.compared)
     tokens = float(case.training.seq_length * case.training.global_batch_size)
@@ -205,12 +205,9 @@ def _sheet(case: Case, costs: Costs) -> Sheet:
     return price(_plan(case).segments, costs, collective_costs(case, costs))
 
 
-def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
-    """A resolved case on its timeline.
-
-    Raises:
-        NotPredictable: A schedule's rule is broken, or ``strict`` forbids a number.
-    """
+@lru_cache(maxsize=256)
+def _links(case: Case, costs: Costs) -> Links:
+    """The messages of a resolved case with their seconds, priced once a process."""
     plan = _plan(case)
     shape = plan.stages[0].shape
     tied = None
@@ -219,21 +216,28 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
         tied = table.all_reduce(shape.gradient_bytes * shape.vocab * shape.hidden)
     node = domain_gpus(costs.gpu, case.cluster.gpus_per_node)
     collectives = collective_costs(case, costs)
-    links = Links(case, node, plan.stack.message_bytes(shape), tied, collectives)
-    return Run(case, plan.pipeline, _sheet(case, costs), links, costs, strict=strict)
+    return Links(case, node, plan.stack.message_bytes(shape), tied, collectives)
 
 
+def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
+    """A resolved case on its timeline.
+
+    Raises:
+        NotPredictable: A schedule's rule is broken, or ``strict`` forbids a number.
+    """
+    pipeline, links = _plan(case).pipeline, _links(case, costs)
+    return Run(case, pipeline, _sheet(case, costs), links, costs, strict=strict)
+
+
+@lru_cache(maxsize=256)
 def memory_of_stages(case: Case) -> tuple[Memory, ...]:
     """Peak memory of a rank of each pipeline stage of a resolved case."""
-    return _memories(_plan(case))
-
-
-def _memories(plan: _Plan) -> tuple[Memory, ...]:
+    plan = _plan(case)
     return tuple(
         plan.stack.memory(stage, plan.pipeline.in_flight(stage.index)) for stage in plan.stages
     )
 
 
-def _peak(plan: _Plan) -> Memory:
+def _peak(case: Case) -> Memory:
     """Memory of the fullest stage."""
-    return max(_memories(plan), key=lambda peak: peak.reserved_bytes)
+    return max(memory_of_stages(case), key=lambda peak: peak.reserved_bytes)

@@ -174,7 +174,7 @@ class Pipeline:
         """
         length = len(self.stages) * self.chunks * PASSES_OF_PERIODIC
         drain = order.passes - self.chunks * len(self.stages) - len(self.stages) + 1
-        ends = timeline.end[:, :-1].reshape(len(timeline.end), order.stages, order.passes)
+        ends = timeline.end.reshape(len(timeline.end), order.stages, order.passes)
         here = ends[:, :, drain - length : drain]
         before = ends[:, :, drain - 2 * length : drain - length]
         step = here - before

@@ -17,7 +17,8 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -48,19 +49,29 @@ class Passes:
     overlapped: bool
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Timeline:
     """When passes run.
 
     Attributes:
         state: Times at which each stage's host and streams are free at last, by scenario.
-        start: When the compute stream takes up each pass; seconds, by scenario and number.
-        end: When it has done it; one more, at the end, is never.
+        paths: What the times follow from.
+        time: All of them.
     """
 
     state: Floats
-    start: Floats
-    end: Floats
+    paths: "_Paths"
+    time: Floats
+
+    @cached_property
+    def start(self) -> Floats:
+        """When the compute stream takes up each pass; seconds, by scenario and number."""
+        return self.paths.by_number(self.paths.begun(self.time))
+
+    @cached_property
+    def end(self) -> Floats:
+        """When it has done it."""
+        return self.paths.by_number(self.paths.states(self.time)[:, COMPUTE])
 
 
 def run(passes: Passes) -> Timeline:
@@ -69,15 +80,9 @@ def run(passes: Passes) -> Timeline:
     course = course_of(order, meet=not passes.overlapped and order.chunks == 1)
     paths = _Paths(passes, course)
     time = paths.longest()
-    begun = paths.begun(time)
-    places, scenarios = begun.shape
-    start, end = np.empty((scenarios, places)), np.full((scenarios, places + 1), NEVER)
-    state = time[: places * paths.streams].reshape(places, paths.streams, scenarios)
-    start[:, course.number] = begun.T
-    end[:, course.number] = state[:, COMPUTE].T
     last = np.flatnonzero((course.number + 1) % order.passes == 0)
     last = last[np.argsort(course.number[last])]
-    return Timeline(state=state[last].transpose(2, 0, 1), start=start, end=end)
+    return Timeline(paths.states(time)[last].transpose(2, 0, 1), paths, time)
 
 
 @frozen(eq=False)
@@ -205,6 +210,17 @@ class _Paths:
         free = np.where(earlier[:, None] < 0, NEVER, arrival.take(earlier, axis=0))
         arrival[part] = np.maximum(left, free) + self._send[sent.link[part]]
 
+    def states(self, time: Floats) -> Floats:
+        """Among all times the state behind each pass, by place, stream and scenario."""
+        places = len(self._course.number)
+        return time[: places * self.streams].reshape(places, self.streams, -1)
+
+    def by_number(self, by_place: Floats) -> Floats:
+        """The same by scenario and number of the pass."""
+        found = np.empty(by_place.shape[::-1])
+        found[:, self._course.number] = by_place.T
+        return found
+
     def begun(self, time: Floats) -> Floats:
         """When the compute stream takes up each pass, by place and scenario."""
         begun, *messages = (
@@ -218,5 +234,5 @@ class _Paths:
 
 def _crowded(passes: Passes) -> bool:
     """Whether a message may have to wait for the one before it on its link."""
-    ran = passes.matrix[:, np.unique(passes.which), COMPUTE, COMPUTE]
+    ran = passes.matrix[:, np.flatnonzero(np.bincount(passes.which)), COMPUTE, COMPUTE]
     return passes.order.departs is not None or bool(np.max(passes.send_seconds) > np.min(ran))
