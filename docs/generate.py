@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predictor.case.defaults import DEFAULTS
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, kinds
+from predictor.case.schema import IMPLEMENTATION, SECTIONS, Links, Mla, Moe, Section, kinds
 from predictor.cli import run
 from predictor.report.quantities import seconds_text, signed_percent_text
 from predictor.report.table import markdown
@@ -61,7 +61,7 @@ def case_reference() -> str:
     rows = [["`implementation`", IMPLEMENTATION.words(), defaults["implementation"]]]
     lines += markdown(["field", "values", "default"], rows)
     lines += ["", "`predictor implementations` lists the training stacks.", ""]
-    for section in (SECTIONS["model"], Moe, Mla, *list(SECTIONS.values())[1:]):
+    for section in (SECTIONS["model"], Moe, Mla, *list(SECTIONS.values())[1:], Links):
         lines += [f"## [{section.path}]", "", (section.__doc__ or "").splitlines()[0], ""]
         lines += markdown(["field", "meaning", "values", "default"], [*_rows(section, defaults)])
         lines.append("")

@@ -118,6 +118,27 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
     click.echo(f"wrote {output}: {count} events", err=True)
 
 
+@predictor.command(params=case_options())
+@click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@_json_flag
+def place(case: str | None, *, as_json: bool, **flags: object) -> None:
+    r"""Place ranks on a cluster of uneven links so that slow ones carry light traffic.
+
+    \b
+    predictor place examples/llama_1b_two_islands.toml
+    predictor place CASE.toml --links pairs.csv
+    """
+    from predictor.search.placement import best_placement  # noqa: PLC0415
+
+    found = best_placement(read_case(case, flags))
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    from predictor.report.placement import placement_text  # noqa: PLC0415
+
+    click.echo(placement_text(found))
+
+
 @predictor.command("run", params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--tokens", metavar="N", help="To train on: 15T, 300B, 1e12.")

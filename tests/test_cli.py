@@ -111,7 +111,7 @@ def test_every_field_of_a_case_is_a_flag() -> None:
         if name != "notes"
     ]
     assert len(names) == len(set(names))
-    assert {*names, "hf_config", "implementation"} == set(case_flags())
+    assert {*names, "hf_config", "links", "implementation"} == set(case_flags())
 
 
 @needs_tables

@@ -1,6 +1,6 @@
 """A point: one operator in one regime and cache state, with what it costs to measure."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 from predictor.operators import (
@@ -12,6 +12,7 @@ from predictor.operators import (
     Memcpy,
     MemoryBound,
     Operator,
+    column_fields,
 )
 from predictor.tables import Cache, Regime
 
@@ -87,7 +88,7 @@ class Point:
     @property
     def fields(self) -> dict[str, Any]:
         """The operator's fields by name."""
-        return {f.name: getattr(self.operator, f.name) for f in fields(self.operator)}
+        return {f.name: getattr(self.operator, f.name) for f in column_fields(self.operator)}
 
     @property
     def arguments(self) -> dict[str, Any]:

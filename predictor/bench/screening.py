@@ -8,10 +8,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Final
 
-from predictor.operators import Interference, Operator
+from predictor.operators import Interference, Operator, column_fields
 from predictor.tables import TIMED_STATUSES, Row
 
 EXTENTS: Final[dict[str, tuple[str, ...]]] = {
@@ -114,7 +114,9 @@ def _class_of(row: Row) -> object:
     """Everything but the extents, with how each extent is aligned."""
     names = EXTENTS[row.operator.name]
     rest = tuple(
-        getattr(row.operator, each.name) for each in fields(row.operator) if each.name not in names
+        getattr(row.operator, each.name)
+        for each in column_fields(row.operator)
+        if each.name not in names
     )
     alignment = tuple(min(e & -e, _WIDEST_ALIGNMENT) for e in _extents(row.operator))
     return row.operator.name, rest, alignment, row.regime, row.cache, row.run

@@ -12,10 +12,10 @@ from typing import Any
 from predictor.case.defaults import DEFAULTS
 from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Spread, Text
 from predictor.case.models import model_names
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Model, Moe, Section, kinds
+from predictor.case.schema import IMPLEMENTATION, SECTIONS, Links, Mla, Model, Moe, Section, kinds
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla}
+_PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _DETAIL = {"_detail$": {"description": "The source's own words; left aside."}}
 
 
@@ -44,7 +44,8 @@ def _table(section: type[Section], rules: dict[str, str]) -> dict[str, Any]:
     for each in fields(section):
         part = _PARTS.get(each.name)
         if part is not None:
-            properties[each.name] = _or_null(_table(part, rules))
+            told = _table(part, rules)
+            properties[each.name] = _or_null(_or_file(told) if part is Links else told)
             continue
         told = {**_kind(kinds(section)[each.name]), "description": each.metadata["description"]}
         path = f"{section.path}.{each.name}"
@@ -63,6 +64,13 @@ def _table(section: type[Section], rules: dict[str, str]) -> dict[str, Any]:
     if section is Model:
         return _with_sources(table, required)
     return {**table, "required": required} if required else table
+
+
+def _or_file(table: dict[str, Any]) -> dict[str, Any]:
+    """Links may stand in a file, named in place of the table or in it."""
+    file = {"type": "string", "pattern": "[.]csv$"}
+    table["properties"]["file"] = {**file, "description": "Path of a CSV, beside the case file."}
+    return {"anyOf": [table, file], "description": table["description"]}
 
 
 def _with_sources(table: dict[str, Any], required: list[str]) -> dict[str, Any]:

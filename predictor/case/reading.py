@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from predictor.case.details import plan_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
+from predictor.case.links import read_links
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
 from predictor.case.rules import RuleError
-from predictor.case.schema import SECTIONS, Case, Mla, Model, Moe, Section, shown
+from predictor.case.schema import SECTIONS, Case, Links, Mla, Model, Moe, Section, shown
 from predictor.errors import CaseError, nearest
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 1024**2
 RECORD_KEYS = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
-_PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla}
+_PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _MODEL_SOURCES = ("preset", "hf_config")
 _HISTOGRAM = "histogram:"
 
@@ -106,7 +107,8 @@ def _read_case(mapping: Mapping[str, object], folder: Path) -> Case:
     model = _expand_model(_table(mapping.get("model"), "model"), folder)
     model = _expand_histogram(model, folder)
     plan = plan_from_details(_table(mapping.get("plan"), "plan"))
-    return case_from_sections({**mapping, "model": model, "plan": plan})
+    cluster = _expand_links(_table(mapping.get("cluster"), "cluster"), folder)
+    return case_from_sections({**mapping, "model": model, "plan": plan, "cluster": cluster})
 
 
 def _table(value: object, key: str) -> dict[str, Any]:
@@ -177,6 +179,19 @@ def _expand_histogram(model: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise RuleError("model.moe.imbalance", shown(named), rule) from error
     rest = {key: value for key, value in moe.items() if key != "imbalance"}
     return {**model, "moe": {**rest, "expert_tokens": counts}}
+
+
+def _expand_links(cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Read the file that ``cluster.links`` names: alone, or as ``file`` beside other fields."""
+    links = cluster.get("links")
+    given = {"file": links} if isinstance(links, str) else links
+    if not isinstance(given, dict) or given.get("file") is None:
+        return cluster
+    if not isinstance(given["file"], str):
+        raise RuleError("cluster.links.file", shown(given["file"]), "must be the path of a .csv")
+    rest = {key: value for key, value in given.items() if key != "file"}
+    read = read_links(folder / given["file"])
+    return {**cluster, "links": {**rest, "overrides": [*read, *(rest.get("overrides") or ())]}}
 
 
 def _preset(name: object) -> dict[str, Any]:

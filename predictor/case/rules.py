@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
-    from predictor.case.schema import Case, Cluster, Model, Plan, Training
+    from predictor.case.schema import Case, Cluster, Links, Model, Plan, Training
 
 # An embedding and a loss may each take a layer's place in a pipeline chunk.
 PLACES_BESIDE_LAYERS = 2
+# Nodes or GPUs whose links can be told one by one.
+MAX_LINKED = 2048
+OVERRIDE_NUMBERS = 3
 
 
 class RuleError(CaseError):
@@ -49,6 +52,8 @@ def check(case: Case) -> None:
     _check_world(case.plan, case.cluster)
     _check_experts(case.model, case.plan, case.cluster)
     _check_batch(case.training, case.plan, case.cluster)
+    if case.cluster.links is not None:
+        _check_links(case.cluster, case.cluster.links)
 
 
 def replicas(plan: Plan, cluster: Cluster) -> int | None:
@@ -226,3 +231,47 @@ def _check_batch(training: Training, plan: Plan, cluster: Cluster) -> None:
             "every replica runs the same number of whole micro-batches"
         )
         raise RuleError("training.global_batch_size", training.global_batch_size, rule)
+
+
+def _check_links(cluster: Cluster, links: Links) -> None:
+    matrix, overrides = links.bytes_per_second or (), links.overrides or ()
+    for row, rates in enumerate(matrix):
+        if len(rates) != len(matrix):
+            rule = f"must have as many entries as there are rows ({len(matrix)})"
+            raise RuleError(f"cluster.links.bytes_per_second[{row}]", f"{len(rates)} rates", rule)
+        for column, rate in enumerate(rates):
+            if rate <= 0 and row != column:
+                key = f"cluster.links.bytes_per_second[{row}][{column}]"
+                raise RuleError(key, rate, "must be greater than 0; the diagonal alone may be 0")
+    most = (len(matrix) or MAX_LINKED) - 1
+    for place, entry in enumerate(overrides):
+        _check_override(f"cluster.links.overrides[{place}]", entry, most)
+    _check_placement(cluster, links, most)
+
+
+def _check_override(key: str, entry: tuple[float, ...], most: int) -> None:
+    told = list(entry)
+    if len(entry) != OVERRIDE_NUMBERS or entry[0] == entry[1] or entry[2] <= 0:
+        raise RuleError(key, told, "must be [from, to, bytes_per_second], of two and above 0")
+    if any(end != int(end) or not 0 <= end <= most for end in entry[:2]):
+        raise RuleError(key, told, f"from and to must be whole numbers of 0 to {most}")
+
+
+def _check_placement(cluster: Cluster, links: Links, most: int) -> None:
+    if most >= MAX_LINKED:
+        rule = f"may describe at most {MAX_LINKED} nodes or GPUs"
+        raise RuleError("cluster.links.bytes_per_second", f"{most + 1} rows", rule)
+    between = links.between or "nodes"
+    each = 1 if between == "gpus" else cluster.gpus_per_node
+    if each is None:
+        return
+    needed = -(-cluster.num_gpus // each)
+    if needed > most + 1:
+        rule = f"needs {needed} {between}, cluster.links describes {most + 1} at most"
+        raise RuleError("cluster.num_gpus", cluster.num_gpus, rule)
+    places = links.placement
+    if places is not None and (
+        len(places) != needed or len(set(places)) != needed or max(places) > most
+    ):
+        rule = f"must be {needed} different numbers of 0 to {most}, one for each place"
+        raise RuleError("cluster.links.placement", f"{len(places)} places", rule)

@@ -309,6 +309,32 @@ class Plan(Section):
 
 
 @frozen(kw_only=True)
+class Links(Section):
+    """Links of a cluster that are not all alike, and where the job's nodes or GPUs sit on them.
+
+    ``cluster.links = "FILE.csv"`` reads them from a file (docs/uneven_clusters.md).
+    """
+
+    path: ClassVar[str] = "cluster.links"
+
+    between: Literal["nodes", "gpus"] = optional(
+        Choice(("nodes", "gpus")), "What the rows, overrides and places count."
+    )
+    bytes_per_second: tuple[tuple[float, ...], ...] = optional(
+        Sequence(Sequence(Real(1e15, least=0.0, above=-1.0))),
+        "One-way rate that a GPU has from each (row) to each other (column).",
+    )
+    overrides: tuple[tuple[float, ...], ...] = optional(
+        Sequence(Sequence(Real(1e15, least=0.0, above=-1.0))),
+        "Links that differ, as [from, to, bytes_per_second], numbered from 0.",
+    )
+    placement: tuple[int, ...] = optional(
+        Sequence(Count(MAX_GPUS, 0)),
+        "The node or GPU that each place in the order of ranks sits on; absent: 0, 1, 2, …",
+    )
+
+
+@frozen(kw_only=True)
 class Cluster(Section):
     """The machine."""
 
@@ -323,6 +349,7 @@ class Cluster(Section):
         Real(1e15), "One-way rate between nodes that a GPU has."
     )
     inter_node_latency_seconds: float = optional(Real(10.0), "Latency of one step between nodes.")
+    links: Links | None = field(default=None, metadata={"description": "Links that differ."})
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".toml", ".json")
 _SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
+_PATHS = {("model", "hf_config"), ("cluster", "links"), ("cluster", "links", "file")}
 _FROM = ("from_files", "from_formats")
 
 
@@ -36,7 +37,8 @@ class _CountList(click.ParamType[list[int]]):
 
 def case_flags() -> dict[str, tuple[str, ...]]:
     """Return the path of the case's field behind each parameter of ``estimate``."""
-    return {"hf_config": ("model", "hf_config"), **field_paths()}
+    files = {"hf_config": ("model", "hf_config"), "links": ("cluster", "links")}
+    return {**files, **field_paths()}
 
 
 def _option(name: str, kind: Kind, description: str) -> click.Option:
@@ -75,6 +77,9 @@ def _case_options() -> tuple[click.Parameter, ...]:
         ),
         click.Option(
             ["--hf-config"], metavar="FILE", help="Hugging Face config.json of the model."
+        ),
+        click.Option(
+            ["--links"], metavar="FILE.csv", help="Links of the cluster, one line a pair."
         ),
     ]
     for section in _SECTIONS:
@@ -159,7 +164,7 @@ def _as_source(name: str) -> Imported:
             here = (*path, str(key))
             if isinstance(value, dict):
                 enter(value, here)
-            elif here == ("model", "hf_config"):
+            elif here in _PATHS:
                 found[".".join(here)] = Found(str((folder / str(value)).resolve()), name)
             else:
                 found[".".join(here)] = Found(value, name)

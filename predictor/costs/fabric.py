@@ -7,7 +7,7 @@ extrapolated: a measured curve of the very SKU and group, where there is one, is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ from predictor.costs.levels import (
 )
 from predictor.costs.prediction import Floats, Origin, Prediction
 from predictor.operators import Collective
+from predictor.operators.collective import EVEN
 
 NODE_GPUS = 8
 """A scale-up domain of more GPUs than this spans nodes: its size is the datasheet's."""
@@ -122,6 +123,14 @@ class Fabric:
         origin = np.full(len(operators), Origin.EXTRAPOLATED.value)
         return Prediction(rows[:, 0], rows[:, 1], rows[:, 2], origin)
 
+    def longer(self, operator: Collective) -> float:
+        """Seconds of a collective over the links that it crosses, over those on even ones."""
+        asked = (operator.name, operator.bytes, operator.ranks, operator.ranks_per_node)
+        even, uneven = (
+            self._answer(*asked, nvls=None, slower=links)[0] for links in (EVEN, operator.slower)
+        )
+        return float(uneven / even) if even else 1.0
+
     def _answer(
         self,
         kind: str,
@@ -130,6 +139,7 @@ class Fabric:
         ranks_per_node: ArrayLike,
         *,
         nvls: bool | None,
+        slower: tuple[float, float] = EVEN,
     ) -> tuple[Floats, Floats]:
         inside = np.minimum(ranks_per_node, ranks)
         if nvls is None:
@@ -146,7 +156,9 @@ class Fabric:
         nodes = np.ceil(np.asarray(ranks, float) / inside)
         slowdown = self._known(self._slowdowns, kind, ranks, 1.0)
         slowdown = slowdown * self._oversubscription(kind, ranks, inside)
-        seconds, latency = route_seconds(self.levels, found, self._links, slowdown=slowdown)
+        slowdown = np.maximum(slowdown, slower[1])
+        links = replace(self._links, slower=slower[0])
+        seconds, latency = route_seconds(self.levels, found, links, slowdown=slowdown)
         late = self._known(self._late_steps, kind, ranks, 0.0) * (np.asarray(ranks, float) - 1.0)
         late = np.where(nodes > 1, late, 0.0)
         latency = (latency * seconds + late) / (seconds + late)

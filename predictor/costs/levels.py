@@ -265,18 +265,21 @@ class Links:
         scaleup: Bytes a second of a GPU inside the node, one way.
         network: Bytes a second of a GPU between nodes, one way.
         latency_seconds: Of the network, as NCCL or its plugin states it.
+        slower: Seconds per byte of the slowest scale-up link that is crossed, over an even one's.
     """
 
     scaleup: ArrayLike
     network: ArrayLike
     latency_seconds: ArrayLike
+    slower: float = 1.0
 
 
 def line_seconds(
     line: Line, route: Route, links: Links, slowdown: ArrayLike
 ) -> tuple[Floats, Floats]:
     """Seconds of latency and of bytes of a route in one protocol (eq. 20)."""
-    inside = (line.link * route.link_bytes + line.own * route.own_bytes) / np.asarray(links.scaleup)
+    link = max(line.link, links.slower)
+    inside = (link * route.link_bytes + line.own * route.own_bytes) / np.asarray(links.scaleup)
     share = np.maximum(line.network, slowdown)
     across = share * route.network_bytes / np.asarray(links.network)
     hop = line.hop_seconds + line.latencies_per_hop * np.asarray(links.latency_seconds)

@@ -7,7 +7,6 @@ its own datasheet's bounds.
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from predictor.costs.power import Heat
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import nearest_measured
 from predictor.errors import FitError
-from predictor.operators import OPERATORS, Host, Operator
+from predictor.operators import OPERATORS, Host, Operator, column_fields
 
 FIT_FILE: Final = "fit.json"
 FIT_FORMAT: Final = 2
@@ -26,7 +25,7 @@ FIT_FORMAT: Final = 2
 
 def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:
     """Defaults of the fields beyond the first ``held``, which are newer than the fit."""
-    return tuple(each.default for each in fields(family)[held:])
+    return tuple(each.default for each in column_fields(family)[held:])
 
 
 def load_costs(sku: str) -> Costs:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from typing import Any, get_args, get_type_hints
 
 from predictor.costs.loading import load_costs
@@ -18,6 +18,7 @@ from predictor.operators import (
     Interference,
     Memcpy,
     Operator,
+    column_fields,
 )
 
 MAX_SIZE = 2**40
@@ -125,7 +126,7 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
     kind = OPERATORS[name]
     hints = get_type_hints(kind)
     values: dict[str, Any] = {}
-    known_fields = {f.name: f for f in fields(kind)}
+    known_fields = {f.name: f for f in column_fields(kind)}
     for key in raw:
         if key != "operator" and key not in known_fields:
             msg = f"{name}: unknown field {key!r}{nearest(key, known_fields)}"

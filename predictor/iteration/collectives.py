@@ -9,6 +9,7 @@ from predictor.case import Case
 from predictor.costs import Costs, Fabric, Prediction
 from predictor.costs.fabric import NVLS_LEAST_RANKS
 from predictor.operators import Collective
+from predictor.operators.collective import EVEN
 
 CollectiveCosts = Callable[[Sequence[Collective]], Prediction]
 
@@ -18,20 +19,21 @@ def collective_costs(case: Case, costs: Costs) -> CollectiveCosts:
 
     A group inside one scale-up domain takes what such a group took on this SKU, where one was
     measured: the domain is the GPU's own. Others take what the links of the cluster say. Where the
-    cluster's network was published with rates inside a node too, bytes there move no faster.
+    cluster's network was published with rates inside a node too, bytes there move no faster. What
+    crosses links that are slower than even takes as much longer as those links say.
     """
     fabric = Fabric.of(case.cluster, costs.gpu)
 
     def unhindered(operators: Sequence[Collective]) -> Prediction:
         asked = [
-            replace(op, nvls=fabric.nvls and op.ranks_per_node >= NVLS_LEAST_RANKS)
+            replace(op, nvls=fabric.nvls and op.ranks_per_node >= NVLS_LEAST_RANKS, slower=EVEN)
             for op in operators
         ]
         measured = [op.ranks == op.ranks_per_node and costs.measured_group(op) for op in asked]
         return costs.merge(asked, np.array(measured, dtype=bool), costs.predict, fabric.predict)
 
     if fabric.network is None or fabric.network.curve is None:
-        return unhindered
+        return _over_links(unhindered, fabric)
     curve = fabric.network.curve
 
     def lateness(kind: type[Collective]) -> float:
@@ -49,6 +51,21 @@ def collective_costs(case: Case, costs: Costs) -> CollectiveCosts:
         late = np.array([by_kind[op.name] * op.bus_bytes * (op.nodes == 1) for op in operators])
         return replace(
             found, seconds=found.seconds + late, low=found.low + late, high=found.high + late
+        )
+
+    return _over_links(predict, fabric)
+
+
+def _over_links(even: CollectiveCosts, fabric: Fabric) -> CollectiveCosts:
+    """Seconds of collectives over the links that they cross, from those over even ones."""
+
+    def predict(operators: Sequence[Collective]) -> Prediction:
+        found = even(operators)
+        if all(op.slower == EVEN for op in operators):
+            return found
+        factor = np.array([1.0 if op.slower == EVEN else fabric.longer(op) for op in operators])
+        return replace(
+            found, seconds=found.seconds * factor, low=found.low * factor, high=found.high * factor
         )
 
     return predict

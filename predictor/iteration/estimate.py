@@ -9,15 +9,14 @@ from typing import Any
 
 from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
-from predictor.costs.fabric import domain_gpus
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.costliest import OperatorShare
 from predictor.iteration.dimensions import model_flops
-from predictor.iteration.groups import Group
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.launches import Segment, distinct
 from predictor.iteration.memory import Memory
 from predictor.iteration.pipeline import Pipeline
+from predictor.iteration.places import Places
 from predictor.iteration.priced import Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.run import Links, Run
@@ -212,11 +211,10 @@ def _links(case: Case, costs: Costs) -> Links:
     shape = plan.stages[0].shape
     tied = None
     if shape.tied_embeddings and shape.stages > 1:
-        table = Group(2, 1)
+        table = Places.of(case).ends(shape.stages)
         tied = table.all_reduce(shape.gradient_bytes * shape.vocab * shape.hidden)
-    node = domain_gpus(costs.gpu, case.cluster.gpus_per_node)
     collectives = collective_costs(case, costs)
-    return Links(case, node, plan.stack.message_bytes(shape), tied, collectives)
+    return Links(case, plan.stack.message_bytes(shape), tied, collectives)
 
 
 def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:

@@ -7,6 +7,7 @@ and pipeline ranks.
 """
 
 from predictor.operators import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendRecv
+from predictor.operators.collective import EVEN
 from predictor.values import frozen
 
 
@@ -17,10 +18,15 @@ class Group:
     Attributes:
         ranks: How many.
         ranks_per_node: How many of them share a node.
+        neighbours: How much slower than even the slowest links are that a ring crosses, inside a
+            domain and between domains.
+        peers: The same of messages to every other rank, one after another.
     """
 
     ranks: int = 1
     ranks_per_node: int = 1
+    neighbours: tuple[float, float] = EVEN
+    peers: tuple[float, float] = EVEN
 
     @classmethod
     def strided(cls, ranks: int, stride: int, gpus_per_node: int) -> "Group":
@@ -52,6 +58,7 @@ class Group:
             ranks=self.ranks,
             ranks_per_node=self.ranks_per_node,
             dtype=dtype,
+            slower=self.neighbours,
             pattern="ring",
         )
 
@@ -59,10 +66,18 @@ class Group:
         if self.ranks <= 1 or size < 1:
             return None
         return kind(
-            bytes=int(size), ranks=self.ranks, ranks_per_node=self.ranks_per_node, dtype=dtype
+            bytes=int(size),
+            ranks=self.ranks,
+            ranks_per_node=self.ranks_per_node,
+            dtype=dtype,
+            slower=self.peers if kind is AllToAll else self.neighbours,
         )
 
 
-def message(message_bytes: float, *, same_node: bool) -> SendRecv:
+def message(
+    message_bytes: float, *, same_node: bool, slower: tuple[float, float] = EVEN
+) -> SendRecv:
     """A message from one pipeline stage to a neighbour."""
-    return SendRecv(bytes=int(message_bytes), ranks=2, ranks_per_node=2 if same_node else 1)
+    return SendRecv(
+        bytes=int(message_bytes), ranks=2, ranks_per_node=2 if same_node else 1, slower=slower
+    )

@@ -16,6 +16,7 @@ from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
 from predictor.iteration.maxplus import Matrices
 from predictor.iteration.pipeline import Pipeline
+from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, Sheet
 from predictor.operators import Collective
 
@@ -36,23 +37,21 @@ class Links:
     def __init__(
         self,
         case: Case,
-        gpus_per_node: int,
         message_bytes: float,
         tied: Collective | None,
         collectives: CollectiveCosts,
     ) -> None:
         """Price the messages of a pipeline."""
         stages = case.plan.pipeline_parallel
-        stride = case.cluster.num_gpus // stages
-        node = np.arange(stages) * stride // gpus_per_node
         self.messages = np.zeros((2, stages))
         if stages > 1:
-            near, far = (
-                _seconds(collectives, message(message_bytes, same_node=same))
-                for same in (True, False)
-            )
-            for direction, step in enumerate((1, -1)):
-                self.messages[direction] = np.where(node == np.roll(node, -step), near, far)
+            crossings = Places.of(case).messages(stages)
+            kinds = {
+                crossing: message(message_bytes, same_node=crossing[0], slower=crossing[1])
+                for crossing in sorted({each for way in crossings for each in way})
+            }
+            seconds = dict(zip(kinds, collectives([*kinds.values()]).seconds, strict=True))
+            self.messages[...] = [[seconds[each] for each in way] for way in crossings]
         self.tied_seconds = _seconds(collectives, tied) if tied is not None else 0.0
 
 

@@ -6,12 +6,11 @@ from dataclasses import replace
 from itertools import groupby
 
 from predictor.case import HYBRID_RULE, Case, Model, is_hybrid, load_gpu
-from predictor.costs.fabric import domain_gpus
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
-from predictor.iteration.groups import Group
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.moe.mapping import expert_plan
+from predictor.iteration.places import Places
 from predictor.iteration.recipes import recipe_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
@@ -72,11 +71,10 @@ def micro_batches_of(case: Case) -> int:
 def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
     """Sizes of a micro-batch on one rank, its share of the vocabulary padded as the stack does."""
     model, training, plan, cluster = case.model, case.training, case.plan, case.cluster
-    tp, cp = plan.tensor_parallel, plan.context_parallel
+    tp = plan.tensor_parallel
     gpu = load_gpu(cluster.gpu)
-    node = domain_gpus(gpu, cluster.gpus_per_node)
-    split = plan.data_parallel * cp
-    shards = plan.sharding_group or split
+    places = Places.of(case)
+    groups = places.groups(case)
     shape = StepShape(
         batch=training.micro_batch_size,
         seq_length=training.seq_length,
@@ -98,17 +96,17 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         tp_overlap=plan.tp_overlap,
         schedule=str(plan.schedule),
         stages=plan.pipeline_parallel,
-        stages_apart=plan.pipeline_parallel > 1 and cluster.num_gpus > node,
+        stages_apart=plan.pipeline_parallel > 1 and cluster.num_gpus > places.domain,
         chunks=plan.virtual_pipeline,
         micro_batches=micro_batches_of(case),
-        tensor=Group.strided(tp, 1, node),
-        context=Group.strided(cp, tp, node),
+        tensor=groups["tensor"],
+        context=groups["context"],
         context_kind=str(plan.context_parallel_kind),
-        data=Group.strided(shards, tp, node),
-        replicas=Group.strided(split // shards, tp * shards, node),
-        world=Group.strided(cluster.num_gpus, 1, node),
+        data=groups["data"],
+        replicas=groups["replicas"],
+        world=groups["world"],
     )
-    return replace(shape, experts=expert_plan(case, tokens=shape.shard_tokens, node=node))
+    return replace(shape, experts=expert_plan(case, tokens=shape.shard_tokens, groups=groups))
 
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:

@@ -6,7 +6,7 @@ bytes and the names of its fields. Adding an operator is one file here, its nati
 and one line in ``OPERATORS``.
 """
 
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import cache
 from typing import Final
 
@@ -59,7 +59,12 @@ OPERATORS: Final[dict[str, type[Operator]]] = {
 @cache
 def field_names(operator: str) -> tuple[str, ...]:
     """Names of an operator's fields, which are the leading columns of its table."""
-    return tuple(f.name for f in fields(OPERATORS[operator]))
+    return tuple(f.name for f in column_fields(OPERATORS[operator]))
+
+
+def column_fields(kind: type[Operator] | Operator) -> tuple[Field[object], ...]:
+    """Fields of an operator that are columns: all but what is said of a case alone."""
+    return tuple(f for f in fields(kind) if f.metadata.get("column", True))
 
 
 __all__ = [
@@ -81,5 +86,6 @@ __all__ = [
     "Optimizer",
     "ReduceScatter",
     "SendRecv",
+    "column_fields",
     "field_names",
 ]

@@ -4,10 +4,14 @@ A collective is timed on every rank; its seconds are the median over iterations 
 Bus and algorithm bandwidth (nccl-tests, doc/PERFORMANCE.md) are rates for reports and never stored.
 """
 
-from typing import ClassVar
+from dataclasses import field
+from typing import ClassVar, Final
 
 from predictor.dtypes import itemsize
 from predictor.values import frozen
+
+EVEN: Final = (1.0, 1.0)
+"""Links that are all alike, inside a scale-up domain and between domains."""
 
 
 @frozen(kw_only=True)
@@ -21,6 +25,9 @@ class Collective:
         dtype: Type of the elements.
         nvls: NVLink SHARP (multicast inside the switch) may be used.
         groups: Groups of ``ranks`` that run the same collective at once.
+        slower: Seconds per byte of the links that decide over those of an even cluster, inside a
+            scale-up domain and between domains. Said of a case's cluster, never measured: no column
+            of a table.
     """
 
     name: ClassVar[str]
@@ -31,6 +38,7 @@ class Collective:
     dtype: str = "bf16"
     nvls: bool = False
     groups: int = 1
+    slower: tuple[float, float] = field(default=EVEN, metadata={"column": False})
 
     @property
     def flops(self) -> float:

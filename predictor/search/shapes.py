@@ -10,6 +10,7 @@ from predictor.case import Case, load_gpu
 from predictor.costs.fabric import domain_gpus
 from predictor.costs.prediction import Ints
 from predictor.iteration.moe.mapping import expert_plan
+from predictor.iteration.places import Places
 from predictor.iteration.shape import step_shape
 from predictor.iteration.step import StepShape
 from predictor.search.space import Space
@@ -61,7 +62,10 @@ class Shapes:
         )
         if shape.experts is not None:
             shape = replace(
-                shape, experts=expert_plan(case, tokens=shape.shard_tokens, node=self.node)
+                shape,
+                experts=expert_plan(
+                    case, tokens=shape.shard_tokens, groups=Places.of(case).groups(case)
+                ),
             )
         return shape
 

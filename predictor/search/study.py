@@ -34,7 +34,7 @@ from predictor.case import bench_results_folder
 from predictor.case.gpus import has_gpu
 from predictor.case.kinds import Sequence
 from predictor.case.reading import read_mapping
-from predictor.case.schema import SECTIONS, Mla, Moe, Section, kinds, shown
+from predictor.case.schema import SECTIONS, Links, Mla, Moe, Section, kinds, shown
 from predictor.errors import CaseError, nearest
 from predictor.search.amounts import read_tokens
 from predictor.search.prices import DATASHEET, PriceTable, load_prices
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 MAX_CASES: Final = 10**9
 KEY_DIGITS: Final = 16
+_FILES: Final = frozenset({("model", "hf_config"), ("cluster", "links")})
 _ASKED: Final = ("prices", "tokens")
 
 
@@ -220,7 +221,7 @@ def _divided(case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tup
         if path not in known and not path[-1].endswith("_detail"):
             names = [".".join(each) for each in known]
             raise CaseError(f"case.{'.'.join(path)}: unknown key{nearest('.'.join(path), names)}")
-        if path == ("model", "hf_config"):
+        if path in _FILES:
             value = _absolute(value, folder)  # noqa: PLW2901 - the same value, from anywhere
         if _depth(value) > known.get(path, 0):
             axes.append(_axis(path, value))
@@ -246,8 +247,13 @@ def _axis(path: tuple[str, ...], values: list[Any]) -> Axis:
 @cache
 def _depths() -> dict[tuple[str, ...], int]:
     """Every field of a case, and how deep a list its value is by nature."""
-    found = {("implementation",): 0, ("model", "preset"): 0, ("model", "hf_config"): 0}
-    sections: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
+    found = {
+        ("implementation",): 0,
+        ("model", "preset"): 0,
+        ("model", "hf_config"): 0,
+        ("cluster", "links"): 0,
+    }
+    sections: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla, Links)
     for section in sections:
         path = tuple(section.path.split("."))
         found |= {(*path, name): _kind_depth(kind) for name, kind in kinds(section).items()}

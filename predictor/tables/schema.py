@@ -7,11 +7,11 @@ a field is added. Times are seconds per launch: ``seconds`` is the median over r
 """
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING
 from functools import cache
 from typing import Final, Literal, get_args, get_type_hints
 
-from predictor.operators import OPERATORS, Operator, field_names
+from predictor.operators import OPERATORS, Operator, column_fields, field_names
 from predictor.values import frozen
 
 Value = int | float | str | bool
@@ -88,7 +88,7 @@ def columns(operator: str) -> tuple[str, ...]:
 
 def defaulted_fields(operator: str) -> frozenset[str]:
     """Fields that have a default: a table from before such a field was added lacks its column."""
-    return frozenset(f.name for f in fields(OPERATORS[operator]) if f.default is not MISSING)
+    return frozenset(f.name for f in column_fields(OPERATORS[operator]) if f.default is not MISSING)
 
 
 def _boolean(text: str) -> bool:

@@ -5,10 +5,10 @@ import io
 import os
 import tempfile
 from collections.abc import Iterable
-from dataclasses import astuple
 from pathlib import Path
 
 from predictor.errors import TableError
+from predictor.operators import field_names
 from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns
 from predictor.tables.validation import validate_rows
 
@@ -53,4 +53,5 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _cells(row: Row) -> list[object]:
     measured = (getattr(row, name) for name in MEASUREMENT_COLUMNS)
-    return [*astuple(row.operator), *("" if value is None else value for value in measured)]
+    told = [getattr(row.operator, name) for name in field_names(row.operator.name)]
+    return [*told, *("" if value is None else value for value in measured)]

@@ -220,7 +220,8 @@ def test_each_kernel_moves_at_least_one_byte_an_element(impl):
 def test_table_columns_lead_with_the_fields_of_the_operator():
     assert field_names("gemm")[:5] == ("m", "n", "k", "dtype", "kind")
     for name, operator in OPERATORS.items():
-        assert field_names(name) == tuple(f.name for f in fields(operator))
+        told = tuple(f.name for f in fields(operator) if f.name != "slower")  # of a case alone
+        assert field_names(name) == told
 
 
 def collective(name: str, **fields: Any) -> Any:

@@ -1,7 +1,6 @@
 """Tables and runs survive the way to a file and back."""
 
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.operators import KERNELS, OPERATORS, Gemm
+from predictor.operators import KERNELS, OPERATORS, Gemm, column_fields
 from predictor.tables import (
     Row,
     columns,
@@ -35,7 +34,7 @@ def operators(draw: st.DrawFn, operator: str) -> Any:
     """Any legal operator of one class."""
     hints = get_type_hints(OPERATORS[operator])
     values: dict[str, Any] = {}
-    for field in fields(OPERATORS[operator]):
+    for field in column_fields(OPERATORS[operator]):
         hint = hints[field.name]
         if get_args(hint):
             values[field.name] = draw(st.sampled_from(get_args(hint)))

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, Final, Protocol
 
 from predictor.bench.points import Point
@@ -10,7 +9,7 @@ from predictor.bench.ranks.placement import groups_for
 from predictor.bench.ranks.rounds import Beside, Lockstep, round_of, slowest
 from predictor.bench.ranks.team import Team
 from predictor.bench.rounds import RoundResult
-from predictor.operators import AllToAll, Collective, Interference, Operator
+from predictor.operators import AllToAll, Collective, Interference, Operator, column_fields
 
 _PROBES: Final = 8
 _PROBES_OF_LARGE: Final = 2
@@ -189,7 +188,7 @@ def _window(
 
 def launch_of(operator: Operator, cache: str, **more: object) -> dict[str, Any]:
     """A request for a rank's device, in plain values."""
-    given = {each.name: getattr(operator, each.name) for each in fields(operator)}
+    given = {each.name: getattr(operator, each.name) for each in column_fields(operator)}
     return {
         "operator": operator.name,
         "fields": given | more,

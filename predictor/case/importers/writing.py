@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.defaults import DEFAULTS, Default
 from predictor.case.resolve import resolve
-from predictor.case.schema import SECTIONS, Case, Mla, Moe, Section, kinds
+from predictor.case.schema import SECTIONS, Case, Links, Mla, Moe, Section, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from predictor.case.importers.merging import Brought
 
 WIDTH = 100
-_PARTS: dict[str, tuple[type[Section], ...]] = {"model": (Moe, Mla)}
+_PARTS: dict[str, tuple[type[Section], ...]] = {"model": (Moe, Mla), "cluster": (Links,)}
 
 
 def case_file(case: Case, brought: Brought) -> str:

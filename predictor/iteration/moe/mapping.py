@@ -6,6 +6,8 @@ group sit next to each other, then those that share the experts, then those that
 (Megatron-Core's order ``tp-ep-dp``), whatever attention does with them.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from math import comb, gcd
 from typing import Final
 
@@ -60,26 +62,25 @@ class ExpertPlan:
         return self.expert.ranks > 1 and experts.held > 1 and self.dispatcher in COPYING
 
 
-def expert_plan(case: Case, *, tokens: int, node: int) -> ExpertPlan | None:
+def expert_plan(case: Case, *, tokens: int, groups: Mapping[str, Group]) -> ExpertPlan | None:
     """The mapping of a case's experts; None for a dense model.
 
     Args:
         case: Resolved.
         tokens: Tokens of a micro-batch that one rank routes.
-        node: GPUs that share the scale-up links.
+        groups: Of the case, by name.
     """
     moe, plan = case.model.moe, case.plan
     if moe is None:
         return None
     etp, ep = plan.expert_tensor_parallel, plan.expert_parallel
-    replicas = case.cluster.num_gpus // (plan.pipeline_parallel * etp * ep)
-    expert = Group.strided(ep, etp, node)
+    expert = groups["expert"]
     return ExpertPlan(
         expert=expert,
-        tensor=Group.strided(etp, 1, node),
-        data=Group.strided(replicas, etp * ep, node),
-        inner=Group(expert.ranks_per_node, expert.ranks_per_node),
-        outer=Group(-(-ep // expert.ranks_per_node), 1),
+        tensor=groups["expert_tensor"],
+        data=groups["expert_data"],
+        inner=replace(expert, ranks=expert.ranks_per_node),
+        outer=replace(expert, ranks=-(-ep // expert.ranks_per_node), ranks_per_node=1),
         dispatcher=str(plan.moe_dispatcher),
         experts=str(plan.moe_experts),
         load=load_of(moe, ranks=ep, copies=tokens * moe.top_k * ep * etp),
