@@ -168,7 +168,7 @@ def _estimate(
     )
 
 
-@frozen
+@frozen(eq=False)
 class _Plan:
     """What a case's stages hold and launch; no seconds."""
 
@@ -199,9 +199,13 @@ def _plan(case: Case) -> _Plan:
 
 
 @lru_cache(maxsize=256)
-def _sheet(case: Case, costs: Costs) -> Sheet:
-    """The launches of a resolved case with their seconds, priced once a process."""
-    return price(_plan(case).segments, costs, collective_costs(case, costs))
+def _sheet(plan: _Plan, case: Case, costs: Costs) -> Sheet:
+    """The launches of a plan of a resolved case with their seconds, priced once a process.
+
+    A segment is itself alone, so a sheet belongs to one plan: one that was built again needs its
+    own.
+    """
+    return price(plan.segments, costs, collective_costs(case, costs))
 
 
 @lru_cache(maxsize=256)
@@ -223,8 +227,8 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     Raises:
         NotPredictable: A schedule's rule is broken, or ``strict`` forbids a number.
     """
-    pipeline, links = _plan(case).pipeline, _links(case, costs)
-    return Run(case, pipeline, _sheet(case, costs), links, costs, strict=strict)
+    plan, links = _plan(case), _links(case, costs)
+    return Run(case, plan.pipeline, _sheet(plan, case, costs), links, costs, strict=strict)
 
 
 @lru_cache(maxsize=256)

@@ -1,5 +1,7 @@
 """Laws of an estimate on the committed tables."""
 
+from importlib import import_module
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -143,3 +145,17 @@ def test_a_gpu_without_tables_borrows_efficiencies_and_says_so():
     assert answer.origin["measured"] == 0
     assert any("has not been measured" in note for note in answer.notes)
     assert answer.iteration_seconds == pytest.approx(estimate(case()).iteration_seconds, rel=0.3)
+
+
+def test_a_plan_that_was_forgotten_and_built_again_is_priced_again() -> None:
+    """Plans and prices are kept apart, and one may leave before the other."""
+    asked = Case.from_dict(
+        {
+            "model": {"preset": "llama3.2-1b"},
+            "plan": {"tensor_parallel": 2},
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 4},
+        }
+    )
+    before = estimate(asked)
+    import_module("predictor.iteration.estimate")._plan.cache_clear()
+    assert estimate(asked).to_dict() == before.to_dict()
