@@ -30,7 +30,7 @@ def test_matrices_are_those_of_single_segments(model, plan, implementation):
         )
     ).case
     costs = load_costs(case.cluster.gpu)
-    sheet = _sheet(case, costs)
+    sheet = _sheet(_plan(case), case, costs)
     seconds = np.array([sheet.seconds, 1.3 * sheet.seconds])
     found = segment_matrices(sheet.layout, seconds, sheet.host_seconds, 2e-6)
     assert len(_plan(case).segments) == len(found)
