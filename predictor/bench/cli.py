@@ -17,7 +17,8 @@ from predictor.bench.sweep import plan, summary
 from predictor.errors import BenchError, PredictorError
 
 app = typer.Typer(
-    help="Measure a GPU: fill the tables of its SKU within a time budget.",
+    help="Measure a GPU: fill the tables of its SKU within a time budget.\n\n"
+    "bench-run --time-budget 8m --out bench_results/my-gpu",
     add_completion=False,
     invoke_without_command=True,
     no_args_is_help=False,

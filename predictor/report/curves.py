@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from predictor.costs.families import FAMILIES
+from predictor.costs.ladder import size_names
 from predictor.errors import PredictorError, nearest
 from predictor.operators import OPERATORS, Collective, Operator, field_names
 
@@ -26,17 +28,11 @@ if TYPE_CHECKING:
     Predict = Callable[[Sequence[Operator]], Prediction]
     Line = tuple[tuple[str, Any], ...]
 
-RUNNING: Final = {
-    "gemm": "m",
-    "grouped_gemm": "tokens",
-    "attention": "seq_length",
-    "memory_bound": "rows",
-    "optimizer": "elements",
-    "memcpy": "bytes",
-    **{name: "bytes" for name, each in OPERATORS.items() if issubclass(each, Collective)},
-}
-STEP: Final = {"m": 64, "tokens": 64, "seq_length": 128, "rows": 8, "elements": 1024, "bytes": 1024}
-"""Curves are drawn at multiples of these: what a ragged size costs is another line."""
+RUNNING: Final = {name: size_names(name)[0] for name in FAMILIES} | {"attention": "seq_length"}
+STEP: Final = {"m": 64, "tokens": 64, "seq_length": 128, "elements": 1024, "bytes": 1024}
+"""Curves are drawn at multiples of these (others: ``LEAST_STEP``); ragged sizes are other lines."""
+
+LEAST_STEP: Final = 8
 
 DRAWN: Final = 60
 BEYOND: Final = 4.0
@@ -118,7 +114,7 @@ def curve(
     """
     running = RUNNING[operator.name]
     sizes = [getattr(each, running) for each in (*points, operator)]
-    drawn = _sizes(min(sizes) / BEYOND, max(sizes) * BEYOND, STEP[running])
+    drawn = _sizes(min(sizes) / BEYOND, max(sizes) * BEYOND, STEP.get(running, LEAST_STEP))
     fields = dict(line_of(operator))
     made: Callable[..., Operator] = OPERATORS[operator.name]
     asked = [made(**fields, **{running: size}) for size in drawn]

@@ -56,25 +56,40 @@ def browse(url: str, *arguments: str) -> tuple[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from predictor import estimate  # noqa: PLC0415
     from predictor.report.page.case import write_report  # noqa: PLC0415
+    from predictor.report.page.search import write_search  # noqa: PLC0415
 
-    case = Case.from_dict(
+    folder = tmp_path_factory.mktemp("pages")
+    report, found = folder / "report.html", folder / "search.html"
+    cases = [case_of(tensor, pipeline) for tensor, pipeline in ((8, 4), (8, 8), (4, 8))]
+    write_report(cases[0], report)
+    plans = [estimate(case).to_dict() for case in cases]
+    (folder / "results.json").write_text(json.dumps({"plans": plans}), encoding="utf-8")
+    write_search(folder / "results.json", found)
+    return {"report": report, "search": found}
+
+
+def case_of(tensor: int, pipeline: int) -> Case:
+    return Case.from_dict(
         {
             "model": {"preset": "llama3-70b", "name": "<script>alert(1)</script> & <b>70b</b>"},
             "training": {"global_batch_size": 64},
-            "plan": {"tensor_parallel": 8, "pipeline_parallel": 4},
+            "plan": {"tensor_parallel": tensor, "pipeline_parallel": pipeline},
             "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 128},
         }
     )
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    write_report(case, path)
-    return path
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (DESKTOP, "light")])
-def test_a_page_is_drawn_whole(page: Path, width: int, scheme: str) -> None:
-    query = urlencode({"page": page.as_uri(), "width": width})
+@pytest.mark.parametrize(
+    ("name", "charts", "width", "scheme"),
+    [("report", 8, PHONE, "dark"), ("report", 8, DESKTOP, "light"), ("search", 1, PHONE, "light")],
+)
+def test_a_page_is_drawn_whole(
+    pages: dict[str, Path], name: str, charts: int, width: int, scheme: str
+) -> None:
+    query = urlencode({"page": pages[name].as_uri(), "width": width})
     settings = f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}"
     document, console = browse(f"{HARNESS.as_uri()}?{query}", settings, "--dump-dom")
     written = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
@@ -82,7 +97,7 @@ def test_a_page_is_drawn_whole(page: Path, width: int, scheme: str) -> None:
     assert written[1], "the page never became ready"
     found = json.loads(html.unescape(written[1]))
     assert console == []
-    assert found["plots"] == found["drawn"] > 6
+    assert found["plots"] == found["drawn"] == charts
     assert found["clipped"] == []
     assert found["width"] <= width
     assert found["paper"] == PAPER[scheme]
@@ -90,8 +105,8 @@ def test_a_page_is_drawn_whole(page: Path, width: int, scheme: str) -> None:
     assert [name for name in found["resources"] if not name.startswith("data:")] == []
 
 
-def test_a_page_prints(page: Path, tmp_path: Path) -> None:
+def test_a_page_prints(pages: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
-    _, console = browse(page.as_uri(), f"--print-to-pdf={path}")
+    _, console = browse(pages["report"].as_uri(), f"--print-to-pdf={path}")
     assert console == []
     assert path.read_bytes().startswith(b"%PDF")
