@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 MEASURED = (bench_results_folder() / "h100-sxm5-80gb" / "fit.json").is_file()
-PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|my[-_]|://|--from (?!examples)")
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\b[A-Z]\.toml|\.\.\.|my[-_]|://|--from (?!examples)")
 LONG = ("fit --check", "validate --measure", "search gpt3-175b")
 """Minutes, or a GPU."""
 
