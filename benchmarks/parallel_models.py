@@ -193,6 +193,8 @@ def _chunk(
     from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
     from megatron.core.transformer.module import Float16Module
 
+    from predictor.bench.steps.megatron import Attention
+
     moe = shape.get("moe")
     spec = get_gpt_layer_local_spec(
         num_experts=moe["num_experts"] if moe else None,
@@ -213,30 +215,6 @@ def _chunk(
         vp_stage=chunk if chunks > 1 else None,
     )
     return Float16Module(config, model.cuda())
-
-
-class Attention(torch.nn.Module):
-    """PyTorch's scaled dot product attention in the place of Megatron-Core's core attention."""
-
-    def __init__(self, config: Any, *_: object, **__: object) -> None:  # noqa: ANN401
-        """Remember whether queries share keys."""
-        super().__init__()
-        self.grouped = config.num_query_groups != config.num_attention_heads
-
-    def forward(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *_: object,
-        **__: object,
-    ) -> torch.Tensor:
-        """Attend: (sequence, batch, heads, size) to (sequence, batch, heads * size)."""
-        q, k, v = (each.permute(1, 2, 0, 3) for each in (query, key, value))
-        context = torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True, enable_gqa=self.grouped
-        )
-        return context.permute(2, 0, 1, 3).flatten(2)
 
 
 def _tokens(shape: dict[str, Any], training: dict[str, Any]) -> torch.Tensor:
