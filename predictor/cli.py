@@ -151,6 +151,7 @@ def place(case: str | None, *, as_json: bool, **flags: object) -> None:
 @click.option("--models", metavar="A,B,...|all", help="Largest for --budget, --deadline.")
 @click.option("--scales", metavar="X,X,...", help="The same, of the model made larger.")
 @click.option("--budget", metavar="USD", help="Most that the run may cost: 2.5M.")
+@click.option("--search", is_flag=True, help="The best plan each time, not the case's own.")
 @click.option("--mtbf", metavar="TIME", help="Mean time between failures of the whole job.")
 @click.option("--checkpoint-time", metavar="TIME", help="For which a checkpoint stops training.")
 @click.option("--restart-time", metavar="TIME", help="From a failure to the next iteration.")

@@ -15,6 +15,7 @@ from predictor.case import Case, Model, resolve
 from predictor.errors import NotPredictable, PredictorError
 from predictor.iteration.dimensions import parameters_of
 from predictor.search.amounts import DAY_SECONDS
+from predictor.search.finding import search
 from predictor.search.training_run import TrainingRun
 
 Runner = Callable[[Case], TrainingRun]
@@ -85,6 +86,33 @@ def gpu_counts(case: Case) -> list[int]:
     return [replica * degree for degree in range(1, most + 1) if most % degree == 0]
 
 
+def doubling_counts(case: Case) -> list[int]:
+    """Counts for plans that a search chooses: one node, doubled, to a node for each sequence."""
+    full = resolve(case).case
+    node, batch = int(full.cluster.gpus_per_node), int(full.training.global_batch_size)
+    return [node << step for step in range(batch.bit_length()) if node << step <= node * batch]
+
+
+def best_plan(case: Case) -> Case:
+    """The case with the plan that a search finds to be fastest on its GPUs, at its batch.
+
+    Raises:
+        NotPredictable: No plan fits.
+    """
+    batch = int(resolve(case).case.training.global_batch_size)
+    found = search(
+        case,
+        gpu=case.cluster.gpu,
+        num_gpus=case.cluster.num_gpus,
+        global_batch_size=batch,
+        top=1,
+    )
+    if not found.plans:
+        reasons = "; ".join(f"{count} plans: {reason}" for reason, count in found.rejected.items())
+        raise NotPredictable(f"no plan fits {case.cluster.num_gpus} GPUs ({reasons})")
+    return found.plans[0].case
+
+
 def fewest_gpus(
     case: Case,
     run: Runner,
@@ -99,7 +127,7 @@ def fewest_gpus(
         case: With the plan of one replica; its global batch size stays.
         run: A case to its run.
         deadline_seconds: Wall clock.
-        counts: To try, rising; None: all that the plan and the batch allow.
+        counts: To try, rising; None: all that the case's plan and the batch allow.
         surely: The upper end of the interval must be in time too.
     """
     batch = resolve(case).case.training.global_batch_size

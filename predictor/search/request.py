@@ -10,7 +10,9 @@ from predictor.errors import CaseError
 from predictor.search.amounts import read_duration, read_tokens, read_usd
 from predictor.search.choices import (
     Choice,
+    best_plan,
     cheapest_sku,
+    doubling_counts,
     fewest_gpus,
     largest_model,
     scaled_family,
@@ -39,6 +41,7 @@ ASKED: Final = (
     "models",
     "scales",
     "budget",
+    "search",
     "mtbf",
     "checkpoint_time",
     "restart_time",
@@ -60,6 +63,7 @@ class RunRequest:
         skus: GPUs of which the cheapest is wanted; ``all`` stands for every known one.
         models: Presets of which the largest is wanted; ``all`` stands for every one.
         scales: Factors of the case's own model, of which the largest is wanted.
+        search: Every run takes the best plan that a search finds, not the case's own.
         prices: Of GPU-hours; None: the datasheets'.
         ramp: A batch size that grows at first.
         failures: The user's own numbers.
@@ -74,6 +78,7 @@ class RunRequest:
     skus: Sequence[str] = ()
     models: Sequence[str] = ()
     scales: Sequence[float] = ()
+    search: bool = False
     prices: PriceTable | None = None
     ramp: Ramp | None = None
     failures: Failures | None = None
@@ -93,7 +98,7 @@ class RunRequest:
         if wanted is None:
             raise CaseError("tokens: needed, as in --tokens 15T")
         return training_run(
-            case,
+            best_plan(case) if self.search else case,
             tokens=wanted,
             prices=self.prices,
             ramp=self.ramp,
@@ -108,7 +113,11 @@ class RunRequest:
     def fewest(self, case: Case) -> Choice:
         """The fewest GPUs that meet the deadline."""
         return fewest_gpus(
-            case, self.run, deadline_seconds=self.deadline_seconds or 0.0, surely=self.surely
+            case,
+            self.run,
+            deadline_seconds=self.deadline_seconds or 0.0,
+            counts=doubling_counts(case) if self.search else None,
+            surely=self.surely,
         )
 
 
@@ -130,6 +139,7 @@ def read_request(*, strict: bool = False, **words: Any) -> RunRequest:  # noqa: 
         surely=bool(words.get("surely")),
         budget_usd=amount("budget", read_usd),
         skus=_listed(words.get("skus")),
+        search=bool(words.get("search")),
         models=_listed(words.get("models")),
         scales=[_positive(word, "scales") for word in _listed(words.get("scales"))],
         prices=None if table is None else load_prices(table),

@@ -9,7 +9,7 @@ import pytest
 from predictor import Case, load_model
 from predictor.cli import run as command
 from predictor.errors import CaseError, NotPredictable
-from predictor.search.choices import gpu_counts, scaled_family
+from predictor.search.choices import doubling_counts, gpu_counts, scaled_family
 from predictor.search.request import ASKED, answer, read_request
 
 CASE = Case.from_dict(
@@ -130,3 +130,20 @@ def test_every_word_of_a_request_is_a_flag() -> None:
 
     flags = {parameter.name for parameter in predictor.commands["run"].params}
     assert set(ASKED) <= flags
+
+
+def test_a_searched_plan_is_no_slower_than_the_case_s_own() -> None:
+    own = answer(CASE, read_request(tokens="100B")).best
+    found = answer(CASE, read_request(tokens="100B", search=True)).best
+    assert found.fits
+    assert found.seconds <= own.seconds * 1.0001
+    assert found.case.cluster.num_gpus == own.case.cluster.num_gpus
+    assert found.case.training.global_batch_size == 64
+
+
+@pytest.mark.slow
+def test_a_searched_deadline_doubles_nodes() -> None:
+    assert doubling_counts(CASE) == [8, 16, 32, 64, 128, 256, 512]
+    best = answer(CASE, read_request(tokens="100B", deadline="5d", search=True)).best
+    assert best.case.cluster.num_gpus == 32
+    assert best.seconds <= 5 * 86400
