@@ -1,6 +1,8 @@
 """Frozen values are what frozen dataclasses are."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 
 import pytest
@@ -96,3 +98,15 @@ def test_a_value_without_equality_equals_itself_alone():
 @pytest.mark.parametrize("each", [Named(size=2), Positional(2), Longer(size=1, tail=(2,))])
 def test_a_value_survives_pickling(each):
     assert pickle.loads(pickle.dumps(each)) == each  # noqa: S301
+
+
+def test_an_estimate_imports_nothing_that_it_does_not_need():
+    code = (
+        "import sys; from predictor.cli import run; "
+        "run(['estimate', 'llama3-8b', '--gpu', 'h100-sxm5-80gb', '--num-gpus', '8']); "
+        "sys.stdout = sys.stderr; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    unneeded = {"pandas", "statsmodels", "scipy", "statistics", "csv", "tempfile", "difflib"}
+    unneeded |= {"predictor.tables", "predictor.bench", "predictor.search"}
+    assert not unneeded & set(done.stderr.split())

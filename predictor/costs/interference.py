@@ -24,12 +24,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from predictor.errors import FitError
 from predictor.operators import Interference
-from predictor.tables import Row
+
+if TYPE_CHECKING:  # an estimate reads factors, and no tables
+    from predictor.tables import Row
 
 SLOWDOWNS_FILE: Final = Path(__file__).with_name("interference.json")
 
@@ -40,7 +43,7 @@ LEAST_SECONDS: Final = 1e-4
 """Shorter collectives tell of waiting alone."""
 
 
-def fit_slowdowns(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[float, float]]:
+def fit_slowdowns(rows: "Iterable[Row]") -> dict[tuple[str, str], tuple[float, float]]:
     """Factors of every measured pair of families.
 
     Raises:
@@ -59,7 +62,7 @@ def fit_slowdowns(rows: Iterable[Row]) -> dict[tuple[str, str], tuple[float, flo
     if not found:
         raise FitError("no complete pair of compute and a collective; measure interference.csv")
     return {
-        key: (median(f for f, _ in both), median(g for _, g in both))
+        key: (float(np.median([f for f, _ in both])), float(np.median([g for _, g in both])))
         for key, both in sorted(found.items())
     }
 
