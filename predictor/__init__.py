@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from predictor.case import Case, Gpu, Model, load_gpu, load_model
+    from predictor.case.importers import case_from_files
     from predictor.iteration import Estimate, estimate
+    from predictor.iteration.what_if import WhatIf, what_if
     from predictor.search import SearchResult
     from predictor.search.finding import search
 
@@ -20,10 +22,13 @@ __all__ = [
     "Gpu",
     "Model",
     "SearchResult",
+    "WhatIf",
+    "case_from_files",
     "estimate",
     "load_gpu",
     "load_model",
     "search",
+    "what_if",
 ]
 
 _HOMES = {
@@ -32,10 +37,13 @@ _HOMES = {
     "Gpu": "predictor.case",
     "Model": "predictor.case",
     "SearchResult": "predictor.search",
+    "WhatIf": "predictor.iteration.what_if",
+    "case_from_files": "predictor.case.importers",
     "estimate": "predictor.iteration",
     "load_gpu": "predictor.case",
     "load_model": "predictor.case",
     "search": "predictor.search",
+    "what_if": "predictor.iteration.what_if",
 }
 
 

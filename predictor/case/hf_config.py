@@ -1,4 +1,4 @@
-"""Hugging Face ``config.json`` as fields of a model: Llama, Mistral, Mixtral, Qwen2, Qwen3, GPT-2.
+"""Hugging Face ``config.json`` as fields of a model, of the families named in ``_FAMILIES``.
 
 Keys that change what an iteration costs and that are not understood become notes, so that an
 estimate says what it left out; keys that cost nothing (token ids, initial values) are passed over.
@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from predictor.case.hf_experts import (
+    EXPERT_KEYS,
+    LATENT_KEYS,
+    SLIDING,
+    add_experts,
+    full_attention_frequency,
+)
 from predictor.errors import CaseError, nearest
 
 if TYPE_CHECKING:
@@ -33,16 +40,19 @@ _GPT2_KEYS = {
     "tie_word_embeddings": "tied_embeddings",
     "n_positions": "max_position_embeddings",
 }
-_MOE_KEYS = {"num_local_experts": "num_experts", "num_experts_per_tok": "top_k"}
 _OTHER_KEYS = {
     "hidden_act": "activation",
     "activation_function": "activation",
     "sliding_window": "attention_window",
     "attention_bias": "linear_bias",
-    "intermediate_size": "expert_ffn_hidden_size",
+    "num_nextn_predict_layers": "mtp_num_layers",
+    "layer_types": "full_attention_frequency",
     "model_type": "name",
 }
-_FAMILIES = ("gpt2", "llama", "mistral", "mixtral", "qwen2", "qwen3")
+_DENSE = ("gpt2", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3")
+_FAMILIES = (*_DENSE, *EXPERT_KEYS)
+_WITH_QK_NORM = frozenset({"olmo2", "qwen3", "qwen3_moe"})
+_WITH_QKV_BIAS = frozenset({"qwen2", "qwen2_moe"})
 _ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
@@ -55,18 +65,30 @@ FREE_KEYS = frozenset(
     (
         "_name_or_path",
         "architectures",
+        "aux_loss_alpha",
         "attention_dropout",
         "attn_pdrop",
         "auto_map",
         "bos_token_id",
         "dtype",
+        "ep_size",
+        "experts_per_token",
+        "initial_context_length",
+        "n_group",
+        "norm_topk_prob",
+        "original_max_position_embeddings",
+        "routed_scaling_factor",
+        "scoring_func",
+        "seq_aux",
+        "swiglu_limit",
+        "topk_group",
+        "topk_method",
         "embd_pdrop",
         "eos_token_id",
         "id2label",
         "initializer_range",
         "label2id",
         "layer_norm_epsilon",
-        "layer_types",
         "max_window_layers",
         "model_type",
         "n_ctx",
@@ -140,24 +162,33 @@ def _add_family(fields: dict[str, Any], family: str, config: Mapping[str, object
         "gated_mlp": True,
         "normalization": "rmsnorm",
         "position_embedding": "rope",
-        "qk_norm": family == "qwen3",
+        "qk_norm": family in _WITH_QK_NORM,
         "linear_bias": _linear_bias(family, config),
     }
     if config.get("sliding_window") is not None and config.get("use_sliding_window", True):
         fields["attention_window"] = config["sliding_window"]
+        every = full_attention_frequency(config)
+        if every is not None:
+            fields["full_attention_frequency"] = every
     read = {"sliding_window", "attention_bias", "mlp_bias"}
-    if family == "mixtral":
-        fields["moe"] = {ours: config[theirs] for theirs, ours in _MOE_KEYS.items()} | {
-            "expert_ffn_hidden_size": config["intermediate_size"]
-        }
-        read |= set(_MOE_KEYS)
-    return read
+    if "attention_window" not in fields or _pattern_is_told(fields, config):
+        read.add("layer_types")
+    return read | add_experts(fields, family, config)
+
+
+def _pattern_is_told(fields: Mapping[str, object], config: Mapping[str, object]) -> bool:
+    """Whether the fields say which layers have a window."""
+    types = config.get("layer_types")
+    alike = not isinstance(types, list) or set(types) <= {SLIDING}
+    return alike or "full_attention_frequency" in fields
 
 
 def _linear_bias(family: str, config: Mapping[str, object]) -> str:
     if config.get("attention_bias") and config.get("mlp_bias"):
         return "all"
-    return "qkv" if family == "qwen2" or config.get("attention_bias") else "none"
+    if family == "gpt_oss":
+        return "all"
+    return "qkv" if family in _WITH_QKV_BIAS or config.get("attention_bias") else "none"
 
 
 def _add_activation(fields: dict[str, Any], config: Mapping[str, object]) -> None:
@@ -173,6 +204,7 @@ def _add_activation(fields: dict[str, Any], config: Mapping[str, object]) -> Non
 def key_of(path: str, config: Mapping[str, object]) -> str | None:
     """Return the key of a configuration that tells a field, None where its family does."""
     leaf = path.rpartition(".")[2]
-    tables = (_GPT2_KEYS, _LLAMA_KEYS, _MOE_KEYS, _OTHER_KEYS)
+    experts = EXPERT_KEYS.get(str(config.get("model_type")), {})
+    tables = (_GPT2_KEYS, _LLAMA_KEYS, LATENT_KEYS, experts, _OTHER_KEYS)
     keys = (theirs for table in tables for theirs, ours in table.items() if ours == leaf)
     return next((key for key in keys if config.get(key) is not None), None)

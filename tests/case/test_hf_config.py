@@ -48,6 +48,65 @@ MIXTRAL = {
 }
 
 
+QWEN_MOE = {
+    "model_type": "qwen3_moe",
+    "num_hidden_layers": 48,
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "hidden_act": "silu",
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "norm_topk_prob": True,
+}
+DEEPSEEK = {
+    "model_type": "deepseek_v2",
+    "num_hidden_layers": 27,
+    "hidden_size": 2048,
+    "intermediate_size": 10944,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "vocab_size": 102400,
+    "max_position_embeddings": 163840,
+    "hidden_act": "silu",
+    "n_routed_experts": 64,
+    "num_experts_per_tok": 6,
+    "moe_intermediate_size": 1408,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "moe_layer_freq": 1,
+    "q_lora_rank": None,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+}
+GPT_OSS = {
+    "model_type": "gpt_oss",
+    "num_hidden_layers": 24,
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "vocab_size": 201088,
+    "max_position_embeddings": 131072,
+    "hidden_act": "silu",
+    "attention_bias": True,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 12,
+}
+
+
 def read(folder: Path, config: dict[str, Any], **model: Any) -> Case:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     case = folder / "case.json"
@@ -66,6 +125,9 @@ def read(folder: Path, config: dict[str, Any], **model: Any) -> Case:
         (LLAMA, "llama3-8b", {"name", "head_dim"}),
         (GPT2, "gpt2", {"name", "head_dim", "num_query_groups", "ffn_hidden_size", "qk_norm"}),
         (MIXTRAL, "mixtral-8x7b", {"name", "head_dim", "moe"}),
+        (QWEN_MOE, "qwen3-30b-a3b", {"name", "moe"}),
+        (DEEPSEEK, "deepseek-v2-lite", {"name", "moe", "mla"}),
+        (GPT_OSS, "gpt-oss-20b", {"name", "moe"}),
     ],
 )
 def test_a_configuration_agrees_with_the_preset(
@@ -81,6 +143,30 @@ def test_mixtral_has_its_experts(tmp_path: Path) -> None:
     moe = read(tmp_path, MIXTRAL).model.moe
     assert moe is not None
     assert (moe.num_experts, moe.top_k, moe.expert_ffn_hidden_size) == (8, 2, 14336)
+
+
+@pytest.mark.parametrize(
+    ("config", "preset"),
+    [(QWEN_MOE, "qwen3-30b-a3b"), (DEEPSEEK, "deepseek-v2-lite"), (GPT_OSS, "gpt-oss-20b")],
+)
+def test_experts_and_latent_attention_agree_with_the_preset(
+    tmp_path: Path, config: dict[str, Any], preset: str
+) -> None:
+    model, expected = read(tmp_path, config).model, load_model(preset)
+    for part in ("moe", "mla"):
+        own, told = getattr(model, part), getattr(expected, part)
+        assert (own is None) == (told is None)
+        for key in ("num_experts", "top_k", "expert_ffn_hidden_size", "kv_lora_rank"):
+            assert getattr(own, key, None) == getattr(told, key, None), key
+        shared = "shared_expert_ffn_hidden_size"
+        assert (getattr(own, shared, 0) or 0) == (getattr(told, shared, 0) or 0)
+    assert model.notes == ()
+
+
+def test_a_pattern_of_layers_without_a_period_is_listed(tmp_path: Path) -> None:
+    types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+    case = read(tmp_path, {**GPT_OSS, "num_hidden_layers": 4, "layer_types": types})
+    assert any("layer_types" in note for note in case.model.notes)
 
 
 def test_qwen_has_its_biases_and_norms(tmp_path: Path) -> None:

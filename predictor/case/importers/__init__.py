@@ -9,7 +9,7 @@ notes.
 
 from predictor.case.importers.found import Draft, Found, Imported
 from predictor.case.importers.merging import Brought, merged
-from predictor.case.importers.reading import FORMS, read_configuration
+from predictor.case.importers.reading import FORMS, case_from_files, read_configuration
 from predictor.case.importers.writing import case_file
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Found",
     "Imported",
     "case_file",
+    "case_from_files",
     "merged",
     "read_configuration",
 ]

@@ -104,6 +104,7 @@ class Settings:
         self._derived: list[Derived] = []
         self._open: dict[str, str] = {}
         self._unknown: list[str] = []
+        self._free: list[str] = []
 
     def has(self, name: str) -> bool:
         """Whether the file sets ``name`` to something; it counts as read."""
@@ -229,6 +230,10 @@ class Settings:
         """List something that the estimate leaves out."""
         self._unknown.append(words)
 
+    def without_influence(self, words: str) -> None:
+        """List something that changes neither time nor memory."""
+        self._free.append(words)
+
     def unmodelled(self, name: str, *, unless: tuple[object, ...] = OFF) -> None:
         """Read a setting that is known and left out, unless it says nothing."""
         value = self.raw(name)
@@ -237,7 +242,7 @@ class Settings:
 
     def finished(self, is_free: Callable[[str, Any], bool]) -> Imported:
         """Sort what nobody read and return everything."""
-        free = []
+        free = [*self._free]
         for name, setting in self._settings.items():
             if name in self._read:
                 continue

@@ -73,8 +73,11 @@ def read_arguments(origin: str, text: str) -> Imported:
     found, unread = _settings(origin, words)
     settings = Settings(origin, FORM, found)
     for word in script.conditional:
-        words_ = f"{origin}:{word.line}: {word.text} stands under a condition; not taken"
-        settings.not_modelled(words_)
+        if is_free(_name(word), value=True):
+            settings.without_influence(word.text.split()[0])
+        else:
+            words_ = f"{origin}:{word.line}: {word.text} stands under a condition; not taken"
+            settings.not_modelled(words_)
     for line in unread:
         settings.not_modelled(line)
     _read_gpus(settings)
@@ -117,7 +120,7 @@ _TELLING = frozenset(
 
 
 def _name(word: Word) -> str:
-    return word.text[2:].partition("=")[0].replace("-", "_")
+    return word.text[2:].partition("=")[0].partition(" ")[0].replace("-", "_")
 
 
 def _settings(origin: str, words: tuple[Word, ...]) -> tuple[dict[str, Setting], list[str]]:
@@ -150,7 +153,8 @@ def _entered(origin: str, found: dict[str, Setting], option: Word, values: list[
     ]
     own = [] if alone else [each for each in values if each not in missing]
     own = own if name in _SEVERAL else own[:1]
-    if any(each.missing for each in own) and not is_free(name, value=True):
+    free = is_free(name, value=True) and name not in _OF_THE_JOB
+    if any(each.missing for each in own) and not free:
         why = own[0].missing
         return [
             (
@@ -176,6 +180,8 @@ def _entered(origin: str, found: dict[str, Setting], option: Word, values: list[
     return unread
 
 
+# torchrun's arguments that say how many GPUs there are.
+_OF_THE_JOB = frozenset({"nnodes", "num_nodes", "nproc_per_node"})
 # Arguments that take several values; a second word behind another is not its own.
 _SEVERAL = frozenset({"recompute_modules", "cp_comm_type", "hierarchical_context_parallel_sizes"})
 # Arguments that take no value: a word behind them is not theirs.

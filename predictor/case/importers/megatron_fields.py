@@ -177,6 +177,8 @@ def read_fields(settings: Settings) -> None:
     """Put every field that Megatron's settings tell."""
     settings.put_counts(COUNTS)
     settings.put_flags(FLAGS)
+    if settings.value_of("plan.tensor_parallel") == 1 and settings.flag("sequence_parallel"):
+        settings.put("plan.sequence_parallel", value=False, name="tensor_model_parallel_size")
     _read_shape(settings)
     _read_experts(settings)
     _read_latent(settings)

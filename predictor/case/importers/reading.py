@@ -14,13 +14,16 @@ from predictor.case.importers import (
     torchtitan,
 )
 from predictor.case.importers.files import parse, read_text
+from predictor.case.importers.merging import merged
+from predictor.case.reading import case_from_dict
 from predictor.case.schema import SECTIONS, shown
 from predictor.errors import CaseError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from predictor.case.importers.found import Imported
+    from predictor.case.schema import Case
 
 FORMS: dict[str, Callable[[str, str], Imported]] = {
     huggingface.FORM: huggingface.read_huggingface,
@@ -58,6 +61,24 @@ def read_configuration(name: str, *, form: str | None = None) -> Imported:
         raise CaseError(f"{path}: {_PYTHON_RULE}")
     text = read_text(path)
     return FORMS[form or _detected(path, text)](str(path), text)
+
+
+def case_from_files(
+    *names: str | Path, fields: Mapping[str, object] | None = None, form: str | None = None
+) -> Case:
+    """Return the case that files of other tools stand for.
+
+    Args:
+        names: Paths, or lines of Megatron-LM's arguments.
+        fields: Fields by dotted path, which win: ``{"cluster.gpu": "h100-sxm5-80gb"}``.
+        form: One of :data:`FORMS` for all of them; None: found for each.
+
+    Raises:
+        CaseError: A file cannot be read, two of them contradict each other, or a rule is broken.
+    """
+    sources = [read_configuration(str(name), form=form) for name in names]
+    brought = merged(sources, fields or {})
+    return case_from_dict(brought.mapping(), origin=brought.origin)
 
 
 def _detected(path: Path, text: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import predictor
 from predictor.case import Case, resolve
 from predictor.case.importers import case_file, merged, read_configuration
 from predictor.case.importers.deepspeed import read_deepspeed
@@ -189,6 +190,13 @@ def test_the_model_of_one_file_and_the_plan_of_another(tmp_path: Path) -> None:
     case = Case.from_dict(brought.mapping())
     assert (case.model.num_layers, case.plan.tensor_parallel) == (32, 2)
     assert any("frobnication" in note for note in case.model.notes)
+
+
+def test_a_case_comes_from_files_in_python_too(tmp_path: Path) -> None:
+    paths = files(tmp_path)
+    fields = {"cluster.gpu": "h100-sxm5-80gb", "cluster.num_gpus": 4}
+    case = predictor.case_from_files(paths["config.json"], paths["train.sh"], fields=fields)
+    assert (case.model.num_layers, case.plan.tensor_parallel) == (32, 2)
 
 
 def test_files_that_contradict_each_other_are_refused_until_a_flag_decides(tmp_path: Path) -> None:
