@@ -218,7 +218,9 @@ def _links(case: Case, costs: Costs) -> Links:
         table = Places.of(case).ends(shape.stages)
         tied = table.all_reduce(shape.gradient_bytes * shape.vocab * shape.hidden)
     collectives = collective_costs(case, costs)
-    return Links(case, plan.stack.message_bytes(shape), tied, collectives)
+    size = plan.stack.message_bytes(shape)
+    messages = [(*before, size) for before in plan.stack.announcements(shape)]
+    return Links(case, messages, plan.stack.message_wait(shape), tied, collectives)
 
 
 def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:

@@ -19,6 +19,7 @@ import numpy as np
 from predictor.costs.interference import Slowdowns, load_slowdowns
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Launch, Segment, Wait
+from predictor.operators import SendRecv
 
 LIKE: Final = {
     "grouped_gemm": "gemm",
@@ -73,7 +74,14 @@ Pair = tuple[float, float]
 
 
 def _pairs(factors: Slowdowns, collective: Launch, partners: Sequence[Launch]) -> Sequence[Pair]:
+    """Factors of each partner and of the collective beside it.
+
+    Tensor ranks exchange rows round a ring with copy engines (Transformer Engine 2.8,
+    ``module/base.py``: one SM, ``use_ce``), which takes nothing from products.
+    """
     kind = LIKE.get(collective.operator.name, collective.operator.name)
+    if collective.stream == "tensor" and kind == SendRecv.name:
+        return [(1.0, 1.0)] * len(partners)
     return [factors.get((LIKE.get(p.family, p.family), kind), (1.0, 1.0)) for p in partners]
 
 

@@ -1,6 +1,6 @@
 """A pipeline at the seconds of a SKU: seconds by part, their interval, energy and origin."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,21 +37,35 @@ class Links:
     def __init__(
         self,
         case: Case,
-        message_bytes: float,
+        messages: Sequence[Sequence[float]],
+        wait_seconds: float,
         tied: Collective | None,
         collectives: CollectiveCosts,
     ) -> None:
-        """Price the messages of a pipeline."""
+        """Price what a pipeline sends down and up: so many bytes each, one after another.
+
+        Args:
+            case: The cluster and its stages.
+            messages: Bytes of what goes down, and up, for one micro-batch.
+            wait_seconds: That either direction takes beyond it.
+            tied: Sum of the gradients of tied tables.
+            collectives: What messages cost.
+        """
         stages = case.plan.pipeline_parallel
         self.messages = np.zeros((2, stages))
         if stages > 1:
-            crossings = Places.of(case).messages(stages)
-            kinds = {
-                crossing: message(message_bytes, same_node=crossing[0], slower=crossing[1])
-                for crossing in sorted({each for way in crossings for each in way})
-            }
-            seconds = dict(zip(kinds, collectives([*kinds.values()]).seconds, strict=True))
-            self.messages[...] = [[seconds[each] for each in way] for way in crossings]
+            ways = zip(Places.of(case).messages(stages), messages, strict=True)
+            for direction, (crossings, sizes) in enumerate(ways):
+                sent = {
+                    (crossing, size): message(size, same_node=crossing[0], slower=crossing[1])
+                    for crossing in sorted(set(crossings))
+                    for size in sizes
+                }
+                seconds = dict(zip(sent, collectives([*sent.values()]).seconds, strict=True))
+                self.messages[direction] = [
+                    wait_seconds + sum(seconds[crossing, size] for size in sizes)
+                    for crossing in crossings
+                ]
         self.tied_seconds = _seconds(collectives, tied) if tied is not None else 0.0
 
 

@@ -18,6 +18,7 @@ from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Attention, Host
 from predictor.values import frozen
 
+Sizes = tuple[float, ...]
 HostWork = tuple[tuple[Host, float], ...]
 
 MODULE_LAUNCHES: Final = {"forward": 38, "backward": 79}
@@ -123,6 +124,12 @@ def residual_bytes(shape: StepShape) -> float:
     return shape.activation_bytes / shape.sequence_shard
 
 
+def no_announcements(shape: StepShape) -> tuple[Sizes, Sizes]:
+    """Shapes are known to both ends."""
+    del shape
+    return (), ()
+
+
 @frozen(kw_only=True)
 class Stack:
     """A training stack.
@@ -144,6 +151,8 @@ class Stack:
         reduced: What runs once gradients are summed and before the ranks agree on their norm.
         optimizer: The step.
         message_bytes: What a stage sends to the next for one micro-batch.
+        announcements: Bytes of the messages that go before it, down the pipeline and up.
+        message_wait: Seconds that sending in one direction takes beyond its messages.
         overlap_p2p: Whether transfers between stages run beside computation; else both ends stop
             for them, and the host waits for their end.
         selective_blocks: Share of a chunk's layers that selective recomputation runs again whole;
@@ -168,6 +177,8 @@ class Stack:
     reduced: Callable[[Stage], Program] = no_program
     optimizer: Callable[[Stage], Program]
     message_bytes: Callable[[StepShape], float] = residual_bytes
+    announcements: Callable[[StepShape], tuple[Sizes, Sizes]] = no_announcements
+    message_wait: Callable[[StepShape], float] = lambda _: 0.0
     overlap_p2p: Callable[[StepShape], bool] = lambda shape: bool(shape.overlap_p2p)
     selective_blocks: float = 0.0
     agrees: bool = True

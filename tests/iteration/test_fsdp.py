@@ -139,6 +139,21 @@ def test_nanotron_collectives_make_the_host_wait_as_soon_as_stages_lie_apart():
     assert [part.call_seconds for part in far] == pytest.approx([3 * 280e-6] * 3)
 
 
+def test_nanotron_says_twice_what_a_tensor_is_before_it_sends_it():
+    plan = {"tensor_parallel": 2, "pipeline_parallel": 2}
+    shape = step_shape(resolve(case("nanotron", gpus=4, plan=plan)).case)
+    down, up = load("nanotron").announcements(shape)
+    assert up == (56, 48)
+    assert down == (*up, shape.tokens, *up)  # the tokens' mask goes with the activations alone
+
+
+def test_nanotron_pipelines_stall_where_a_stalling_node_is_likelier_than_none():
+    # 0.98^32 = 0.52 and 0.98^64 = 0.27: jobs of 32 nodes more often do not have one, of 64 do.
+    plan = {"pipeline_parallel": 2}
+    shapes = [step_shape(resolve(case("nanotron", gpus=8 * n, plan=plan)).case) for n in (32, 64)]
+    assert [load("nanotron").message_wait(shape) for shape in shapes] == [0.0, 0.5]
+
+
 def test_nanotron_moves_on_behind_a_stages_share_of_the_products():
     # Of 28 layers of 113.2 M and a head of 402.7 M, an eighth is 446.7 M: four layers are more.
     model = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from predictor.iteration.interference import interfered
 from predictor.iteration.launches import Launch, Segment, Wait
-from predictor.operators import AllGather, Gemm
+from predictor.operators import AllGather, Gemm, SendRecv
 
 FACTORS = {("gemm", "all_gather"): (1.25, 1.5)}
 PRODUCT = Launch(Gemm(m=8, n=8, k=8))
@@ -59,6 +59,14 @@ def test_a_bucket_slows_the_layers_in_its_company_by_their_share():
 def test_pairs_that_were_not_measured_leave_each_other_alone():
     seconds = [2.0, 10.0]
     assert slowed([segment(GATHER, PRODUCT)], seconds, factors={}).tolist() == seconds
+
+
+def test_rows_that_copy_engines_exchange_round_a_ring_slow_nothing():
+    ring = SendRecv(bytes=8, ranks=4, ranks_per_node=4, pattern="ring")
+    factors = {("gemm", "send_recv"): (1.25, 1.5)}
+    for stream, expected in (("tensor", 10.0), ("context", 10.6)):
+        steps = (Launch(ring, stream=stream), PRODUCT, Wait(stream))
+        assert slowed([segment(*steps)], [2.0, 10.0], factors)[1] == pytest.approx(expected)
 
 
 @given(st.floats(1e-6, 10.0), st.floats(1e-6, 10.0))
