@@ -53,7 +53,7 @@ should have 73 % and have 98."""
 MEDIAN = 0.5
 
 STALL_SECONDS = 0.5
-"""What an exchange between stages takes in a pipeline that stalls, whatever is sent: 0.45 to 0.6."""
+"""What an exchange between stages takes in such a pipeline, whatever is sent: 0.45 to 0.6."""
 
 LOSS_PASSES = ("cast_up", "amax_fp32", "sub_rows_fp32", "exp_fp32", "sum_fp32", "mul_rows_fp32")
 
