@@ -8,7 +8,6 @@ alone has the same rate in the other.
 
 from __future__ import annotations
 
-import csv
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,8 @@ def read_links(path: Path) -> list[list[float]]:
     Raises:
         CaseError: The file is not there, too large, or a line is not legal; the line is named.
     """
+    import csv  # noqa: PLC0415 - for these files alone
+
     if path.suffix != ".csv":
         raise CaseError(f"{path}: links are read from a .csv file")
     try:
