@@ -25,10 +25,11 @@ from predictor.costs.design import (
 )
 from predictor.costs.prediction import Floats
 from predictor.costs.products import product_design
+from predictor.costs.tile_table import ANY_WAVES, EXPECTED
 from predictor.costs.tiles import (
-    ANY_WAVES,
-    EXPECTED,
     Products,
+    Tiling,
+    named,
     smooth_maximum,
     tile_cost,
     tile_seconds,
@@ -101,9 +102,9 @@ def _work(call: GroupedGemm, chip: Chip) -> tuple[float, float]:
 
 
 def _shared_waves(products: Products, experts: Floats, chip: Chip) -> float:
-    best = np.inf
+    best, expected = np.inf, named(EXPECTED)
     for tile in ANY_WAVES:
-        cost = tile_cost(tile, products, EXPECTED, chip)
+        cost = tile_cost(Tiling.of(tile, expected), products, expected, chip)
         tiles = np.ceil(products.rows / tile.high) * np.ceil(products.cols / tile.wide) * experts
         shared = np.sum(tiles * cost) / chip.sm_count
         best = min(best, float(shared + (1.0 - 1.0 / chip.sm_count) * np.max(cost)))

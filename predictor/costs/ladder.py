@@ -83,15 +83,15 @@ class _Rung:
     least: Floats
     most: Floats
 
-    def clip(self, sizes: Floats, log_seconds: Floats) -> Floats:
-        """Bracket logarithms of seconds."""
+    def bracket(self, sizes: Floats) -> tuple[Floats, Floats]:
+        """Least and most that logarithms of seconds may be."""
         reached, needed = [], []
         for steps, column in zip(self.steps, sizes.T, strict=True):
             below = np.searchsorted(steps, column)
             met = steps[np.minimum(below, len(steps) - 1)] == column
             needed.append(below)
             reached.append(below + met)
-        return np.clip(log_seconds, self.least[tuple(reached)], self.most[tuple(needed)])
+        return self.least[tuple(reached)], self.most[tuple(needed)]
 
 
 def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
@@ -148,22 +148,29 @@ class Ladder:
 
     def clip(self, options: tuple[Any, ...], sizes: Floats, log_seconds: Floats) -> Floats:
         """Bracket shapes that share their options."""
-        result = log_seconds.copy()
-        codes = alignment_codes(self.family, sizes)
-        for code in np.flatnonzero(np.bincount(codes)).tolist():
-            rung = self._find((options, code))
-            if rung is not None:
-                asked = codes == code
-                result[asked] = rung.clip(sizes[asked], log_seconds[asked])
-        return result
+        return np.clip(log_seconds, *self._bracket(options, sizes))
 
     def clip_operators(self, operators: Sequence[Operator], log_seconds: Floats) -> Floats:
         """Bracket operators of any options."""
-        result = log_seconds.copy()
+        return np.clip(log_seconds, *self.bracket(operators))
+
+    def bracket(self, operators: Sequence[Operator]) -> tuple[Floats, Floats]:
+        """Least and most that logarithms of the seconds of operators may be."""
+        least, most = np.full(len(operators), -np.inf), np.full(len(operators), np.inf)
         groups: dict[tuple[Any, ...], list[int]] = {}
         for index, operator in enumerate(operators):
             groups.setdefault(options_of(operator), []).append(index)
         for options, chosen in groups.items():
             sizes = sizes_of([operators[index] for index in chosen])
-            result[chosen] = self.clip(options, sizes, log_seconds[chosen])
-        return result
+            least[chosen], most[chosen] = self._bracket(options, sizes)
+        return least, most
+
+    def _bracket(self, options: tuple[Any, ...], sizes: Floats) -> tuple[Floats, Floats]:
+        least, most = np.full(len(sizes), -np.inf), np.full(len(sizes), np.inf)
+        codes = alignment_codes(self.family, sizes)
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            rung = self._find((options, code))
+            if rung is not None:
+                asked = codes == code
+                least[asked], most[asked] = rung.bracket(sizes[asked])
+        return least, most

@@ -20,7 +20,7 @@ from predictor.errors import FitError
 from predictor.operators import OPERATORS, Host, Operator, column_fields
 
 FIT_FILE: Final = "fit.json"
-FIT_FORMAT: Final = 2
+FIT_FORMAT: Final = 3
 
 
 def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:

@@ -1,63 +1,35 @@
 """Fits eq. 2 to measured products: Gauss-Newton steps, each one a robust regression.
 
 Around the coefficients at hand, log seconds are linear in small changes of them (of their
-logarithms where they scale a rate), so that each step is a regression of what is left on the
-derivatives (Björck 1996, section 9.2). statsmodels' Huber M-estimator keeps points where the
-library chose badly from pulling the rest; one more row a coefficient says what is expected of it.
-Standard errors are those of the last step.
+logarithms where they scale a rate), so that each step is a weighted regression of what is left on
+the derivatives (Björck 1996, section 9.2), with Huber's weights, so that points where the library
+chose badly do not pull the rest; one more row a coefficient says what is expected of it. A minimum
+over tiles changes like the tile that attains it, so derivatives are those of the chosen tiles.
+Standard errors are those of statsmodels' M-estimator around the solution.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import statsmodels.api as sm
 
 from predictor.costs.prediction import Floats
-from predictor.costs.tiles import COEFFICIENTS, EXPECTED, FLAGS, TileDesign
+from predictor.costs.tile_table import COEFFICIENTS, EXPECTED, FLAGS
+from predictor.costs.tiles import TileDesign
 
 NOISE: Final = 0.03
 """Standard deviation of one measured ratio, which weighs points against expectations."""
 
 HUBER: Final = 1.345 * NOISE
 STEPS: Final = 20
-ITERATIONS: Final = 10
-TOLERANCE: Final = 1e-4
 HALVINGS: Final = 6
 DIFFERENCE: Final = 1e-4
-SETTLED: Final = 1e-4
+SETTLED: Final = 1e-3
 """Share of the loss by which a last step may improve it."""
 
 _SCALES = np.array([each.scales for each in COEFFICIENTS.values()])
 _DEVIATION = np.array([each.deviation for each in COEFFICIENTS.values()])
-
-
-def fit_tiles(design: TileDesign, log_ratio: Floats) -> tuple[Floats, Floats]:
-    """Fit the coefficients of a tile design.
-
-    Args:
-        design: Measured products.
-        log_ratio: Logarithm of their seconds over the bound.
-
-    Returns:
-        Coefficients and standard errors, both in units of the coefficient.
-    """
-    place = _inner(EXPECTED)
-    loss = _loss(design, log_ratio, place)
-    error = np.zeros_like(place)
-    for _ in range(STEPS):
-        step, error = _step(design, log_ratio, place)
-        for _ in range(HALVINGS):
-            trial = _loss(design, log_ratio, place + step)
-            if trial < loss:
-                break
-            step = 0.5 * step
-        else:
-            break
-        place, gained, loss = place + step, loss - trial, trial
-        if gained < SETTLED * loss:
-            break
-    values = _outer(place)
-    return values, np.where(_SCALES, values * error, error)
 
 
 def _inner(values: Floats) -> Floats:
@@ -68,29 +40,81 @@ def _outer(place: Floats) -> Floats:
     return np.where(_SCALES, np.exp(np.where(_SCALES, place, 0.0)), place)
 
 
-def _residual(design: TileDesign, log_ratio: Floats, place: Floats) -> Floats:
-    return np.asarray(log_ratio - design.log_trend(_outer(place)))
+_START = _inner(EXPECTED)
+_WEIGHT = NOISE / _DEVIATION
 
 
-def _loss(design: TileDesign, log_ratio: Floats, place: Floats) -> float:
-    size = np.abs(_residual(design, log_ratio, place))
+def fit_tiles(
+    design: TileDesign, log_ratio: Floats, *, errors: bool = True
+) -> tuple[Floats, Floats]:
+    """Fit the coefficients of a tile design.
+
+    Args:
+        design: Measured products.
+        log_ratio: Logarithm of their seconds over the bound.
+        errors: Whether standard errors are wanted; they are zero otherwise.
+
+    Returns:
+        Coefficients and standard errors, both in units of the coefficient.
+    """
+    place = _START
+    left = log_ratio - design.log_trend(_outer(place))
+    loss = _loss(left, place)
+    for _ in range(STEPS):
+        step = _step(left, _slopes(design, place), place)
+        for _ in range(HALVINGS):
+            there = log_ratio - design.log_trend(_outer(place + step))
+            trial = _loss(there, place + step)
+            if trial < loss:
+                break
+            step = 0.5 * step
+        else:
+            break
+        place, left, gained, loss = place + step, there, loss - trial, trial
+        if gained < SETTLED * loss:
+            break
+    values, error = _outer(place), np.zeros_like(place)
+    if errors:
+        error = _errors(left, _slopes(design, place), place)
+    return values, np.where(_SCALES, values * error, error)
+
+
+def _loss(left: Floats, place: Floats) -> float:
+    size = np.abs(left)
     huber = np.where(size < HUBER, 0.5 * size**2, HUBER * (size - 0.5 * HUBER))
-    away = NOISE * (place - _inner(EXPECTED)) / _DEVIATION
-    return float(np.sum(huber) + 0.5 * np.sum(away**2))
+    return float(np.sum(huber) + 0.5 * np.sum((_WEIGHT * (place - _START)) ** 2))
 
 
-def _step(design: TileDesign, log_ratio: Floats, place: Floats) -> tuple[Floats, Floats]:
-    left = _residual(design, log_ratio, place)
-    slopes = np.empty((len(left), len(place)))
+def _slopes(design: TileDesign, place: Floats) -> Floats:
+    """Derivatives of log seconds, the tiles held."""
+    chosen = design.fastest(_outer(place))
+
+    def trend(moved: Floats) -> Floats:
+        return design.log_trend_of(chosen, _outer(moved))
+
+    slopes = np.empty((len(chosen), len(place)))
     slopes[:, -len(FLAGS) :] = design.products.flags
-    for index in range(len(place) - len(FLAGS)):
+    _differences(trend, place, slopes[:, : -len(FLAGS)])
+    return slopes
+
+
+def _differences(trend: Callable[[Floats], Floats], place: Floats, out: Floats) -> None:
+    here = trend(place)
+    for index in range(out.shape[1]):
         moved = place.copy()
         moved[index] += DIFFERENCE
-        slopes[:, index] = (left - _residual(design, log_ratio, moved)) / DIFFERENCE
-    weight = NOISE / _DEVIATION
-    target = np.concatenate([left, weight * (_inner(EXPECTED) - place)])
-    matrix = np.vstack([slopes, np.diag(weight)])
-    result = sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit(
-        maxiter=ITERATIONS, tol=TOLERANCE
-    )
-    return np.asarray(result.params), np.asarray(result.bse)
+        out[:, index] = (trend(moved) - here) / DIFFERENCE
+
+
+def _step(left: Floats, slopes: Floats, place: Floats) -> Floats:
+    """Weighted least squares, by the normal equations: expectations keep them well-conditioned."""
+    weight = np.minimum(1.0, HUBER / np.maximum(np.abs(left), HUBER))
+    weighted = slopes * weight[:, None]
+    matrix = slopes.T @ weighted + np.diag(_WEIGHT**2)
+    return np.linalg.solve(matrix, weighted.T @ left + _WEIGHT**2 * (_START - place))
+
+
+def _errors(left: Floats, slopes: Floats, place: Floats) -> Floats:
+    target = np.concatenate([left, _WEIGHT * (_START - place)])
+    matrix = np.vstack([slopes, np.diag(_WEIGHT)])
+    return np.asarray(sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit(maxiter=10).bse)

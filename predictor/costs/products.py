@@ -8,7 +8,8 @@ import numpy as np
 
 from predictor.costs.design import Chip, peaks
 from predictor.costs.prediction import Floats
-from predictor.costs.tiles import FLAGS, Products, TileDesign
+from predictor.costs.tile_table import FLAGS
+from predictor.costs.tiles import Products, TileDesign
 from predictor.dtypes import itemsize
 from predictor.operators import Gemm, Operator
 from predictor.operators.gemm import output_itemsize
@@ -76,6 +77,8 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         compute_seconds=_spread(2.0 * rows * cols * depth / rate, shape),
         memory_seconds=_spread(moved / chip.bytes_per_second, shape),
         ragged=_spread(ragged, shape),
+        ragged_output=_spread(_off_sectors(cols * np.where(accumulate, 4.0, out)), shape),
+        rewritten=_spread(accumulate, shape),
         flags=matrix,
     )
     group = sum((dtype == name) * i for i, name in enumerate(DTYPES)) * len(KINDS)
@@ -97,6 +100,11 @@ def _sizes(dtype: Any) -> tuple[Floats, Floats]:  # noqa: ANN401 - an array of w
     return size, out
 
 
+def _off_sectors(row_bytes: Floats) -> Floats:
+    """Whether rows of this length begin inside sectors."""
+    return np.asarray((row_bytes.astype(np.int64) & (SECTOR_BYTES - 1)) != 0, dtype=float)
+
+
 def _alignment(
     rows: Floats,
     cols: Floats,
@@ -113,7 +121,6 @@ def _alignment(
     first = np.where(by_depth | (kind == "dgrad"), depth, rows) * size
     second = np.where(by_depth, depth, cols) * size
     starts = [bytes_.astype(np.int64) for bytes_ in (first, second, cols * np.maximum(size, 2.0))]
-    off = [(start & (SECTOR_BYTES - 1)) != 0 for start in starts[:2]]
-    ragged = 0.5 * (off[0].astype(float) + off[1])
+    ragged = 0.5 * (_off_sectors(first) + _off_sectors(second))
     together = starts[0] | starts[1] | starts[2]
     return ragged, ((together & (ALIGNED_BYTES - 1)) != 0).astype(float)

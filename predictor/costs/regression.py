@@ -101,7 +101,7 @@ def _robust(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
     if len(target) > ROBUST_RATIO * matrix.shape[1]:
         result = sm.RLM(target, matrix, M=sm.robust.norms.HuberT()).fit()
     else:
-        result = sm.OLS(target, matrix).fit()
+        result = sm.OLS(target, matrix, hasconst=False).fit()
     return np.asarray(result.params), np.asarray(result.bse)
 
 
@@ -112,7 +112,9 @@ def _with_prior(design: LinearDesign, target: Floats, prior: Prior) -> tuple[Flo
     silent = np.ptp(matrix, axis=0) + np.abs(matrix).max(axis=0) < TINY
     weight = PRIOR_NOISE / expected[:, 1]
     result = sm.OLS(
-        np.concatenate([target, weight * expected[:, 0]]), np.vstack([matrix, np.diag(weight)])
+        np.concatenate([target, weight * expected[:, 0]]),
+        np.vstack([matrix, np.diag(weight)]),
+        hasconst=False,
     ).fit()
     params = np.where(silent, 0.0, np.asarray(result.params))
     return params, np.where(silent, 0.0, np.asarray(result.bse))
@@ -145,8 +147,8 @@ def _own_share(others: Floats, column: Floats) -> float:
     return float(np.linalg.norm(column - explained)) / length
 
 
-def fit_trend(sample: Sample, where: str) -> Trend:
-    """Fit the trend, once or once a group.
+def fit_trend(sample: Sample, where: str, *, errors: bool = True) -> Trend:
+    """Fit the trend, once or once a group; a trend that is only asked may lack standard errors.
 
     Raises:
         FitError: Too few points, or sizes that vary too little to tell regressors apart.
@@ -159,20 +161,20 @@ def fit_trend(sample: Sample, where: str) -> Trend:
         )
     if isinstance(design, TileDesign):
         _check_spread(design, where)
-        coefficients, errors = fit_tiles(design, sample.log_ratio)
-        return Trend(coefficients=coefficients[None], errors=errors[None], groups=_none())
+        values, deviations = fit_tiles(design, sample.log_ratio, errors=errors)
+        return Trend(coefficients=values[None], errors=deviations[None], groups=_none())
     if not isinstance(design, LinearDesign):
         raise TypeError(f"no regression is known for {type(design).__name__}")
     target = np.exp(sample.log_ratio)
     if sample.prior is not None:
         return _fit_groups(design, target, sample.prior)
-    coefficients, errors = np.zeros((2, 1, len(design.names)))
+    coefficients, deviations = np.zeros((2, 1, len(design.names)))
     if sample.thin_prior is not None and len(target) < ROBUST_RATIO * len(design.names):
-        coefficients[0], errors[0] = _with_prior(design, target, sample.thin_prior)
-        return Trend(coefficients=coefficients, errors=errors, groups=_none())
+        coefficients[0], deviations[0] = _with_prior(design, target, sample.thin_prior)
+        return Trend(coefficients=coefficients, errors=deviations, groups=_none())
     usable = _usable(design.matrix, design.names, where)
-    coefficients[0, usable], errors[0, usable] = _robust(design.matrix[:, usable], target)
-    return Trend(coefficients=coefficients, errors=errors, groups=_none())
+    coefficients[0, usable], deviations[0, usable] = _robust(design.matrix[:, usable], target)
+    return Trend(coefficients=coefficients, errors=deviations, groups=_none())
 
 
 def _none() -> Ints:
@@ -212,12 +214,17 @@ def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Fl
     """Weights of the residuals' kriging mean."""
     design = sample.design
     weights = np.zeros_like(residual)
-    for group in np.unique(design.group):
-        chosen = design.group == group
+    for chosen in _members(design.group):
         places = design.coordinates[chosen]
         kernel = correlation(places, places, scales) + nugget * np.eye(len(places))
         weights[chosen] = np.linalg.solve(kernel, residual[chosen])
     return weights
+
+
+def _members(group: Ints) -> list[Ints]:
+    """Rows of each group."""
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
 
 
 def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surface:
@@ -225,7 +232,6 @@ def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surfa
     design = sample.design
     places = design.coordinates
     keep = isinstance(design, LinearDesign)
-    kept = slice(None) if keep else slice(0)
     surface = Surface(
         names=design.names,
         coefficients=trend.coefficients,
@@ -244,24 +250,29 @@ def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surfa
         return surface
     residual = sample.log_ratio - surface.evaluate(design)[0]
     weights = krige(sample, residual, surface.scales, nugget)
-    return replace(
-        surface, points=places[kept], point_group=design.group[kept], weights=weights[kept]
-    )
+    return replace(surface, points=places, point_group=design.group, weights=weights)
+
+
+Hypers = tuple[float, float]
+"""Correlation length and nugget of the residuals."""
 
 
 def _held_out(
-    sample: Sample, scale: float, nugget: float, trends: list[Trend], folds: Ints
-) -> tuple[Floats, Floats]:
+    sample: Sample, tried: Sequence[Hypers], folds: Ints, where: str
+) -> dict[Hypers, tuple[Floats, Floats]]:
     """Held-out log errors, and closeness to the nearest training point, of every row."""
-    error, closeness = np.zeros(len(sample.seconds)), np.zeros(len(sample.seconds))
-    for fold, trend in enumerate(trends):
+    found = {pair: (np.zeros(len(folds)), np.zeros(len(folds))) for pair in tried}
+    for fold in range(int(np.max(folds)) + 1):
         train, test = sample.take(folds != fold), sample.take(folds == fold)
-        ratio, closest = assemble(train, trend, scale, nugget).evaluate(test.design)
+        trend = fit_trend(train, where, errors=False)
         ladder = Ladder(train.operators[0].name, train.operators, train.seconds)
-        answer = ladder.clip_operators(test.operators, ratio + np.log(test.design.bound))
-        error[folds == fold] = np.log(test.seconds) - answer
-        closeness[folds == fold] = closest
-    return error, closeness
+        least, most = ladder.bracket(test.operators)
+        bound, target = np.log(test.design.bound), np.log(test.seconds)
+        for pair, (error, closeness) in found.items():
+            ratio, closest = assemble(train, trend, *pair).evaluate(test.design)
+            error[folds == fold] = target - np.clip(ratio + bound, least, most)
+            closeness[folds == fold] = closest
+    return found
 
 
 @frozen(kw_only=True)
@@ -324,26 +335,18 @@ def _folds(clusters: Ints) -> Ints:
     return np.asarray(order[clusters] % min(FOLDS, len(order)))
 
 
-def _trends(sample: Sample, folds: Ints, where: str) -> list[Trend]:
-    """The trend fitted without each fold."""
-    return [fit_trend(sample.take(folds != f), where) for f in range(int(np.max(folds)) + 1)]
-
-
 def _compare(sample: Sample, where: str) -> tuple[float, float, HeldOut]:
     """Correlation length, nugget and held-out errors of the best pair of them."""
     by_shape = _folds(np.unique(sample.clusters, return_inverse=True)[1])
-    trends = _trends(sample, by_shape, where)
     kriged = isinstance(sample.design, LinearDesign)
     pairs = [(scale, nugget) for scale in SCALES for nugget in NUGGETS] if kriged else [(1.0, 1.0)]
-    tried = {pair: _held_out(sample, *pair, trends, by_shape) for pair in pairs}
-    scale, nugget = min(
-        tried, key=lambda pair: float(np.mean(np.minimum(np.abs(tried[pair][0]), OUTLIER)))
-    )
-    apart = beside = tried[scale, nugget]
+    tried = _held_out(sample, pairs, by_shape, where)
+    best = min(tried, key=lambda pair: float(np.mean(np.minimum(np.abs(tried[pair][0]), OUTLIER))))
+    apart = beside = tried[best]
     if kriged:
         by_row = _folds(np.arange(len(sample.seconds)))
-        beside = _held_out(sample, scale, nugget, _trends(sample, by_row, where), by_row)
-    return scale, nugget, _calibrate(sample.design.stratum, apart, beside)
+        beside = _held_out(sample, [best], by_row, where)[best]
+    return *best, _calibrate(sample.design.stratum, apart, beside)
 
 
 def fit_surface(sample: Sample, where: str) -> tuple[Surface, dict[str, Any]]:

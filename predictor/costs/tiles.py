@@ -1,11 +1,13 @@
 """Matrix products as the library runs them: the fastest of its tiles, in waves over the SMs.
 
-    t = ( c_launch·t₀ + ( (T·heat)⁴ + (c_memory·B/β)⁴ )^¼ ) · exp(Σ flags)                (2)
+    t = ( c_launch·t₀ + ( (T·heat)⁴ + (c_memory·B'/β)⁴ )^¼ ) · exp(Σ flags)               (2)
     T = min over tiles a×b and splits s of
-        W·( K/s·u + c_epilogue·a·b·o/L ) + [s>1]·( c_split·t₀ + c_partials·4·s·M·N/β )    (3)
+        W·( K/s·u + c_epilogue·(1 + c_ragged_epilogue·off)·a·b·o/L )
+        + [s>1]·( c_split·t₀ + c_partials·4·s·M·N/β )                                      (3)
     W = ⌈ s·⌈M/a⌉·⌈N/b⌉ / S ⌉
-    u = max( c_tensor·2·a·b·S/Π, c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )            (4)
+    u = e^c_tile · max( c_tensor·2·a·b·S/Π, c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )  (4)
     heat = 1 + c_heat·x²/(1 + x²),  x = F/Π / 15 ms                                       (5)
+    B' = B + (c_rewrite·[accumulate] + c_ragged_write·off)·(bytes of the output)          (5a)
 
 An output of M×N is cut into tiles that run S at a time; a tile needs its products at the tensor
 rate or its operands at the rate of an SM's port to L2 (L), whichever is slower, then writes its
@@ -14,76 +16,29 @@ are multiples of what the datasheet promises. Every candidate of (3) grows with 
 does the smallest of them. Symbols: docs/cost_model.md.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.design import LAUNCH_SECONDS, Chip
 from predictor.costs.prediction import Floats, Ints
+from predictor.costs.tile_table import (
+    ANY_WAVES,
+    CANDIDATES,
+    FLAGS,
+    LARGEST_TILE,
+    NAMES,
+    ONE_WAVE,
+    Candidate,
+)
 from predictor.values import frozen
 
-
-class Coefficient(NamedTuple):
-    """What is known of a coefficient before anything is measured.
-
-    Attributes:
-        expected: Value that the fit starts from and keeps where the sweep is silent.
-        deviation: How far it may be off, in logarithms where it ``scales``.
-        scales: It multiplies a rate's time and is positive; else it adds to a logarithm.
-    """
-
-    expected: float
-    deviation: float
-    scales: bool
-
-
-COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
-    "launch": Coefficient(1.3, 0.5, scales=True),
-    "tensor": Coefficient(1.2, 0.2, scales=True),
-    "feed": Coefficient(1.0, 0.3, scales=True),
-    "epilogue": Coefficient(3.0, 0.5, scales=True),
-    "memory": Coefficient(1.2, 0.2, scales=True),
-    "split": Coefficient(1.0, 0.7, scales=True),
-    "partials": Coefficient(3.0, 0.7, scales=True),
-    "heat": Coefficient(0.15, 0.1, scales=False),
-    "odd": Coefficient(0.03, 0.03, scales=False),
-    "ragged_feed": Coefficient(0.5, 0.5, scales=False),
-    "ragged": Coefficient(0.1, 0.1, scales=False),
-    "misaligned": Coefficient(0.7, 0.5, scales=False),
-    "dgrad": Coefficient(0.0, 0.05, scales=False),
-    "wgrad": Coefficient(0.0, 0.05, scales=False),
-    "accumulate": Coefficient(0.07, 0.1, scales=False),
-    "bias": Coefficient(0.03, 0.05, scales=False),
-    "gelu": Coefficient(0.05, 0.1, scales=False),
-    "cublaslt": Coefficient(0.0, 0.03, scales=False),
-    "best": Coefficient(0.0, 0.03, scales=False),
-    "fp16": Coefficient(0.0, 0.05, scales=False),
-    "tf32": Coefficient(0.0, 0.15, scales=False),
-    "fp8": Coefficient(0.1, 0.2, scales=False),
-    "tf32_turned": Coefficient(0.3, 0.2, scales=False),
-}
-NAMES: Final = tuple(COEFFICIENTS)
-FLAGS: Final = NAMES[NAMES.index("ragged") :]
-EXPECTED: Final = np.array([each.expected for each in COEFFICIENTS.values()])
-
-TILES: Final = (
-    *((64, wide) for wide in (32, 64, 96, 128, 160, 192, 256)),
-    *((128, wide) for wide in (32, 96, 128, 160, 192, 224, 256)),
-    *((192, wide) for wide in (96, 128, 160, 192)),
-    (320, 128),
-)
-"""Output tiles of the library's Hopper kernels, either side up, as their names list them. Those
-that are no multiple of 64 wide fill one wave of SMs exactly; it runs no second wave of them."""
-
-SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
-SPLITS: Final = (2, 3, 4, 6, 8, 12)
 TILE_DEPTH: Final = 64.0
 """Reduction step of a tile, in two-byte elements: one line of shared memory."""
 
-WHOLE: Final = 64
 HEAT_SECONDS: Final = 0.015
 """Bursts last some 30 ms, or a few calls where a call is long: calls of this length are half way
 from a cool device's clock to the one that the power cap settles."""
@@ -96,38 +51,8 @@ FORBIDDEN: Final = 1e9
 BELOW_ONE: Final = 1.0 - 1e-12
 """Keeps a whole number of waves from being rounded up to the next."""
 
-LARGEST_TILE: Final = max(a * b for a, b in TILES)
-
 CHUNK: Final = 16384
 """Rows evaluated at once, so that temporaries stay in the cache."""
-
-
-class Candidate(NamedTuple):
-    """A tile and the number of parts that its reduction is split into."""
-
-    high: int
-    wide: int
-    splits: int
-
-
-def _candidates(tiles: Iterable[tuple[int, int]], splits: Iterable[int]) -> tuple[Candidate, ...]:
-    """Each tile either side up, with each number of splits."""
-    found = (
-        Candidate(high, wide, number)
-        for a, b in tiles
-        for high, wide in ((a, b), (b, a))
-        for number in splits
-    )
-    return tuple(dict.fromkeys(found))
-
-
-def _is_odd(tile: tuple[int, int]) -> bool:
-    return tile[0] % WHOLE > 0 or tile[1] % WHOLE > 0
-
-
-ANY_WAVES: Final = _candidates((tile for tile in TILES if not _is_odd(tile)), (1,))
-ONE_WAVE: Final = _candidates(filter(_is_odd, TILES), (1,)) + _candidates(SPLIT_TILES, SPLITS)
-"""Asked only where one wave of the largest tiles holds the whole output."""
 
 
 @frozen(kw_only=True)
@@ -138,10 +63,12 @@ class Products:
         rows: M of the output.
         cols: N of the output.
         depth: K, the reduced length, in two-byte elements.
-        output_bytes: Of one element of the output.
+        output_bytes: Of one element of the output, read and written.
         compute_seconds: Flops over the datasheet's rate.
         memory_seconds: Bytes over HBM's rate.
         ragged: Share of the operands whose rows do not begin on 32-byte sectors.
+        ragged_output: Whether the output's rows do not.
+        rewritten: Whether the output is read, added to and written back.
         flags: One column each of ``FLAGS``.
     """
 
@@ -152,6 +79,8 @@ class Products:
     compute_seconds: Floats
     memory_seconds: Floats
     ragged: Floats
+    ragged_output: Floats
+    rewritten: Floats
     flags: Floats
 
     def take(self, chosen: NDArray[np.bool_] | slice) -> "Products":
@@ -159,39 +88,123 @@ class Products:
         return Products(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
 
 
-def tile_cost(tile: Candidate, products: Products, coefficients: Floats, chip: Chip) -> Floats:
+@frozen
+class Tiling:
+    """Tiles of one candidate for all products, or one entry a product of different ones.
+
+    Attributes:
+        high: Rows of a tile.
+        wide: Its columns.
+        splits: Parts of the reduction.
+        slower: Logarithm of a step's time over that of other tiles.
+    """
+
+    high: Floats | float
+    wide: Floats | float
+    splits: Floats | float
+    slower: Floats | float
+
+    @classmethod
+    def of(cls, candidate: Candidate, c: Mapping[str, float]) -> "Tiling":
+        """One candidate, by coefficients."""
+        return cls(candidate.high, candidate.wide, candidate.splits, _slower(candidate, c))
+
+    @classmethod
+    def each(cls, places: Ints, c: Mapping[str, float]) -> "Tiling":
+        """A candidate for each product, by its place in ``CANDIDATES``."""
+        high, wide, splits = np.array(CANDIDATES, dtype=float)[places].T
+        return cls(high, wide, splits, np.array([_slower(tile, c) for tile in CANDIDATES])[places])
+
+
+def _slower(candidate: Candidate, c: Mapping[str, float]) -> float:
+    return c[candidate.coefficient] + c["odd"] * candidate.is_odd
+
+
+def named(coefficients: Floats) -> dict[str, float]:
+    """Coefficients by name."""
+    return dict(zip(NAMES, coefficients.tolist(), strict=True))
+
+
+def tile_cost(tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip) -> Floats:
     """Seconds of one tile on one SM: its reduction and its output (eq. 3 and 4)."""
-    c = dict(zip(NAMES, coefficients.tolist(), strict=True))
-    tensor = c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"]
-    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * (1 + c["ragged_feed"] * products.ragged)
-    depth = np.ceil(products.depth / TILE_DEPTH) * TILE_DEPTH
-    step = np.maximum(tensor * tile.high * tile.wide, feed * (tile.high + tile.wide))
-    output = c["epilogue"] * products.output_bytes * (tile.high * tile.wide)
-    return np.asarray(depth * step + output / chip.sm_l2_bytes_per_second)
+    tensor, feed, epilogue = _rates(products, c, chip)
+    area = tiling.high * tiling.wide
+    depth = np.ceil(products.depth / TILE_DEPTH / tiling.splits) * TILE_DEPTH
+    step = np.maximum(tensor * area, feed * (tiling.high + tiling.wide)) * np.exp(tiling.slower)
+    return np.asarray(depth * step + epilogue * area)
+
+
+def tiling_seconds(
+    tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip
+) -> Floats:
+    """Seconds of all tiles, wave by wave, and of adding up partial sums (eq. 3)."""
+    waves = np.ceil(_shares(tiling, products, chip))
+    split = c["split"] * LAUNCH_SECONDS + _partials(products, c, chip) * tiling.splits
+    return waves * tile_cost(tiling, products, c, chip) + split * (np.asarray(tiling.splits) > 1)
+
+
+def fastest_tiles(products: Products, c: Mapping[str, float], chip: Chip) -> Ints:
+    """Place among ``CANDIDATES`` of the one whose time :func:`tile_seconds` takes."""
+    best = np.full(len(products.rows), np.inf)
+    chosen = np.zeros(len(best), dtype=np.int64)
+    few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
+    for place, candidate in enumerate(CANDIDATES):
+        tiling = Tiling.of(candidate, c)
+        seconds = tiling_seconds(tiling, products, c, chip)
+        one_wave = _shares(tiling, products, chip) <= 1.0
+        allowed = (few | (place < len(ANY_WAVES))) & (one_wave | (not candidate.is_odd))
+        better = allowed & (seconds < best)
+        best, chosen = np.where(better, seconds, best), np.where(better, place, chosen)
+    return chosen
+
+
+def _shares(tiling: Tiling, products: Products, chip: Chip) -> Floats:
+    """Tiles over SMs."""
+    tiles = np.ceil(products.rows / tiling.high) * np.ceil(products.cols / tiling.wide)
+    return np.asarray(tiles * tiling.splits / chip.sm_count * BELOW_ONE)
+
+
+def _rates(
+    products: Products, c: Mapping[str, float], chip: Chip
+) -> tuple[float, Floats | float, Floats | float]:
+    """Seconds on one SM: a multiply-add, a row of an operand, both an element deep; an output."""
+    ragged = 1.0 + c["ragged_feed"] * _common(products.ragged)
+    off = 1.0 + c["ragged_epilogue"] * _common(products.ragged_output)
+    return (
+        c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
+        c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * ragged,
+        c["epilogue"] / chip.sm_l2_bytes_per_second * _common(products.output_bytes) * off,
+    )
+
+
+def _partials(products: Products, c: Mapping[str, float], chip: Chip) -> Floats:
+    """Seconds of writing and adding one more part of the output."""
+    area = products.rows * products.cols
+    return np.asarray(c["partials"] * 4.0 / chip.bytes_per_second * area)
 
 
 def tile_seconds(products: Products, coefficients: Floats, chip: Chip) -> Floats:
-    """Time on the tensor cores, eq. 3 and 4.
+    """Time on the tensor cores, eq. 3 and 4: the least of :func:`tiling_seconds`, but faster.
 
     Args:
         products: What to run.
         coefficients: In the order of ``NAMES``.
         chip: Datasheet rates.
     """
-    best = np.empty(len(products.rows))
+    best, c = np.empty(len(products.rows)), named(coefficients)
     for begin in range(0, len(best), CHUNK):
         part = slice(begin, begin + CHUNK)
-        best[part] = _fastest(products.take(part), coefficients, chip)
+        best[part] = _fastest(products.take(part), c, chip)
     return best
 
 
-def _fastest(products: Products, coefficients: Floats, chip: Chip) -> Floats:
+def _fastest(products: Products, c: Mapping[str, float], chip: Chip) -> Floats:
     best = np.full(len(products.rows), np.inf)
-    _try(ANY_WAVES, products, coefficients, chip, best)
+    _try(ANY_WAVES, products, c, chip, best)
     few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
     if few.any():
         chosen = best[few]
-        _try(ONE_WAVE, products.take(few), coefficients, chip, chosen)
+        _try(ONE_WAVE, products.take(few), c, chip, chosen)
         best[few] = chosen
     return best
 
@@ -199,18 +212,13 @@ def _fastest(products: Products, coefficients: Floats, chip: Chip) -> Floats:
 def _try(
     candidates: Sequence[Candidate],
     products: Products,
-    coefficients: Floats,
+    c: Mapping[str, float],
     chip: Chip,
     best: Floats,
 ) -> None:
-    """Lower ``best`` to the fastest of the candidates, eq. 3 and 4."""
-    c = dict(zip(NAMES, coefficients.tolist(), strict=True))
-    tensor = c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"]
-    ragged = 1.0 + c["ragged_feed"] * _common(products.ragged)
-    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * ragged
-    output = _common(products.output_bytes)
-    epilogue = c["epilogue"] * output / chip.sm_l2_bytes_per_second
-    partials = c["partials"] * 4.0 * products.rows * products.cols / chip.bytes_per_second
+    """Lower ``best`` to the fastest of the candidates, what they share computed once."""
+    tensor, feed, epilogue = _rates(products, c, chip)
+    partials = _partials(products, c, chip)
     steps = products.depth / TILE_DEPTH
     waved = {
         (h, s): np.ceil(products.rows / h) * (s / chip.sm_count * BELOW_ONE)
@@ -219,12 +227,13 @@ def _try(
     wides = {w: np.ceil(products.cols / w) for w in {each.wide for each in candidates}}
     depths = {s: np.ceil(steps / s) * TILE_DEPTH for s in {each.splits for each in candidates}}
     waves, cost = np.empty_like(steps), np.empty_like(steps)
-    for high, wide, splits in candidates:
+    for candidate in candidates:
+        high, wide, splits = candidate
         np.multiply(waved[high, splits], wides[wide], out=waves)
         np.ceil(waves, out=waves)
-        step = np.maximum(feed * (high + wide), tensor * high * wide)
-        if _is_odd((high, wide)):
-            step = step * (1.0 + c["odd"])
+        slower = np.exp(_slower(candidate, c))
+        step = np.maximum(feed * (slower * (high + wide)), tensor * slower * high * wide)
+        if candidate.is_odd:
             waves -= 1.0
             waves *= FORBIDDEN
             waves += 1.0
@@ -301,13 +310,27 @@ class TileDesign:
 
     def seconds(self, coefficients: Floats) -> Floats:
         """Seconds, eq. 2."""
-        products = self.products
-        c = dict(zip(NAMES, coefficients.tolist(), strict=True))
-        compute = tile_seconds(products, coefficients, self.chip)
+        return self._around(tile_seconds(self.products, coefficients, self.chip), coefficients)
+
+    def fastest(self, coefficients: Floats) -> Ints:
+        """Tiles that eq. 3 chooses, by their place among the candidates."""
+        return fastest_tiles(self.products, named(coefficients), self.chip)
+
+    def log_trend_of(self, chosen: Ints, coefficients: Floats) -> Floats:
+        """As :meth:`log_trend`, with these tiles even where others were faster."""
+        c = named(coefficients)
+        compute = tiling_seconds(Tiling.each(chosen, c), self.products, c, self.chip)
+        return np.asarray(np.log(self._around(compute, coefficients) / self.bound))
+
+    def _around(self, compute: Floats, coefficients: Floats) -> Floats:
+        """Seconds of eq. 2 from those of the tensor cores."""
+        products, c = self.products, named(coefficients)
         long = (products.compute_seconds / HEAT_SECONDS) ** 2
-        compute *= 1.0 + c["heat"] * long / (1.0 + long)
-        memory = c["memory"] * products.memory_seconds
-        work = smooth_maximum(compute, memory)
+        compute = compute * (1.0 + c["heat"] * long / (1.0 + long))
+        again = c["rewrite"] * products.rewritten + c["ragged_write"] * products.ragged_output
+        written = products.rows * products.cols * products.output_bytes
+        moved = products.memory_seconds + again * written / self.chip.bytes_per_second
+        work = smooth_maximum(compute, c["memory"] * moved)
         factor = np.exp(products.flags @ coefficients[-len(FLAGS) :])
         return np.asarray((c["launch"] * LAUNCH_SECONDS + work) * factor)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from toy import TOY, truth
 
 from predictor.costs.products import gemm_design, product_design
-from predictor.costs.tiles import tile_seconds
+from predictor.costs.tiles import Tiling, named, tile_seconds, tiling_seconds
 from predictor.operators import Gemm
 
 IDEAL = truth(
@@ -51,6 +51,34 @@ def test_one_byte_numbers_take_half_the_steps():
     two = compute_seconds(m=1024, n=1280, k=4096)
     one = compute_seconds(m=1024, n=1280, k=4096, dtype="fp8")
     assert one == pytest.approx(two / 2)
+
+
+def test_the_named_tiles_take_the_least_time():
+    rng = np.random.default_rng(1)
+    m, n, k = (rng.integers(1, 9000, 200) for _ in range(3))
+    design = product_design({"m": m, "n": n, "k": k}, TOY)
+    coefficients, c = truth(tile_64x64=0.1, odd=0.05), named(truth(tile_64x64=0.1, odd=0.05))
+    tiling = Tiling.each(design.fastest(coefficients), c)
+    assert tiling_seconds(tiling, design.products, c, TOY) == pytest.approx(
+        tile_seconds(design.products, coefficients, TOY)
+    )
+
+
+def test_an_output_that_is_added_to_moves_its_eight_bytes_again():
+    memory = truth(launch=1e-9, tensor=1e-9, feed=1e-9, epilogue=1e-9, memory=1.0, rewrite=0.5)
+    shape = {"m": 64, "n": 1024, "k": 2048, "kind": "wgrad", "accumulate": True}
+    moved = 64 * (1024 + 2048) * 2 + 1.5 * 1024 * 2048 * 8
+    design = gemm_design([Gemm(**shape)], TOY)
+    assert design.seconds(memory) == pytest.approx(moved / 1e10, rel=1e-3)
+
+
+def test_an_output_whose_rows_begin_inside_sectors_is_written_slowly():
+    coefficients = truth(ragged_write=0.5, ragged_epilogue=1.0)
+    even, off = (
+        float(gemm_design([Gemm(m=8192, n=n, k=64)], TOY).seconds(coefficients)[0])
+        for n in (1024, 1016)
+    )
+    assert off > 1.3 * even
 
 
 def test_rows_off_their_sectors_are_ragged_where_an_operand_is_contiguous():

@@ -6,7 +6,7 @@ from predictor.costs.design import Chip
 from predictor.costs.families import FAMILIES
 from predictor.costs.products import gemm_design
 from predictor.costs.regression import Sample
-from predictor.costs.tiles import EXPECTED, NAMES
+from predictor.costs.tile_table import EXPECTED, NAMES
 from predictor.operators import Gemm
 
 TOY = Chip(

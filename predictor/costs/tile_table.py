@@ -1,0 +1,117 @@
+"""Tiles and coefficients of matrix products (eq. 2-5) before anything is measured."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Final, NamedTuple
+
+import numpy as np
+
+TILES: Final = (
+    *((64, wide) for wide in (32, 64, 96, 128, 160, 192, 256)),
+    *((128, wide) for wide in (32, 96, 128, 160, 192, 224, 256)),
+    *((192, wide) for wide in (96, 128, 160, 192)),
+    (320, 128),
+)
+"""Output tiles of the library's Hopper kernels, either side up, as their names list them. Those
+that are no multiple of 64 wide fill one wave of SMs exactly; it runs no second wave of them."""
+
+SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
+SPLITS: Final = (2, 3, 4, 6, 8, 12)
+LARGEST_TILE: Final = max(a * b for a, b in TILES)
+WHOLE: Final = 64
+
+
+class Candidate(NamedTuple):
+    """A tile and the number of parts that its reduction is split into."""
+
+    high: int
+    wide: int
+    splits: int
+
+    @property
+    def is_odd(self) -> bool:
+        """A side is no multiple of 64."""
+        return self.high % WHOLE > 0 or self.wide % WHOLE > 0
+
+    @property
+    def coefficient(self) -> str:
+        """Name of the coefficient of this tile, whichever side is up."""
+        return _coefficient(self.high, self.wide)
+
+
+@cache
+def _coefficient(high: int, wide: int) -> str:
+    return f"tile_{min(high, wide)}x{max(high, wide)}"
+
+
+def _candidates(tiles: Iterable[tuple[int, int]], splits: Iterable[int]) -> tuple[Candidate, ...]:
+    """Each tile either side up, with each number of splits."""
+    found = (
+        Candidate(high, wide, number)
+        for a, b in tiles
+        for high, wide in ((a, b), (b, a))
+        for number in splits
+    )
+    return tuple(dict.fromkeys(found))
+
+
+_WHOLE_REDUCTION: Final = _candidates(TILES, (1,))
+ANY_WAVES: Final = tuple(tile for tile in _WHOLE_REDUCTION if not tile.is_odd)
+ONE_WAVE: Final = tuple(tile for tile in _WHOLE_REDUCTION if tile.is_odd) + _candidates(
+    SPLIT_TILES, SPLITS
+)
+"""Asked only where one wave of the largest tiles holds the whole output."""
+
+
+class Coefficient(NamedTuple):
+    """What is known of a coefficient before anything is measured.
+
+    Attributes:
+        expected: Value that the fit starts from and keeps where the sweep is silent.
+        deviation: How far it may be off, in logarithms where it ``scales``.
+        scales: It multiplies a rate's time and is positive; else it adds to a logarithm or a share.
+    """
+
+    expected: float
+    deviation: float
+    scales: bool
+
+
+COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
+    "launch": Coefficient(1.3, 0.5, scales=True),
+    "tensor": Coefficient(1.2, 0.2, scales=True),
+    "feed": Coefficient(1.0, 0.3, scales=True),
+    "epilogue": Coefficient(3.0, 0.5, scales=True),
+    "memory": Coefficient(1.2, 0.2, scales=True),
+    "split": Coefficient(1.0, 0.7, scales=True),
+    "partials": Coefficient(3.0, 0.7, scales=True),
+    "heat": Coefficient(0.15, 0.1, scales=False),
+    "odd": Coefficient(0.03, 0.03, scales=False),
+    "ragged_feed": Coefficient(0.5, 0.5, scales=False),
+    "ragged_epilogue": Coefficient(0.3, 0.3, scales=False),
+    "ragged_write": Coefficient(0.3, 0.3, scales=False),
+    "rewrite": Coefficient(0.5, 0.3, scales=False),
+    **{
+        name: Coefficient(0.0, 0.04, scales=False)
+        for name in sorted({tile.coefficient for tile in _WHOLE_REDUCTION})
+    },
+    "ragged": Coefficient(0.1, 0.1, scales=False),
+    "misaligned": Coefficient(0.7, 0.5, scales=False),
+    "dgrad": Coefficient(0.0, 0.05, scales=False),
+    "wgrad": Coefficient(0.0, 0.05, scales=False),
+    "accumulate": Coefficient(0.0, 0.05, scales=False),
+    "bias": Coefficient(0.03, 0.05, scales=False),
+    "gelu": Coefficient(0.05, 0.1, scales=False),
+    "cublaslt": Coefficient(0.0, 0.03, scales=False),
+    "best": Coefficient(0.0, 0.03, scales=False),
+    "fp16": Coefficient(0.0, 0.05, scales=False),
+    "tf32": Coefficient(0.0, 0.15, scales=False),
+    "fp8": Coefficient(0.1, 0.2, scales=False),
+    "tf32_turned": Coefficient(0.3, 0.2, scales=False),
+}
+NAMES: Final = tuple(COEFFICIENTS)
+FLAGS: Final = NAMES[NAMES.index("ragged") :]
+"""Coefficients that add to the logarithm of seconds."""
+
+EXPECTED: Final = np.array([each.expected for each in COEFFICIENTS.values()])
+CANDIDATES: Final = ANY_WAVES + ONE_WAVE
