@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from predictor.costs.attention import ATTENTION_PRIOR, attention_design
 from predictor.costs.bounds import (
-    ATTENTION_PRIOR,
     STREAM_PRIOR,
-    attention_design,
     optimizer_design,
     stream_design,
 )
@@ -33,13 +32,13 @@ class Family:
         design: Bound, regressors and coordinates of operators in a cache state.
         shape: Fields that make a shape, which is held out as a whole.
         prior: If given, each group of the design has coefficients of its own, drawn to it.
-        thin_prior: What coefficients are drawn to where a table has too few points for them.
+        shared_prior: If given, what the coefficients of all groups together are drawn to.
     """
 
     design: Callable[[Sequence[Operator], Chip, str], Design]
     shape: tuple[str, ...]
     prior: Prior | None = None
-    thin_prior: Prior | None = None
+    shared_prior: Prior | None = None
 
 
 COLLECTIVES: Final = tuple(
@@ -52,7 +51,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "attention": Family(
         design=attention_design,
         shape=("num_heads", "num_query_groups", "head_dim"),
-        thin_prior=ATTENTION_PRIOR,
+        shared_prior=ATTENTION_PRIOR,
     ),
     "memory_bound": Family(
         design=stream_design, shape=("kernel", "impl", "rows", "cols"), prior=STREAM_PRIOR

@@ -115,7 +115,7 @@ def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
         seconds=np.array([_middle(rows, "seconds") for rows in merged.values()]),
         clusters=_clusters(operators, family.shape),
         prior=family.prior,
-        thin_prior=family.thin_prior,
+        shared_prior=family.shared_prior,
     )
 
 

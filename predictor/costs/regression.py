@@ -55,7 +55,7 @@ class Sample:
         seconds: Measured seconds.
         clusters: Shapes that are held out together share a number.
         prior: If given, each design group has its own coefficients, drawn to it.
-        thin_prior: If given, what fewer than ``ROBUST_RATIO`` points a coefficient are drawn to.
+        shared_prior: If given, what the coefficients of all groups together are drawn to.
     """
 
     operators: Sequence[Operator]
@@ -63,7 +63,7 @@ class Sample:
     seconds: Floats
     clusters: Ints
     prior: Prior | None = None
-    thin_prior: Prior | None = None
+    shared_prior: Prior | None = None
 
     @property
     def log_ratio(self) -> Floats:
@@ -108,16 +108,31 @@ def _robust(matrix: Floats, target: Floats) -> tuple[Floats, Floats]:
 def _with_prior(design: LinearDesign, target: Floats, prior: Prior) -> tuple[Floats, Floats]:
     """Least squares with one more row a coefficient: what is expected of it, in units of noise."""
     matrix = design.matrix
-    expected = np.array([prior[name] for name in design.names])
     silent = np.ptp(matrix, axis=0) + np.abs(matrix).max(axis=0) < TINY
-    weight = PRIOR_NOISE / expected[:, 1]
+    wanted, rows = _prior_rows(design, prior)
     result = sm.OLS(
-        np.concatenate([target, weight * expected[:, 0]]),
-        np.vstack([matrix, np.diag(weight)]),
-        hasconst=False,
+        np.concatenate([target, wanted]), np.vstack([matrix, rows]), hasconst=False
     ).fit()
     params = np.where(silent, 0.0, np.asarray(result.params))
     return params, np.where(silent, 0.0, np.asarray(result.bse))
+
+
+def _robust_beside(design: LinearDesign, target: Floats, prior: Prior) -> tuple[Floats, Floats]:
+    """Huber's M-estimator of relative errors, beside a row for what is expected of each."""
+    wanted, rows = _prior_rows(design, prior)
+    result = sm.RLM(
+        np.concatenate([np.ones_like(target), wanted]),
+        np.vstack([design.matrix / target[:, None], rows]),
+        M=sm.robust.norms.HuberT(),
+    ).fit()
+    return np.asarray(result.params), np.asarray(result.bse)
+
+
+def _prior_rows(design: LinearDesign, prior: Prior) -> tuple[Floats, Floats]:
+    """Expected coefficients in units of noise, and the rows that ask for them."""
+    expected = np.array([prior[name] for name in design.names])
+    weight = PRIOR_NOISE / expected[:, 1]
+    return weight * expected[:, 0], np.diag(weight)
 
 
 def _usable(matrix: Floats, names: tuple[str, ...], where: str) -> Ints:
@@ -169,8 +184,8 @@ def fit_trend(sample: Sample, where: str, *, errors: bool = True) -> Trend:
     if sample.prior is not None:
         return _fit_groups(design, target, sample.prior)
     coefficients, deviations = np.zeros((2, 1, len(design.names)))
-    if sample.thin_prior is not None and len(target) < ROBUST_RATIO * len(design.names):
-        coefficients[0], deviations[0] = _with_prior(design, target, sample.thin_prior)
+    if sample.shared_prior is not None:
+        coefficients[0], deviations[0] = _robust_beside(design, target, sample.shared_prior)
         return Trend(coefficients=coefficients, errors=deviations, groups=_none())
     usable = _usable(design.matrix, design.names, where)
     coefficients[0, usable], deviations[0, usable] = _robust(design.matrix[:, usable], target)

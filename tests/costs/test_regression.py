@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from toy import TOY, gemms, sample_of, stream_sample, truth
 
-from predictor.costs.bounds import attention_design, stream_design
+from predictor.costs.attention import attention_design
+from predictor.costs.bounds import stream_design
 from predictor.costs.fitting import merge
 from predictor.costs.products import gemm_design
 from predictor.costs.regression import figures, fit_surface, fit_trend

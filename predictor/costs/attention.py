@@ -1,0 +1,218 @@
+"""Bound and regressors of attention (eq. 6 and 6a-6e of docs/cost_model.md).
+
+A kernel gives each block of 128 queries of a head to an SM, which walks over the key blocks that
+the mask leaves. A step multiplies on the tensor cores and takes an exponential a score, 16 a clock
+and SM; with narrow heads the exponentials take as long as the products. All seconds below are those
+of the whole chip at the datasheet's rates, so that coefficients are multiples of it.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from predictor.costs.design import (
+    LAUNCH_SECONDS,
+    Chip,
+    LinearDesign,
+    column,
+    flags,
+    peaks,
+    words,
+)
+from predictor.costs.prediction import Floats
+from predictor.operators import Attention, Operator
+from predictor.values import frozen
+
+BLOCK: Final = 128
+"""Queries of a block, and keys of a step."""
+
+LANE: Final = 64
+"""Heads are padded to a multiple of this width."""
+
+EXPONENTIALS_PER_CLOCK: Final = 16
+"""Of an SM's special function units (CUDA programming guide, throughput of instructions)."""
+
+BLOCK_SECONDS: Final = 1e-6
+"""To start a block, fill its pipeline and write its output: about a memory latency each."""
+
+ATTENTION_PRIOR: Final = {
+    "launch": (3.0, 0.4),
+    "launch_backward": (8.0, 1.0),
+    "block": (1.0, 0.5),
+    "block_backward": (1.5, 0.7),
+    "products": (1.1, 0.2),
+    "products_backward": (1.3, 0.3),
+    "exponentials": (0.8, 0.4),
+    "exponentials_backward": (1.5, 0.7),
+    "idle": (0.3, 0.3),
+    "tail": (1.0, 0.5),
+    "tail_backward": (1.0, 0.5),
+    "over": (0.8, 0.3),
+    "over_backward": (0.8, 0.3),
+    "bias": (1.5, 1.0),
+    "bias_backward": (3.0, 1.5),
+    "flash": (1.0, 0.5),
+    "flash_backward": (1.0, 0.5),
+    "flash_exponentials": (0.5, 0.5),
+    "flash_exponentials_backward": (0.5, 0.5),
+    "window": (0.0, 0.3),
+    "window_backward": (0.0, 0.3),
+    "packed": (0.3, 0.3),
+    "full": (-0.1, 0.1),
+    "full_backward": (0.0, 0.1),
+    "thin_values": (0.1, 0.2),
+    "thin_values_backward": (0.0, 0.2),
+    "wide": (0.1, 0.3),
+    "wide_backward": (0.3, 0.3),
+    "short": (-0.1, 0.1),
+    "helpers": (1.4, 0.4),
+    "memory": (1.1, 0.3),
+}
+"""Expected coefficient and its standard deviation: tensor cores reach most of their rate beside the
+exponentials, options change little. What a table does not say is taken from here."""
+
+
+@frozen(kw_only=True)
+class _Calls:
+    """Fields of attention calls as arrays.
+
+    Attributes:
+        backward: 1 in the backward pass.
+        heads: Query heads of all sequences.
+        queries: Of a sequence.
+        width: Of the products of one score: 2·(d + dv) flops forward, padded to whole lanes.
+        scores: Of a head, those of half-masked blocks as well.
+        blocks: Of all heads.
+        longest: Scores of the block with the most keys.
+    """
+
+    backward: Floats
+    heads: Floats
+    queries: Floats
+    width: Floats
+    scores: Floats
+    blocks: Floats
+    longest: Floats
+
+
+def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
+    """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 6)."""
+    del cache  # as products
+    calls = _calls(rows)
+    backward = calls.backward
+    rate = peaks(chip, words(rows, "dtype"))
+    compute = np.array([row.flops for row in rows if isinstance(row, Attention)]) / rate
+    memory = column(rows, "bytes") / chip.bytes_per_second
+    bound = LAUNCH_SECONDS * (1 + 2 * backward) + np.maximum(compute, memory)
+    columns = _work(calls, rate, chip) | _options(rows, calls, rate, chip)
+    columns["helpers"] = backward * _helper_bytes(rows) / chip.bytes_per_second
+    columns["memory"] = np.maximum(memory - calls.heads * calls.scores * calls.width / rate, 0.0)
+    sizes = [column(rows, name) for name in ("seq_length", "head_dim")]
+    coordinates = np.log2(np.stack([sizes[0], calls.heads, sizes[1]], axis=1))
+    group = _group(rows, calls)
+    return LinearDesign(
+        bound=bound,
+        floor=memory,
+        coordinates=coordinates,
+        group=group,
+        stratum=np.zeros_like(group),
+        columns={name: columns[name] / bound for name in ATTENTION_PRIOR},
+    )
+
+
+def _calls(rows: Sequence[Operator]) -> _Calls:
+    queries, keys = column(rows, "queries"), column(rows, "seq_length")
+    window = column(rows, "window")
+    backward = (words(rows, "kind") == "backward").astype(float)
+    head, value = (np.ceil(column(rows, f) / LANE) * LANE for f in ("head_dim", "value_dim"))
+    packed = column(rows, "documents") > 1
+    edges = flags(rows, "causal") * (1 + (window > 0)) * (queries >= BLOCK)
+    documents = [row.document_lengths for row in rows if isinstance(row, Attention)]
+    cut = np.array([sum(np.ceil(n / BLOCK) for n in each) for each in documents])
+    heads = column(rows, "batch") * column(rows, "num_heads")
+    longest = np.where(packed, [max(each) for each in documents], keys)
+    longest = np.where(window > 0, np.minimum(window + BLOCK, longest), longest)
+    return _Calls(
+        backward=backward,
+        heads=heads,
+        queries=queries,
+        width=2 * np.where(backward > 0, 3 * head + 2 * value, head + value),
+        scores=column(rows, "scores")
+        + edges * queries * BLOCK / 2
+        + packed * column(rows, "documents") * BLOCK**2 / 4,
+        blocks=heads * np.where(packed, cut, np.ceil(queries / BLOCK)),
+        longest=longest * np.minimum(queries, BLOCK),
+    )
+
+
+def _work(calls: _Calls, rate: Floats, chip: Chip) -> dict[str, Floats]:
+    """Seconds of launches, blocks, products and exponentials, and of SMs that wait (eq. 6a-6d)."""
+    products = calls.heads * calls.scores * calls.width / rate
+    one = calls.longest * calls.width / rate * chip.sm_count
+    filled = calls.blocks / chip.sm_count
+    alike = np.minimum(products / filled / one, 1.0)
+    last = np.ceil(filled * (1 - 1e-12)) / filled - 1.0
+    both = {
+        "launch": np.full_like(products, LAUNCH_SECONDS),
+        "block": BLOCK_SECONDS * np.maximum(filled, 1.0),
+        "products": products,
+        "exponentials": _exponentials(calls, chip),
+        "tail": np.minimum(one, products) * (1.0 - alike),
+        "over": np.maximum(one - products, 0.0),
+    }
+    return _by_pass(both, calls) | {"idle": (filled > 1.0) * alike * last * products}
+
+
+def _options(
+    rows: Sequence[Operator], calls: _Calls, rate: Floats, chip: Chip
+) -> dict[str, Floats]:
+    """What masks, widths and libraries add, in seconds of the products or the exponentials."""
+    products, exponentials = calls.heads * calls.scores * calls.width / rate, _exponentials
+    value, head = column(rows, "value_dim"), column(rows, "head_dim")
+    flash = words(rows, "impl") == "flash"
+    both = {
+        "bias": exponentials(calls, chip) * flags(rows, "bias"),
+        "flash": products * flash,
+        "flash_exponentials": exponentials(calls, chip) * flash,
+        "window": products * (column(rows, "window") > 0),
+        "full": products * (1 - flags(rows, "causal")),
+        "thin_values": products * (value != head),
+        "wide": products * (head > BLOCK),
+    }
+    return _by_pass(both, calls) | {
+        "packed": products * (column(rows, "documents") > 1),
+        "short": products * (calls.queries < column(rows, "seq_length")),
+    }
+
+
+def _by_pass(columns: dict[str, Floats], calls: _Calls) -> dict[str, Floats]:
+    """Each column for the forward pass and again for the backward pass."""
+    backward = {f"{name}_backward": values * calls.backward for name, values in columns.items()}
+    return {name: values * (1 - calls.backward) for name, values in columns.items()} | backward
+
+
+def _exponentials(calls: _Calls, chip: Chip) -> Floats:
+    each = EXPONENTIALS_PER_CLOCK * chip.sm_count * chip.clock_hz
+    return np.asarray(calls.heads * calls.scores / each)
+
+
+def _helper_bytes(rows: Sequence[Operator]) -> Floats:
+    """Bytes of backward's side kernels: o·do, the fp32 dq and its cast, sums over grouped heads."""
+    heads, groups = column(rows, "num_heads"), column(rows, "num_query_groups")
+    wide = column(rows, "batch") * column(rows, "queries") * column(rows, "head_dim")
+    return np.asarray(wide * (14 * heads + (groups < heads) * 4 * (heads + groups)))
+
+
+def _group(rows: Sequence[Operator], calls: _Calls) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    options = (
+        calls.backward,
+        flags(rows, "causal"),
+        flags(rows, "bias"),
+        words(rows, "impl") == "flash",
+        column(rows, "window") > 0,
+        column(rows, "documents") > 1,
+        calls.queries < column(rows, "seq_length"),
+        column(rows, "value_dim") != column(rows, "head_dim"),
+    )
+    return sum(2**place * option for place, option in enumerate(options)).astype(np.int64)
