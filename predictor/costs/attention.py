@@ -20,7 +20,7 @@ from predictor.costs.design import (
     peaks,
     words,
 )
-from predictor.costs.prediction import Floats
+from predictor.costs.prediction import Floats, Ints
 from predictor.operators import Attention, Operator
 from predictor.values import frozen
 
@@ -204,7 +204,7 @@ def _helper_bytes(rows: Sequence[Operator]) -> Floats:
     return np.asarray(wide * (14 * heads + (groups < heads) * 4 * (heads + groups)))
 
 
-def _group(rows: Sequence[Operator], calls: _Calls) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _group(rows: Sequence[Operator], calls: _Calls) -> Ints:
     options = (
         calls.backward,
         flags(rows, "causal"),
@@ -215,4 +215,4 @@ def _group(rows: Sequence[Operator], calls: _Calls) -> np.ndarray[tuple[int], np
         calls.queries < column(rows, "seq_length"),
         column(rows, "value_dim") != column(rows, "head_dim"),
     )
-    return sum(2**place * option for place, option in enumerate(options)).astype(np.int64)
+    return np.asarray(np.array(options).T @ 2 ** np.arange(len(options)), dtype=np.int64)

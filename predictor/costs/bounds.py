@@ -96,6 +96,7 @@ def optimizer_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     """The optimizer step: its states once through memory (eq. 8)."""
     moved = column(rows, "bytes")
     bound, columns = stream_columns(moved, 0.0 * moved, 0.0 * moved + 2048.0, chip, cache)
-    group = labels(rows, "impl", "kernel", "dtype")
+    lists = (column(rows, "tensors") > 1).astype(np.int64)  # other kernels than one flat buffer's
+    group = labels(rows, "impl", "kernel", "dtype") + lists
     coordinates = np.log2(moved + 1.0)[:, None]
     return _stream(bound, _level_seconds(moved, chip, cache), coordinates, group, columns)

@@ -1,0 +1,59 @@
+"""Regressors of attention against arithmetic by hand on a chip of ten SMs."""
+
+from dataclasses import replace
+
+import pytest
+from toy import TOY
+
+from predictor.costs.attention import attention_design
+from predictor.operators import Attention
+
+QUIET = replace(TOY, bytes_per_second=1e15)
+"""Memory never binds. The chip makes 1e12 flops a second, 1e11 an SM."""
+
+
+def columns(**fields):
+    """Regressors of one call in seconds."""
+    shape = {"batch": 1, "num_heads": 8, "num_query_groups": 8, "head_dim": 128, "causal": False}
+    design = attention_design([Attention(**(shape | fields))], QUIET)
+    return {name: float(values[0] * design.bound[0]) for name, values in design.columns.items()}
+
+
+def test_full_squares_cost_their_products_and_sixteen_exponentials_a_clock():
+    found = columns(seq_length=1024)
+    assert found["products"] == pytest.approx(8 * 1024**2 * 2 * 256 / 1e12)
+    assert found["exponentials"] == pytest.approx(8 * 1024**2 / (16 * 10 * 2.5e7))
+    assert found["tail"] == found["over"] == found["products_backward"] == 0.0
+
+
+def test_a_causal_mask_halves_the_blocks_and_wastes_half_of_those_on_the_diagonal():
+    found = columns(seq_length=1024, causal=True)
+    scores = 1024**2 / 2 + 8 * 128 * 64
+    assert found["products"] == pytest.approx(8 * scores * 512 / 1e12)
+
+
+def test_a_last_wave_of_four_blocks_leaves_six_sms_idle():
+    found = columns(seq_length=1024)  # 64 blocks on ten SMs: seven waves for 6.4
+    assert found["idle"] == pytest.approx(found["products"] * (7 / 6.4 - 1))
+
+
+def test_fewer_blocks_than_sms_take_the_time_of_the_longest():
+    found = columns(seq_length=512, num_heads=1, num_query_groups=1)  # four blocks
+    assert found["products"] + found["over"] == pytest.approx(128 * 512 * 512 / 1e11)
+    assert found["idle"] == 0.0
+
+
+def test_heads_of_ninety_six_are_padded_to_two_lanes():
+    assert columns(seq_length=1024, head_dim=96)["products"] == columns(seq_length=1024)["products"]
+
+
+def test_backward_multiplies_five_times_where_forward_does_twice():
+    forward, backward = columns(seq_length=1024), columns(seq_length=1024, kind="backward")
+    assert backward["products_backward"] == pytest.approx(2.5 * forward["products"])
+    assert backward["products"] == 0.0
+
+
+def test_packed_documents_begin_new_blocks():
+    whole, packed = columns(seq_length=4096), columns(seq_length=4096, documents=40)
+    assert packed["block"] > whole["block"]
+    assert packed["packed"] == packed["products"] > 0.0
