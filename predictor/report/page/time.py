@@ -153,14 +153,18 @@ def pipeline(playback: Playback) -> Chart:
         ),
     }
     summary = f"{len(passes)} passes of {stages} stages" if stages > 1 else f"{len(passes)} passes"
-    gaps = "; gaps are bubbles and messages" if stages > 1 else ""
     if len(shown) < len(passes):
         summary += f"; the first {len(shown)} are drawn, up to {seconds_text(end)}"
+    told = [summary]
+    if len(shown) <= NUMBERED:
+        told.append("Numbers are micro-batches")
+    if stages > 1:
+        told.append("Gaps are bubbles and messages")
+    told.append("“predictor trace” shows every launch")
     return Chart(
         name="pipeline",
         title="Passes of the pipeline",
-        summary=f"{summary}. Numbers are micro-batches{gaps}. "
-        "“predictor trace” shows every launch.",
+        summary=". ".join(told) + ".",
         figure=figure,
         table=_busy(passes, stages),
         height=80 + max(18, min(44, 900 // stages)) * stages,
