@@ -120,23 +120,32 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
+@click.option("--stage-gpus", metavar="SKU,SKU,...", help="GPU of each stage: split the layers.")
 @_json_flag
-def place(case: str | None, *, as_json: bool, **flags: object) -> None:
-    r"""Place ranks on a cluster of uneven links so that slow ones carry light traffic.
+def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: object) -> None:
+    r"""Place ranks on a cluster of uneven links, or layers on stages of different GPUs.
 
     \b
     predictor place examples/llama_1b_two_islands.toml
     predictor place CASE.toml --links pairs.csv
+    predictor place llama3-8b --gpu h100-sxm5-80gb --num-gpus 16 --tensor-parallel 8 \\
+        --pipeline-parallel 2 --stage-gpus h100-sxm5-80gb,a100-sxm4-80gb
     """
+    from predictor.report import placement as report  # noqa: PLC0415
+    from predictor.search.mixed import balanced  # noqa: PLC0415
     from predictor.search.placement import best_placement  # noqa: PLC0415
 
-    found = best_placement(read_case(case, flags))
+    asked = read_case(case, flags)
+    if stage_gpus is not None:
+        mixed = balanced(asked, [sku.strip() for sku in stage_gpus.split(",")])
+        told, text = mixed.to_dict(), report.mixed_text(mixed)
+    else:
+        found = best_placement(asked)
+        told, text = found.to_dict(), report.placement_text(found)
     if as_json:
-        _print_json(found.to_dict())
-        return
-    from predictor.report.placement import placement_text  # noqa: PLC0415
-
-    click.echo(placement_text(found))
+        _print_json(told)
+    else:
+        click.echo(text)
 
 
 @predictor.command("run", params=case_options())

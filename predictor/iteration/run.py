@@ -77,6 +77,15 @@ class Run:
     """A priced step: seconds of the iteration and everything that is said about them.
 
     The breakdown is that of the busiest stage; what it adds up to is the whole iteration.
+
+    Attributes:
+        pipeline: What runs.
+        sheet: Seconds of every launch at the settled clock.
+        links: Messages between stages.
+        gap_seconds: Idle seconds of the compute stream before each launch.
+        clock_hz: At which the step settles.
+        breakdown: Seconds by part.
+        iteration_seconds: All of them.
     """
 
     def __init__(
@@ -94,10 +103,10 @@ class Run:
         Raises:
             NotPredictable: ``strict`` and a number would be extrapolated.
         """
-        self._case, self._costs, self._links = case, costs, links
-        self._gap = costs.host_seconds(GAP)
-        matrices = sheet.matrices(self._gap, silent=False)
-        self._pipeline = pipeline = pipeline.tuned(matrices, float(np.max(links.messages)))
+        self._case, self._costs, self.links = case, costs, links
+        self.gap_seconds = costs.host_seconds(GAP)
+        matrices = sheet.matrices(self.gap_seconds, silent=False)
+        self.pipeline = pipeline = pipeline.tuned(matrices, float(np.max(links.messages)))
         self._communicates = sheet.communicates or case.plan.pipeline_parallel > 1
         self._stage = self._busiest(sheet)
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)
@@ -107,18 +116,18 @@ class Run:
         self.clock_hz = costs.heat.settled_clock_hz(_power_view(mix))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
-        matrices = self.sheet.matrices(self._gap, silent=self._communicates)
+        matrices = self.sheet.matrices(self.gap_seconds, silent=self._communicates)
         self.breakdown = self._breakdown(matrices)
         self.iteration_seconds = sum(self.breakdown.values())
 
     def _busiest(self, sheet: Sheet) -> int:
-        stages = self._pipeline.stages
+        stages = self.pipeline.stages
         if len(stages) == 1:
             return 0
         busy = dict.fromkeys(stages, 0.0)
         for number, stage in enumerate(stages):
             if not busy[stage]:
-                families = Ledger.of(self._pipeline.counted(number), sheet).by_family()
+                families = Ledger.of(self.pipeline.counted(number), sheet).by_family()
                 busy[stage] = sum(seconds for seconds, _ in families.values())
         busiest = max(busy, key=lambda stage: busy[stage])
         return stages.index(busiest)
@@ -131,10 +140,10 @@ class Run:
         Without a scenario of silent collectives, communication is not told from bubble.
         """
         loud = np.array([1.0, 0.0])[: matrices.scenarios]
-        seconds = self._pipeline.seconds(
+        seconds = self.pipeline.seconds(
             matrices,
-            loud[:, None, None] * self._links.messages,
-            loud * self._links.tied_seconds,
+            loud[:, None, None] * self.links.messages,
+            loud * self.links.tied_seconds,
         )
         busy = {
             name: seconds
@@ -144,8 +153,8 @@ class Run:
         worked = sum(busy.values())
         quiet = float(seconds[-1])
         alone = quiet
-        if len(self._pipeline.stages) > 1:
-            alone = min(float(self._pipeline.alone(self._stage, matrices)[-1]), quiet)
+        if len(self.pipeline.stages) > 1:
+            alone = min(float(self.pipeline.alone(self._stage, matrices)[-1]), quiet)
         parts = {**busy, "host": max(0.0, alone - worked)}
         if self._case.cluster.num_gpus > 1:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)
@@ -157,7 +166,11 @@ class Run:
         from predictor.iteration.playback import Playback  # noqa: PLC0415 - traces alone
 
         return Playback(
-            self._pipeline, self.sheet, self._gap, self._links.messages, self._links.tied_seconds
+            self.pipeline,
+            self.sheet,
+            self.gap_seconds,
+            self.links.messages,
+            self.links.tied_seconds,
         )
 
     def _refuse_guesses(self) -> None:
