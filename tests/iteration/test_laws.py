@@ -152,7 +152,8 @@ def test_a_faster_network_is_never_slower_at_one_clock(plan, factor):
 @settings(max_examples=10, deadline=None)
 @given(PLANS, st.sampled_from([64, 1024, 98_304]))
 def test_more_replicas_change_no_computation_of_a_rank(plan, gpus):
-    plan = plan | {"sharding": "none"}
+    # A gradient reduction beside computation slows it, the longer it takes: none is beside.
+    plan = plan | {"sharding": "none", "overlap_grad_reduce": False, "overlap_param_gather": False}
     few, many = at_one_clock(plan, gpus=16), at_one_clock(plan, gpus=gpus)
     for part in ("gemm", "attention", "memory_bound"):
         assert many.breakdown[part] == pytest.approx(few.breakdown[part], rel=1e-9)
