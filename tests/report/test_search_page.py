@@ -34,6 +34,13 @@ FOUND = {
     "plans_evaluated": 1_234,
     "search_seconds": 0.5,
     "rejected": {"few": 1, "<i>many</i>": 9},
+    "near_misses": [
+        {
+            "plan": {"tensor_parallel": 8},
+            "missing_bytes": 2**30,
+            "remedies": ["recompute = full"],
+        }
+    ],
 }
 
 
@@ -52,7 +59,11 @@ def test_plans_are_told_by_what_they_differ_in() -> None:
     ]
     assert plans.table is not None
     assert plans.table.head[-1] == "tensor parallel"
-    assert left_out.notes == (("9 left out", "<i>many</i>"), ("1 left out", "few"))
+    assert left_out.notes == (
+        ("9 left out", "<i>many</i>"),
+        ("1 left out", "few"),
+        ("nearly fits", "tensor parallel 8: lacks 1.0 GiB a GPU; recompute = full would do"),
+    )
     assert "&lt;" not in page.title
 
 
@@ -71,6 +82,8 @@ def test_machines_of_different_price_have_a_chart_of_it() -> None:
         ("[]", 'an object with "plans"'),
         ('{"plans": []}', "holds no plan"),
         ('{"plans": [{"mfu": 1}]}', "plan 0 lacks iteration_seconds"),
+        (json.dumps({"plans": [plan(1, 2) | {"case": {}}]}), "KeyError"),
+        (json.dumps({"plans": [plan(1, 2) | {"interval_seconds": 3}]}), "not what"),
     ],
 )
 def test_another_file_is_an_error_to_act_on(

@@ -37,6 +37,7 @@ SECTIONS: Final = ("training", "plan", "cluster")
 
 TABLE_ROWS: Final = 25
 NEARLY: Final = 1e-9
+_RULE: Final = "not what `predictor search --json` prints"
 
 
 def write_search(source: Path, path: Path) -> None:
@@ -46,7 +47,11 @@ def write_search(source: Path, path: Path) -> None:
         PredictorError: The file is no such thing, plotly or jinja2 is not installed, or the page
             cannot be written.
     """
-    write_page(search_page(_read(source)), path)
+    try:
+        page = search_page(_read(source))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PredictorError(f"{source}: {_RULE}: {error!r}") from error
+    write_page(page, path)
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def _read(source: Path) -> dict[str, Any]:
         raise PredictorError(f"{source}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise PredictorError(f"{source}: not JSON: {error}") from error
-    rule = f"{source}: not what `predictor search --json` prints"
+    rule = f"{source}: {_RULE}"
     if not isinstance(found, dict) or not isinstance(found.get("plans"), list):
         raise PredictorError(f'{rule}: an object with "plans"')
     if not found["plans"]:
@@ -92,7 +97,7 @@ def search_page(found: dict[str, Any]) -> Page:
             "are what they differ in.",
             table=_table(plans, varied),
         ),
-        Section(name="left-out", title="Left out", notes=_rejected(found)),
+        Section(name="left-out", title="Left out", notes=(*_rejected(found), *_missed(found))),
     )
     return Page(
         title=f"Plans for {model} on {' or '.join(sorted(machines))}",
@@ -243,3 +248,16 @@ def _rejected(found: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     """Why plans were left out, most frequent first."""
     counts = sorted(found.get("rejected", {}).items(), key=lambda item: -item[1])
     return tuple((f"{count_text(count)} left out", str(reason)) for reason, count in counts)
+
+
+def _missed(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Plans that nearly fit, and what would make them fit."""
+    told = []
+    for miss in found.get("near_misses", []):
+        plan = ", ".join(
+            f"{name.replace('_', ' ')} {_value(v)}" for name, v in miss["plan"].items()
+        )
+        lacks = f"lacks {bytes_text(miss['missing_bytes'])} a GPU"
+        remedies = f"; {' or '.join(miss['remedies'])} would do" if miss["remedies"] else ""
+        told.append(("nearly fits", f"{plan}: {lacks}{remedies}"))
+    return told
