@@ -114,12 +114,18 @@ class Fabric:
     def predict(self, operators: Sequence[Collective]) -> Prediction:
         """Seconds, a 90 % interval and the origin ``extrapolated`` of each collective."""
         rows = np.zeros((len(operators), 3))
+        alike: dict[tuple[str, bool | None], list[int]] = {}
         for at, op in enumerate(operators):
-            seconds, half = self._answer(
-                op.name, op.bytes, op.ranks, op.ranks_per_node, nvls=op.nvls
+            alike.setdefault((op.name, op.nvls), []).append(at)
+        for (name, nvls), places in alike.items():
+            asked = [operators[at] for at in places]
+            size, ranks, inside = (
+                np.array([getattr(op, field) for op in asked], dtype=float)
+                for field in ("bytes", "ranks", "ranks_per_node")
             )
+            seconds, half = self._answer(name, size, ranks, inside, nvls=nvls)
             factor = np.exp(half)
-            rows[at] = seconds, seconds / factor, seconds * factor
+            rows[places] = np.stack([seconds, seconds / factor, seconds * factor], axis=1)
         origin = np.full(len(operators), Origin.EXTRAPOLATED.value)
         return Prediction(rows[:, 0], rows[:, 1], rows[:, 2], origin)
 

@@ -26,6 +26,13 @@ from predictor.operators import (
 from predictor.values import frozen
 
 COMMUNICATION: Final = "communication"
+
+
+def family_of(operator: Operator) -> str:
+    """The family that an operator counts under in a breakdown."""
+    return COMMUNICATION if isinstance(operator, Collective) else operator.name
+
+
 FAMILIES: Final = (
     Gemm.name,
     GroupedGemm.name,
@@ -69,7 +76,7 @@ class Launch:
     @property
     def family(self) -> str:
         """The operator family it counts under in a breakdown."""
-        return COMMUNICATION if isinstance(self.operator, Collective) else self.operator.name
+        return family_of(self.operator)
 
     @property
     def deferrable(self) -> bool:

@@ -31,6 +31,8 @@ from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stre
 HOST: Final = 0
 COMPUTE: Final = 1
 NEVER: Final = -np.inf
+FEW: Final = 512
+"""Numbers up to which one array of all paths is faster than one a place on the way."""
 
 
 RUN, SEND, JOIN, READ = range(4)
@@ -137,7 +139,13 @@ def identity(size: int) -> Floats:
 
 def then(first: Floats, second: Floats) -> Floats:
     """``first``, and after it ``second``; leading axes are scenarios."""
-    return np.asarray((second[..., :, :, None] + first[..., None, :, :]).max(axis=-2))
+    if first.size <= FEW:
+        return np.asarray((second[..., :, :, None] + first[..., None, :, :]).max(axis=-2))
+    result = second[..., :, :1] + first[..., :1, :]
+    for between in range(1, first.shape[-1]):
+        through = second[..., :, between : between + 1] + first[..., between : between + 1, :]
+        np.maximum(result, through, out=result)
+    return np.asarray(result)
 
 
 def chain(matrices: Sequence[Floats]) -> Floats:

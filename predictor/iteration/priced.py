@@ -1,17 +1,25 @@
 """Segments with seconds: every launch of a step priced by the cost functions of a SKU."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from predictor.costs import Costs, Prediction
+from predictor.costs.model import operator_key
 from predictor.costs.power import TENSOR_FAMILIES, Heat
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.interference import interfered
-from predictor.iteration.launches import BARE_LAUNCH, COMMUNICATION, FAMILIES, Launch, Segment
+from predictor.iteration.launches import (
+    BARE_LAUNCH,
+    COMMUNICATION,
+    FAMILIES,
+    Launch,
+    Segment,
+    family_of,
+)
 from predictor.iteration.maxplus import Layout, Matrices
 from predictor.operators import Collective, Host, Operator
 from predictor.values import frozen
@@ -72,21 +80,23 @@ class Sheet:
 
 def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCosts) -> Sheet:
     """Price every launch of some segments, each distinct operator once."""
-    launches = [launch for segment in segments for launch in segment.launches]
-    table = _PriceTable(launches, costs, collectives)
-    index = np.array([table.index[launch.operator] for launch in launches], dtype=np.int64)
+    each = [segment.launches for segment in segments]
+    launches = [launch for mine in each for launch in mine]
+    operators, index = _distinct(launches)
+    table = _PriceTable(operators, costs, collectives)
     seconds, half = table.blend(launches, index)
-    counts = [len(segment.launches) for segment in segments]
-    moved = np.array([launch.operator.bytes for launch in launches], dtype=float)
+    counts = [len(mine) for mine in each]
+    moved = np.array([operator.bytes for operator in operators], dtype=float)[index]
+    family = [FAMILIES.index(family_of(operator)) for operator in operators]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     sheet = Sheet(
         layout=Layout({segment: place for place, segment in enumerate(segments)}, first),
-        operators=tuple(table.index),
+        operators=operators,
         operator=index,
         seconds=seconds,
         half=half,
         origin=table.origin[index],
-        family=np.array([FAMILIES.index(launch.family) for launch in launches], np.int64),
+        family=np.array(family, np.int64)[index],
         bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
         host_seconds=np.array([_host_seconds(segment, costs) for segment in segments]),
     )
@@ -103,14 +113,27 @@ def _host_seconds(segment: Segment, costs: Costs) -> float:
     return float(waited + queued)
 
 
+def _distinct(launches: Sequence[Launch]) -> tuple[tuple[Operator, ...], Ints]:
+    """The distinct operators of some launches, and the place of each launch's own."""
+    places: dict[tuple[str, Any], int] = {}
+    operators: list[Operator] = []
+    index = []
+    for launch in launches:
+        operator = launch.operator
+        key = (operator.name, operator_key(operator))
+        place = places.setdefault(key, len(operators))
+        if place == len(operators):
+            operators.append(operator)
+        index.append(place)
+    return tuple(operators), np.array(index, dtype=np.int64)
+
+
 class _PriceTable:
     """Cold and warm predictions of the distinct operators of a step."""
 
     def __init__(
-        self, launches: Iterable[Launch], costs: Costs, collectives: CollectiveCosts
+        self, operators: Sequence[Operator], costs: Costs, collectives: CollectiveCosts
     ) -> None:
-        operators = list(dict.fromkeys(launch.operator for launch in launches))
-        self.index = {operator: place for place, operator in enumerate(operators)}
         local, remote = [], []
         for place, operator in enumerate(operators):
             if isinstance(operator, Collective):

@@ -5,7 +5,6 @@ priced once a group, composed once a cut, and joined by the closed forms of sche
 A step's clock settles by its mix of operators, as the estimate's does.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Final
@@ -15,6 +14,7 @@ import numpy as np
 from predictor.case import load_gpu
 from predictor.costs import Costs
 from predictor.costs.fabric import domain_gpus
+from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.groups import Group, message
@@ -30,6 +30,8 @@ from predictor.search.schedule_forms import Hops, pipeline_seconds
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
 
+LOCAL_NAMES: Final = tuple(name for name in FAMILIES if name != COMMUNICATION)
+LOCAL: Final = [FAMILIES.index(name) for name in LOCAL_NAMES]
 FLAGS: Final = ("overlap_grad_reduce", "overlap_param_gather", "overlap_p2p")
 
 
@@ -39,15 +41,15 @@ class Plans:
 
     Attributes:
         layout: Place of each plan's layout.
-        flags: Values of ``overlap_grad_reduce``, ``overlap_param_gather`` and ``overlap_p2p``.
         seconds: Of an iteration.
         joules: Of an iteration, all GPUs.
+        flags: Values of ``overlap_grad_reduce``, ``overlap_param_gather`` and ``overlap_p2p``.
     """
 
     layout: Ints
-    flags: tuple[bool | None, ...]
     seconds: Floats
     joules: Floats
+    flags: tuple[bool | None, ...]
 
 
 def layouts_of(space: Space) -> Layouts:
@@ -79,15 +81,38 @@ class Evaluation:
         self._pieces = pieces_of(layouts, costs)
         self._tails = Tails(layouts, costs)
         self._tail = self._tails.tail()
+        self._gpus = layouts.space.case.cluster.num_gpus
         self._messages, self._tied = self._message_seconds()
 
-    def plans(self) -> Iterator[Plans]:
-        """Every combination of overlaps that makes a difference, one after another."""
-        composer = Composer(self._pieces)
-        flags = self._layouts.space.flags
-        passes = [self._passes(composer, number) for number in range(len(self._layouts.cuts))]
-        for chosen in product(*flags.values()):
-            yield self._evaluated(passes, chosen)
+    def plans(self) -> list[Plans]:
+        """Every plan: each combination of overlaps that makes a difference, in one table."""
+        composer, layouts = Composer(self._pieces), self._layouts
+        flags = list(product(*layouts.space.flags.values()))
+        beside = {flag[:2]: self._tails.overlapped(*flag[:2]) for flag in flags}
+        varied = {flag: layouts.varied(flag) for flag in flags}
+        found: dict[tuple[bool | None, ...], list[tuple[Ints, Floats, Floats]]] = {}
+        for number, cut in enumerate(layouts.cuts):
+            rows, passes = self._passes(composer, number)
+            if passes is None:
+                continue
+            around = self._around(cut, rows, passes)
+            for asked in layouts.space.flags["overlap_p2p"]:
+                body = self._body(cut, rows, passes, asked)
+                settled = None
+                for flag in (each for each in flags if each[2] == asked):
+                    kept = varied[flag][rows]
+                    if not kept.any():
+                        continue
+                    more = around.seconds(*(each[rows] for each in beside[flag[:2]]))
+                    settled = settled or self._settled(body, more, rows, passes)
+                    seconds = settled.seconds + more
+                    joules = settled.joules(seconds, self._costs.heat)
+                    entry = (rows[kept], seconds[kept], joules[kept] * self._gpus)
+                    found.setdefault(flag, []).append(entry)
+        return [
+            Plans(*(np.concatenate(column) for column in zip(*parts, strict=True)), flags=flag)
+            for flag, parts in found.items()
+        ]
 
     def _passes(self, composer: Composer, number: int) -> tuple[Ints, StagePasses | None]:
         """Rows of a cut, and the seconds of their passes."""
@@ -95,75 +120,46 @@ class Evaluation:
         if not len(rows):
             return rows, None
         groups, which = np.unique(self._pieces.group[rows], return_inverse=True)
-        of_groups = composer.passes(self._layouts.cuts[number], groups)
-        return rows, of_groups.take(which)
+        passes = composer.passes(self._layouts.cuts[number], groups).take(which)
+        several = self._layouts.column("num_microbatches")[rows] > 1
+        stages = slice(0, len(self._layouts.cuts[number].holds))
+        more = self._tail.accumulate[rows, stages] * several[:, None, None]
+        return rows, passes.accumulating(more[..., 0], more[..., 1])
 
-    def _evaluated(
-        self, passes: Sequence[tuple[Ints, StagePasses | None]], chosen: tuple[bool | None, ...]
-    ) -> Plans:
-        varied = self._layouts.varied(chosen)
-        beside = self._tails.overlapped(chosen[0], chosen[1])
-        layout, seconds, joules = [], [], []
-        for number, (rows, mine) in enumerate(passes):
-            kept = varied[rows]
-            if mine is None or not kept.any():
-                continue
-            at = rows[kept]
-            found = self._cut_seconds(
-                number, at, mine.take(kept), (*(b[at] for b in beside), chosen[2])
-            )
-            layout.append(at)
-            seconds.append(found[0])
-            joules.append(found[1])
-        if not layout:
-            return Plans(np.zeros(0, dtype=np.int64), chosen, np.zeros(0), np.zeros(0))
-        joined = np.concatenate(seconds), np.concatenate(joules)
-        return Plans(np.concatenate(layout), chosen, *joined)
-
-    def _cut_seconds(
-        self, number: int, rows: Ints, passes: StagePasses, beside: tuple[Any, Any, Any]
-    ) -> tuple[Floats, Floats]:
-        """Seconds and joules of layouts of one cut under some overlaps."""
-        layouts, cut = self._layouts, self._layouts.cuts[number]
-        stages = slice(0, len(cut.holds))
-        m = layouts.column("num_microbatches")[rows]
-        more = self._tail.accumulate[rows, stages, None] * (m > 1)[:, None, None]
-        passes = replace(passes, backward=passes.backward + more, period=passes.period + more)
-        hops = self._hops(cut, rows, beside[2])
-        body = pipeline_seconds(cut, passes, m, hops)
-        seconds = body + self._around(cut, rows, passes, hops, beside)
-        busiest = np.argmax(passes.period[:, :, 0], axis=1)
-        families = passes.families[np.arange(len(rows)), busiest] * m[:, None, None]
-        return self._settled(seconds, families)
-
-    def _around(
+    def _body(
         self,
         cut: Cut,
         rows: Ints,
         passes: StagePasses,
-        hops: Hops,
-        beside: tuple[Any, Any, Any],
+        asked: bool | None,  # noqa: FBT001
     ) -> Floats:
+        """Seconds of all passes of a step, by layout and clock."""
+        batches = self._layouts.column("num_microbatches")[rows]
+        return pipeline_seconds(cut, passes, batches, self._hops(cut, rows, asked))
+
+    def _around(self, cut: Cut, rows: Ints, passes: StagePasses) -> "_Around":
         """What gathers, sums and updates add before and after the passes."""
         stages = slice(0, len(cut.holds))
         count = np.array([hold.count for hold in cut.holds])
         first = np.array([hold.first for hold in cut.holds])
         forward, backward = passes.forward[:, :, 0], passes.backward[:, :, 0]
         gather, reduce = self._tail.gather, self._tail.reduce
-        ahead = exposed_gather(gather.seconds[rows, stages], gather.buckets[rows, stages], forward)
-        begin = np.where(beside[1], (count * ahead).sum(axis=1), 0.0)
-        sums = reduce.seconds[rows, stages]
+        fetched, sums = gather.seconds[rows, stages], reduce.seconds[rows, stages]
+        ahead = exposed_gather(fetched, gather.buckets[rows, stages], forward)
         behind = exposed_sums(sums, reduce.buckets[rows, stages], backward, cut)
-        late = np.where(beside[0][:, None], behind, sums)
+        drain = np.zeros_like(sums)
         if not cut.schedule.startswith(("zb", "dual")):
-            one = backward.mean(axis=1) / cut.chunks + hops.total / max(cut.stages - 1, 1)
-            late = late - first * one[:, None]
+            hop = self._hops(cut, rows, None).total / max(cut.stages - 1, 1)
+            drain = first * (backward.mean(axis=1) / cut.chunks + hop)[:, None]
         update = self._tail.update[rows, stages]
-        update = update + np.where(beside[1][:, None], 0.0, gather.seconds[rows, stages])
-        tied = self._tied[rows] if cut.stages > 1 else 0.0
-        return np.asarray(begin + np.maximum(late.max(axis=1), 0.0) + tied + update.max(axis=1))[
-            :, None
-        ]
+        tied = self._tied[rows] if cut.stages > 1 else np.zeros(len(rows))
+        return _Around(
+            begin=(count * ahead).sum(axis=1),
+            gathered=(update + fetched).max(axis=1) + tied,
+            updated=update.max(axis=1) + tied,
+            behind=np.maximum((behind - drain).max(axis=1), 0.0),
+            after=np.maximum((self._tail.blocking[rows, stages] - drain).max(axis=1), 0.0),
+        )
 
     def _hops(self, cut: Cut, rows: Ints, asked: bool | None) -> Hops:  # noqa: FBT001
         case = self._layouts.space.case
@@ -175,7 +171,18 @@ class Evaluation:
         total = distant * far_seconds + (cut.stages - 1 - distant) * near_seconds
         longest = far_seconds if distant else near_seconds
         turn = far_seconds if far[-1] else near_seconds
-        return Hops(total, longest, turn, self._overlapped(cut, rows, asked))
+        passed = np.full(cut.stages, cut.chunks)  # times that a micro-batch goes over each hop
+        passed[-1] -= 1
+        before = np.roll(np.arange(cut.stages), 1)
+        distant_hops = passed * far + (passed * far)[before]
+        hops = passed + passed[before]
+        worst = [
+            int(np.argmax(distant_hops[hold.first : hold.last + 1])) + hold.first
+            for hold in cut.holds
+        ]
+        beside = np.outer(far_seconds, distant_hops[worst])
+        beside += np.outer(near_seconds, (hops - distant_hops)[worst])
+        return Hops(total, beside, longest, turn, self._overlapped(cut, rows, asked))
 
     def _overlapped(self, cut: Cut, rows: Ints, asked: bool | None) -> bool:  # noqa: FBT001
         shape = replace(
@@ -203,32 +210,74 @@ class Evaluation:
         tied = seconds[count:] if len(seconds) > count else np.zeros(len(shapes))
         return seconds[:count].reshape(-1, 2), tied[self._pieces.group]
 
-    def _settled(self, seconds: Floats, families: Floats) -> tuple[Floats, Floats]:
-        """Seconds and joules at the clock that the mix at the highest clock settles at."""
+    def _settled(self, body: Floats, more: Floats, rows: Ints, passes: StagePasses) -> "_Settled":
+        """The passes at the clock that the mix at the highest clock settles at."""
         heat, clocks = self._costs.heat, self._pieces.clocks
-        busy = {
-            name: families[:, 0, place]
-            for place, name in enumerate(FAMILIES)
-            if name != COMMUNICATION
-        }
-        idle = np.maximum(seconds[:, 0] - sum(busy.values()), 0.0)
-        clock = heat.settled_clock_hz({**busy, "idle": idle})
-        settled = at_clock(seconds, clocks, clock)
-        parts = {
-            name: at_clock(families[:, :, place], clocks, clock)
-            for place, name in enumerate(FAMILIES)
-            if name != COMMUNICATION
-        }
-        idle = np.maximum(settled - sum(parts.values()), 0.0)
-        joules = heat.joules({**parts, "idle": idle}) * self._layouts.space.case.cluster.num_gpus
-        return settled, np.asarray(joules)
+        batches = self._layouts.column("num_microbatches")[rows]
+        busiest = np.argmax(passes.period[:, :, 0], axis=1)
+        families = passes.families[np.arange(len(rows)), busiest] * batches[:, None, None]
+        busy = families[:, 0, LOCAL]
+        mix = dict(zip(LOCAL_NAMES, busy.T, strict=True))
+        mix["idle"] = np.maximum(body[:, 0] + more - busy.sum(axis=1), 0.0)
+        clock = heat.settled_clock_hz(mix)
+        table = at_clock(
+            np.concatenate([body[:, :, None], families[:, :, LOCAL]], 2), clocks, clock
+        )
+        busy = table[:, 1:]
+        watts = (heat.power(name, clock) for name in LOCAL_NAMES)
+        drawn = sum(part * power for part, power in zip(busy.T, watts, strict=True))
+        return _Settled(table[:, 0], busy.sum(axis=1), np.asarray(drawn))
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """Seconds before and after the passes, by layout.
+
+    Attributes:
+        begin: Gathers that the first forward passes wait for, beside them.
+        gathered: Updates and gathers one after another.
+        updated: Updates alone.
+        behind: What is left of sums beside the last backward passes.
+        after: Sums behind them.
+    """
+
+    begin: Floats
+    gathered: Floats
+    updated: Floats
+    behind: Floats
+    after: Floats
+
+    def seconds(self, reduced: Any, gathered: Any) -> Floats:  # noqa: ANN401 - masks
+        """All of it, where sums and gathers run beside passes or not."""
+        end = np.where(reduced, self.behind, self.after)
+        return np.asarray(end + np.where(gathered, self.begin + self.updated, self.gathered))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Passes at their settled clock, by layout.
+
+    Attributes:
+        seconds: Of all passes.
+        busy: Of the kernels of the busiest stage.
+        drawn: Joules of these kernels on one GPU.
+    """
+
+    seconds: Floats
+    busy: Floats
+    drawn: Floats
+
+    def joules(self, seconds: Floats, heat: Heat) -> Floats:
+        """Energy of one GPU in a step of some seconds."""
+        idle = np.maximum(seconds - self.busy, 0.0) * heat.idle_watts
+        return np.asarray(np.minimum(self.drawn + idle, heat.cap_watts * seconds))
 
 
 def at_clock(values: Floats, clocks: Floats, clock: Floats) -> Floats:
     """Values at given clocks, linear in the clock's inverse between them.
 
     Args:
-        values: By row and clock.
+        values: By row and clock, and any further axis.
         clocks: Highest first.
         clock: Of each row; below the lowest, the last line goes on.
     """
@@ -237,7 +286,7 @@ def at_clock(values: Floats, clocks: Floats, clock: Floats) -> Floats:
     rows = np.arange(len(values))
     share = (wanted - inverse[place]) / (inverse[place + 1] - inverse[place])
     low, high = values[rows, place], values[rows, place + 1]
-    return np.asarray(low + share * (high - low))
+    return np.asarray(low + share.reshape(-1, *[1] * (values.ndim - 2)) * (high - low))
 
 
 def exposed_gather(seconds: Floats, buckets: Floats, forward: Floats) -> Floats:

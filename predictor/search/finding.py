@@ -168,9 +168,16 @@ class _Search:
         if not fits.any():
             return
         kept = layouts.take(fits)
-        plans = list(Evaluation(kept, costs).plans())
+        kept_room = room.take(fits)
+        whole = kept.space.is_("sharding", "parameters")
         wanted = (question.objective, question.pareto)
-        self._candidates += candidates_of(sections, kept, room.take(fits), plans, costs, wanted)
+        for rows in (~whole, whole):  # parts that gather their parameters have a stream more
+            if rows.any():
+                part = kept.take(rows)
+                plans = Evaluation(part, costs).plans()
+                self._candidates += candidates_of(
+                    sections, part, kept_room.take(rows), plans, costs, wanted
+                )
 
     def _exact(self) -> None:
         """Estimate the best candidates exactly; one that a rule of its schedule refuses is out."""

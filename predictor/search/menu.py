@@ -30,6 +30,9 @@ SEARCHED: Final = (
 LEAST_TOKENS: Final = 512
 """Least tokens of a sequence on a context-parallel rank, unless a degree is asked for."""
 
+MOST_TOKENS: Final = 65_536
+"""Most tokens of a micro-batch on a rank, unless a size is asked for or one sequence has more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Menu:
@@ -42,6 +45,7 @@ class Menu:
         sharding: What replicas may split.
         flags: Overlaps that a user of the stack can switch.
         sequence: Whether activations may be, or are, split over the tensor ranks.
+        apart: A layer's launches depend on whether stages lie on different nodes.
     """
 
     parallel: frozenset[str] = frozenset()
@@ -50,6 +54,7 @@ class Menu:
     sharding: tuple[str, ...] = ("none", "optimizer")
     flags: frozenset[str] = frozenset()
     sequence: tuple[bool, ...] = (False,)
+    apart: bool = False
 
 
 _PIPELINED: Final = frozenset({"tensor", "pipeline"})
@@ -85,7 +90,7 @@ MENUS: Final[dict[str, Menu]] = {
         recompute=("none",),
         sharding=("none",),
     ),
-    "nanotron": replace(_MEGATRON, schedules=("1f1b", "gpipe"), sequence=(True,)),
+    "nanotron": replace(_MEGATRON, schedules=("1f1b", "gpipe"), sequence=(True,), apart=True),
     "internevo": replace(_MEGATRON, schedules=("1f1b",)),
     "nemo-automodel": replace(
         _SHARDED, parallel=frozenset({"pipeline", "expert"}), sharding=("parameters", "optimizer")

@@ -6,7 +6,7 @@ of a micro-batch, what is recomputed. Layouts that share them share a group; the
 together.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,9 +15,11 @@ from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.launches import FAMILIES, Segment
+from predictor.iteration.maxplus import then
 from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.schedules import SPLIT_BACKWARD
+from predictor.search.menu import MENUS
 from predictor.search.room import DEGREES, Layouts
 from predictor.search.shapes import distinct
 from predictor.search.walk import segment_matrices
@@ -72,10 +74,10 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
     selective = space.is_("recompute", "selective")
     split = space.is_("schedule", *SPLIT_BACKWARD)
     whole = space.is_("sharding", "parameters", "gradients")
-    ranks = np.where(
-        whole, layouts.column("pipeline_parallel") * (1 + layouts.column("sharding")), 0
-    )
-    keys = [*(layouts.column(name) for name in GROUPED), selective, split, ranks]
+    stages, sharding = layouts.column("pipeline_parallel"), layouts.column("sharding")
+    ranks = np.where(whole, stages * (1 + sharding), 0)
+    apart = MENUS[layouts.stack.name].apart & (stages > 1)
+    keys = [*(layouts.column(name) for name in GROUPED), selective, split, ranks, apart]
     first, which = distinct(keys)
     full = space.is_("recompute", "full", "selective")
     replays = np.bincount(which, full, minlength=len(first)) > 0
@@ -94,7 +96,7 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
     settled = [sheet.settled(costs.heat, float(clock)) for clock in clocks]
     seconds = np.array([each.seconds for each in settled])
     matrix = segment_matrices(sheet.layout, seconds, sheet.host_seconds, costs.host_seconds(GAP))
-    return Pieces(which, clocks, place, matrix, _families(sheet, seconds))
+    return _replayed(Pieces(which, clocks, place, matrix, _families(sheet, seconds)))
 
 
 def _parts(
@@ -107,11 +109,29 @@ def _parts(
     for layer in layouts.kinds(row):
         plain = builder.piece("layer", layer)
         again = builder.piece("layer", layer, replayed=True).backward if replays else None
+        if again is not None and again.steps == plain.forward.steps + plain.backward.steps:
+            again = None  # the forward pass and then the backward pass
         made.append((plain.forward, plain.backward, again, plain.weight if split else None))
     for label in ("embedding", "head and loss"):
         piece = builder.piece(label)
         made.append((piece.forward, piece.backward, None, piece.weight if split else None))
     return made
+
+
+def _replayed(pieces: Pieces) -> Pieces:
+    """Add the replays that are no more than a forward and a backward pass."""
+    place = pieces.place.copy()
+    missing = place[:, :-2, REPLAYED] < 0
+    forward, backward = (place[:, :-2, kind][missing] for kind in (FORWARD, BACKWARD))
+    place[:, :-2, REPLAYED][missing] = len(pieces.matrix) + np.arange(len(forward))
+    matrix = then(pieces.matrix[forward], pieces.matrix[backward])
+    families = pieces.families[forward] + pieces.families[backward]
+    return replace(
+        pieces,
+        place=place,
+        matrix=np.concatenate([pieces.matrix, matrix]),
+        families=np.concatenate([pieces.families, families]),
+    )
 
 
 def _families(sheet: Sheet, seconds: Floats) -> Floats:

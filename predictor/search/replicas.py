@@ -17,6 +17,7 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.groups import Group
 from predictor.iteration.launches import Program, Segment
+from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.priced import GAP, price
 from predictor.iteration.programs import HeldParameters, gathers, reductions
 from predictor.iteration.stack import Replicas
@@ -26,6 +27,7 @@ from predictor.search.shapes import distinct
 from predictor.search.walk import segment_matrices
 
 SAMPLES: Final = 24
+TINY_SECONDS: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ class Tail:
     """What a step adds to its passes; by layout and stage.
 
     Attributes:
-        reduce: Sums of gradients.
+        blocking: Seconds of sums of gradients that wait for the passes, bucket by bucket.
+        reduce: Sums of gradients that leave as soon as a bucket's layers are done.
         gather: Gathers of parameters.
-        accumulate: Of every micro-batch after the first.
+        accumulate: Of every micro-batch after the first: seconds, and those of the host.
         update: From summed gradients to new parameters, gathers left out.
     """
 
+    blocking: Floats
     reduce: Exchange
     gather: Exchange
     accumulate: Floats
@@ -70,7 +74,8 @@ class Tails:
 
     def tail(self) -> Tail:
         """Price everything."""
-        replicas = [self._replicas(stage) for stage in self._probes]
+        replicas = [self._replicas(stage, overlapped=True) for stage in self._probes]
+        stopping = [self._replicas(stage, overlapped=False) for stage in self._probes]
         held = [
             HeldParameters(s.parameters - s.expert_parameters, s.expert_parameters)
             for s in self._probes
@@ -83,16 +88,25 @@ class Tails:
         triples = list(zip(shares, replicas, self._probes, strict=True))
         reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
         gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
-        sums, fetches = self._priced([reduced, gathered])
+        full, whole = [], []
+        for each, replica, stage in zip(held, stopping, self._probes, strict=True):
+            for one in (HeldParameters(dense=each.dense), HeldParameters(experts=each.experts)):
+                most = replica.bucket_parameters or max(one.dense, one.experts)
+                part = HeldParameters(min(one.dense, most), min(one.experts, most))
+                full.append(reductions(part, replica, stage.shape) if replica.reduce else [])
+                whole.append(max(one.dense, one.experts) / max(part.dense, part.experts, 1))
+        sums, fetches, ones = self._priced([reduced, gathered, full])
+        blocking = (ones * np.array(whole)).reshape(-1, 2).sum(axis=1)
         times = np.maximum(buckets, 1)
         stack = self._layouts.stack
         accumulate = self._sampled(lambda stage: (stack.accumulate(stage),))
         update = self._sampled(lambda stage: (stack.reduced(stage), stack.optimizer(stage)))
         return Tail(
+            blocking[self._which],
             self._spread(Exchange, sums * times, buckets),
             self._spread(Exchange, fetches * times, buckets),
             accumulate[self._which],
-            update[self._which],
+            update[self._which].max(axis=-1),
         )
 
     def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
@@ -162,11 +176,13 @@ class Tails:
             tensors=int(held.tensors[at]),
         )
 
-    def _replicas(self, stage: Stage) -> Replicas:
-        shape = stage.shape
+    def _replicas(self, stage: Stage, *, overlapped: bool) -> Replicas:
+        shape = replace(
+            stage.shape, overlap_grad_reduce=overlapped, overlap_param_gather=overlapped
+        )
         if shape.data.ranks * shape.replicas.ranks == 1:
             return Replicas()
-        return self._layouts.stack.replicas(stage)
+        return self._layouts.stack.replicas(replace(stage, shape=shape))
 
     def _spread(self, kind: type[Exchange], seconds: Floats, buckets: Floats) -> Exchange:
         return kind(seconds[self._which], buckets[self._which])
@@ -182,28 +198,31 @@ class Tails:
         return [np.array([sum(next(spent) for _ in each) for each in kind]) for kind in launches]
 
     def _sampled(self, programs: Callable[[Stage], tuple[Program, ...]]) -> Floats:
-        """Seconds of some programs of every distinct stage, affine in what it holds and owns."""
+        """Seconds and host seconds of programs of every stage, affine in what it holds and owns."""
         sizes = np.array([[1.0, s.parameters, s.owned_parameters, s.tensors] for s in self._probes])
         chosen = _spread_sample(sizes)
         exact = np.array([self._program_seconds(programs(self._probes[at])) for at in chosen])
-        if not exact.any():
-            return np.zeros(len(sizes))
         scale = sizes.max(axis=0)
-        weight = 1.0 / np.maximum(exact, 1e-6)[:, None]
-        wanted = sizes[chosen] / scale * weight
-        factors = np.linalg.lstsq(wanted, exact * weight[:, 0], rcond=None)[0]
-        return np.asarray(np.maximum(sizes / scale @ factors, 0.0))
+        found = []
+        for column in exact.T:
+            weight = 1.0 / np.maximum(column, TINY_SECONDS)[:, None]
+            wanted = sizes[chosen] / scale * weight
+            factors = np.linalg.lstsq(wanted, column * weight[:, 0], rcond=None)[0]
+            found.append(np.maximum(sizes / scale @ factors, 0.0))
+        return np.stack(found, axis=1)
 
-    def _program_seconds(self, programs: tuple[Program, ...]) -> float:
+    def _program_seconds(self, programs: tuple[Program, ...]) -> tuple[float, float]:
         entries = [entry for program in programs for entry in program]
         segments: list[Segment] = [segment for segment, _ in entries]
         if not any(segment.launches for segment in segments):
-            return 0.0
+            return 0.0, 0.0
         sheet = price(segments, self._costs, collective_costs(self._case, self._costs))
         gap = self._costs.host_seconds(GAP)
         matrices = segment_matrices(sheet.layout, sheet.seconds[None], sheet.host_seconds, gap)
-        ends = matrices[:, 0].max(axis=(1, 2))
-        return float(sum(end * times for end, (_, times) in zip(ends, entries, strict=True)))
+        times = np.array([repeats for _, repeats in entries])
+        both = (matrices[:, 0, place, place] @ times for place in (COMPUTE, HOST))
+        seconds, host = (float(each) for each in both)
+        return seconds, host
 
 
 def _buckets(stage: Stage, replicas: Replicas) -> int:

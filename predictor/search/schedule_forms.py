@@ -3,7 +3,10 @@
 With ``f``, ``b`` and ``L`` the forward, the backward and all seconds of a micro-batch on a stage,
 ``c`` those of a message and ``m`` micro-batches, over ``p`` stages:
 
-    1f1b         Σ(f + b) + 2(p - 1)c + max over stages s of (m - 1)·L - min(p - 1 - s, m - 1)·f
+    1f1b         Σ(f + b) + 2(p - 1)c + max over stages s of (m - 1)·L - n·f + max(Σ - n·b, 0)
+                 with n = min(p - 1 - s, m - 1), the inner Σ of f + b over the stages behind s and
+                 for m > p - s alone: the first micro-batch has to come back before s goes on, and
+                 so has the last
     interleaved  Σ(f + b)/v + 2(p - 1)c + 2(v - 1)·p·c + max over stages of m·L - L/v
     gpipe        Σ(f + b) + 2(p - 1)c + (m - 1)·(max f + max b)
     zb-h1        Σ(f + b + w) - ...
@@ -27,12 +30,14 @@ class Hops:
 
     Attributes:
         total: Seconds of all hops one way, by layout.
+        beside: Of a stage's hops to both sides, by layout and distinct stage; the slowest of alike.
         longest: Of the slowest hop, by layout.
         turn: Of the hop from the last stage to the first, by layout.
         overlapped: They run beside computation.
     """
 
     total: Floats
+    beside: Floats
     longest: Floats
     turn: Floats
     overlapped: bool
@@ -52,6 +57,8 @@ def pipeline_seconds(cut: Cut, passes: StagePasses, micro_batches: Ints, hops: H
         whole = passes.forward + passes.backward + passes.weight
         return np.asarray(((m[:, None] - 1) * passes.period + whole)[:, 0])
     count = np.array([hold.count for hold in cut.holds])[:, None]
+    if hops.overlapped:
+        passes = passes.run_ahead()
     if cut.schedule == "interleaved":
         return _interleaved(cut, passes, m, count, hops)
     if cut.schedule == "gpipe":
@@ -68,29 +75,58 @@ def _busy(cut: Cut, passes: StagePasses, hops: Hops) -> Floats:
     alone = passes.forward + passes.backward + passes.weight
     if hops.overlapped:
         return np.asarray(passes.period)
-    ends = np.array([(hold.first == 0) + (hold.last == cut.stages - 1) for hold in cut.holds])
-    sides = np.where(ends > 0, 1, 2) * cut.chunks
-    return np.asarray(alone + sides[:, None] * hops.longest[:, None, None])
+    busy = alone + hops.beside[:, :, None]
+    if cut.chunks == 1:  # the last stage waits for the one before, which has two neighbours
+        both = np.minimum(alone[:, -1], alone[:, -2]) + hops.beside[:, -2, None]
+        busy[:, -1] = np.maximum(busy[:, -1], both)
+    return np.asarray(busy)
 
 
 def _one_f_one_b(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     once = (count * (passes.forward + passes.backward)).sum(axis=1) + 2 * hops.total[:, None]
     busy = _busy(cut, passes, hops)
     behind = np.array([cut.stages - 1 - hold.last for hold in cut.holds])[:, None]
-    ahead = np.minimum(behind, m[:, None] - 1) * passes.forward
-    steady = ((m[:, None] - 1) * busy - ahead).max(axis=1)
-    if hops.overlapped:  # a micro-batch goes down and up before the p-th after it begins
-        steady = np.maximum(steady, (m - 1) * once / cut.stages)
+    few = np.minimum(behind, m[:, None] - 1)
+    trip = np.einsum("jk,nkc->njc", _behind(cut), passes.forward + passes.backward)
+    drain = np.where(m[:, None] - 1 > behind, trip - few * passes.backward, 0.0)
+    steady = ((m[:, None] - 1) * busy - few * passes.forward + np.maximum(drain, 0)).max(1)
+    if hops.overlapped:
+        return np.asarray(once + np.maximum(steady, (m - 1) * _round_trips(passes, count, hops)))
     return np.asarray(once + steady)
+
+
+def _behind(cut: Cut) -> Ints:
+    """Of each distinct stage, how many of every kind stand behind the last of its kind."""
+    last = np.array([hold.last for hold in cut.holds])
+    first = np.array([hold.first for hold in cut.holds])
+    count = np.array([hold.count for hold in cut.holds])
+    return np.clip(last - np.maximum(last[:, None] + 1, first) + 1, 0, count)
+
+
+def _round_trips(passes: StagePasses, count: Ints, hops: Hops) -> Floats:
+    """What a micro-batch adds where stages wait for each other's messages.
+
+    Over n stages in a row, n micro-batches are under way: each goes down and up, with 2(n - 1)
+    messages, before the n-th after it begins.
+    """
+    most = np.zeros_like(passes.period[:, 0])
+    for begin in range(len(count)):
+        for end in range(begin + 1, len(count) + 1):
+            stages = count[begin:end].sum()
+            work = (count[begin:end] * passes.period[:, begin:end]).sum(axis=1)
+            trip = (work + 2 * (stages - 1) * hops.longest[:, None]) / stages
+            most = np.maximum(most, trip)
+    return most
 
 
 def _interleaved(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     v = cut.chunks
     busy = _busy(cut, passes, hops)
-    lap = hops.total + hops.turn
-    once = (count * (passes.forward + passes.backward)).sum(axis=1) / v + 2 * hops.total[:, None]
+    once = (count * (passes.forward + passes.backward)).sum(axis=1) / v
+    if hops.overlapped:  # else each pass has its messages already
+        once = once + 2 * (hops.total + (v - 1) * (hops.total + hops.turn))[:, None]
     steady = (m[:, None] * busy).max(axis=1) - busy.max(axis=1) / v
-    return np.asarray(once + steady + 2 * (v - 1) * lap[:, None])
+    return np.asarray(once + steady)
 
 
 def _gpipe(passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:

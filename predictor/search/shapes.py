@@ -58,6 +58,7 @@ class Shapes:
             selective_recompute=space.values["recompute"][at["recompute"]] == "selective",
             tp_overlap=space.values["tp_overlap"][at["tp_overlap"]],
             stages=at["pipeline_parallel"],
+            stages_apart=at["pipeline_parallel"] > 1 and shape.world.ranks > self.node,
             micro_batches=at["num_microbatches"],
         )
         if shape.experts is not None:

@@ -23,7 +23,7 @@ from predictor.costs.fabric import domain_gpus
 from predictor.costs.prediction import Ints
 from predictor.errors import NotPredictable
 from predictor.iteration.placement import is_even
-from predictor.search.menu import LEAST_TOKENS, MENUS, Menu
+from predictor.search.menu import LEAST_TOKENS, MENUS, MOST_TOKENS, Menu
 
 Columns = dict[str, Ints]
 Values = Sequence[Any]
@@ -165,6 +165,10 @@ class _Enumeration:
     def _batches(self) -> None:
         sizes = self._choices("micro_batch_size", divisors(self._batch))
         self._cross(("micro_batch_size",), [(size,) for size in sizes])
+        size = self._columns["micro_batch_size"]
+        if "micro_batch_size" not in self._asked:
+            tokens = size * self._case.training.seq_length // self._columns["context_parallel"]
+            self._keep((size == 1) | (tokens <= MOST_TOKENS), None)
         whole = self._product("micro_batch_size", "data_parallel")
         self._keep(
             self._batch % whole == 0, "micro_batch_size x data_parallel does not divide the batch"

@@ -1,0 +1,79 @@
+"""The array form is the exact estimate within 2 % on nine of ten random plans, 7 % on all.
+
+Of the 516 plans drawn here, 20 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
+"""
+
+import numpy as np
+import pytest
+
+from predictor.case import Case
+from predictor.costs import load_costs
+from predictor.errors import NotPredictable
+from predictor.iteration import estimate
+from predictor.search.candidates import case_of
+from predictor.search.evaluate import Evaluation, layouts_of
+from predictor.search.question import Question
+from predictor.search.room import room_of
+from predictor.search.space import space_of
+
+PLANS = 60
+"""Of each stack, if so many fit."""
+
+TE = "megatron-core-te"
+STACKS = [
+    ("llama2-7b", TE, 32, {}),
+    ("gpt3-6.7b", TE, 64, {"schedule": ("interleaved",)}),
+    ("mixtral-8x7b", TE, 64, {}),
+    ("deepseek-v2-lite", TE, 32, {}),
+    ("mixtral-8x7b", "megatron-core-local", 64, {}),
+    ("gpt3-6.7b", "megatron-lm-2022", 32, {}),
+    ("gpt3-6.7b", "zero-bubble", 32, {}),
+    ("llama2-7b", "nanotron", 32, {}),
+    ("llama2-7b", "torchtitan", 16, {}),
+]
+
+
+def evaluated(model, implementation, gpus, constraints):
+    """Sections, space, flags and seconds of random plans that fit."""
+    asked = Question(
+        mapping={
+            "model": {"preset": model},
+            "training": {"seq_length": 2048},
+            "implementation": implementation,
+        },
+        gpus=("h100-sxm5-80gb",),
+        num_gpus=(gpus,),
+        global_batch_size=4 * gpus,
+        constraints=constraints,
+    )
+    sections, case = asked.cases()[0]
+    costs = load_costs(case.cluster.gpu)
+    layouts = layouts_of(space_of(case, 4 * gpus, constraints))
+    random = np.random.default_rng(0)
+    fits = np.flatnonzero(room_of(layouts).reserved <= costs.gpu.memory_bytes)
+    layouts = layouts.take(random.permutation(fits)[: 4 * PLANS])
+    plans = Evaluation(layouts, costs).plans()
+    every = [(part, place) for part in plans for place in range(len(part.layout))]
+    for chosen in random.permutation(len(every))[:PLANS]:
+        part, place = every[chosen]
+        sections_of = case_of(sections, layouts.space, int(part.layout[place]), part.flags)
+        yield sections_of, part.seconds[place], part.joules[place]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "implementation", "gpus", "constraints"), STACKS)
+def test_array_form_is_the_exact_estimate(model, implementation, gpus, constraints):
+    errors = []
+    for sections, seconds, joules in evaluated(model, implementation, gpus, constraints):
+        try:
+            exact = estimate(Case.from_dict(sections))
+        except NotPredictable:
+            continue
+        error = seconds / exact.iteration_seconds - 1
+        errors.append((error, joules / exact.joules_per_iteration - 1, sections))
+    worst = max(errors, key=lambda each: abs(each[0]))
+    assert len(errors) >= 36
+    assert np.mean([abs(each[0]) < 0.02 for each in errors]) > 0.9, worst
+    assert np.median([abs(each[0]) for each in errors]) < 0.007
+    assert abs(worst[0]) < 0.07, worst
+    assert np.median([abs(each[1]) for each in errors]) < 0.02
