@@ -109,10 +109,11 @@ class Evaluation:
                     joules = settled.joules(seconds, self._costs.heat)
                     entry = (rows[kept], seconds[kept], joules[kept] * self._gpus)
                     found.setdefault(flag, []).append(entry)
-        return [
-            Plans(*(np.concatenate(column) for column in zip(*parts, strict=True)), flags=flag)
-            for flag, parts in found.items()
-        ]
+        plans = []
+        for flag, parts in found.items():
+            layout, seconds, joules = (np.concatenate(each) for each in zip(*parts, strict=True))
+            plans.append(Plans(layout=layout, seconds=seconds, joules=joules, flags=flag))
+        return plans
 
     def _passes(self, composer: Composer, number: int) -> tuple[Ints, StagePasses | None]:
         """Rows of a cut, and the seconds of their passes."""

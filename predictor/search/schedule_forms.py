@@ -100,7 +100,8 @@ def _behind(cut: Cut) -> Ints:
     last = np.array([hold.last for hold in cut.holds])
     first = np.array([hold.first for hold in cut.holds])
     count = np.array([hold.count for hold in cut.holds])
-    return np.clip(last - np.maximum(last[:, None] + 1, first) + 1, 0, count)
+    behind = last - np.maximum(last[:, None] + 1, first) + 1
+    return np.asarray(np.clip(behind, 0, count))
 
 
 def _round_trips(passes: StagePasses, count: Ints, hops: Hops) -> Floats:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from predictor.case import Case, resolve
-from predictor.iteration.estimate import _peak, _plan
+from predictor.iteration.estimate import _peak
 from predictor.iteration.schedules import order_of
 from predictor.search.candidates import case_of
 from predictor.search.evaluate import layouts_of
@@ -47,7 +47,7 @@ def test_memory_is_that_of_the_estimate(model, implementation):
         np.random.default_rng(0).choice(len(space), min(25, len(space)), replace=False).tolist()
     ):
         plan = resolve(Case.from_dict(case_of(sections, space, row, (None,) * 3))).case
-        peak = _peak(_plan(plan))
+        peak = _peak(plan)
         assert room.reserved[row] == pytest.approx(peak.reserved_bytes, rel=1e-3), plan
         assert room.allocated[row] == pytest.approx(peak.allocated_bytes, rel=1e-3), plan
 
