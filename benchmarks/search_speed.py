@@ -7,6 +7,7 @@ Processor seconds are told beside the clock's: they depend less on what else run
 
 from __future__ import annotations
 
+import argparse
 import resource
 import subprocess
 import sys
