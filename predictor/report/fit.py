@@ -20,7 +20,8 @@ RATES: Final = {
     "gemm": {"tensor": "tensor cores", "memory": "memory", "feed": "an SM's port to L2"},
     "memory_bound": {"bytes": "memory"},
     "optimizer": {"bytes": "memory"},
-    "attention": {"work": "tensor cores"},
+    "attention": {"products": "tensor cores", "products_backward": "tensor cores"},
+    "memcpy": {"bytes": "the link"},
 }
 """Coefficients that are the time of a datasheet's rate: their inverse is the share reached."""
 
