@@ -113,7 +113,7 @@ _ON = frozenset(
         "torch_fsdp2_reshard_after_forward",
     )
 )
-_NOTHING = frozenset({"none", "null", "vanilla", "false"})
+_NOTHING = frozenset({"none", "null", "vanilla", "false", "no_shard"})
 # What changes neither the time nor the memory of an iteration, by the beginning of its name.
 _FREE = re.compile(
     r"""(
@@ -159,7 +159,7 @@ _FREE = re.compile(
     |gradient_as_bucket|grad_div_ar|grad_allreduce_chunk|contiguous_grad|pad_buckets|wgrad_deferral
     |suggested_comm|tp_comm_overlap_cfg|sharp_enabled|qk_clip_|attention_type|rotary_percentage
     |use_te_rng|use_legacy_static|master_|node_rank|rdzv|nproc|nnodes|no_python|tee|role|max_restarts
-    |monitor|redirects|standalone|hostfile|run_path|start_method|nproc_per_node|moe_extended_tp
+    |scatter_embedding|use_mamba_mem|fsdp_all_gather_in|megatron_fsdp_main_params|monitor|redirects|standalone|hostfile|run_path|start_method|nproc_per_node|moe_extended_tp
     )""",
     re.VERBOSE,
 )
@@ -170,7 +170,8 @@ def is_free(name: str, value: object) -> bool:
     leaf = name.rpartition(".")[2].lower()
     if leaf in _ON:
         return value is True or value in OFF[:1]
-    return value in OFF or str(value).lower() in _NOTHING or bool(_FREE.match(leaf))
+    parts = name.lower().split(".")
+    return value in OFF or str(value).lower() in _NOTHING or any(map(_FREE.match, parts))
 
 
 def read_fields(settings: Settings) -> None:
