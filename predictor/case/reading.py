@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from predictor.case.details import plan_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
-from predictor.case.links import read_links
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
@@ -189,6 +188,8 @@ def _expand_links(cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
         return cluster
     if not isinstance(given["file"], str):
         raise RuleError("cluster.links.file", shown(given["file"]), "must be the path of a .csv")
+    from predictor.case.links import read_links  # noqa: PLC0415 - not on the path of most cases
+
     rest = {key: value for key, value in given.items() if key != "file"}
     read = read_links(folder / given["file"])
     return {**cluster, "links": {**rest, "overrides": [*read, *(rest.get("overrides") or ())]}}
