@@ -2,7 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import near_misses, rejected_by
 from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
-from predictor.search.room import room_of
+from predictor.search.room import Layouts, room_of
 from predictor.search.space import space_of
 
 
@@ -132,8 +133,11 @@ class _Search:
         try:
             for sections, case in cases:
                 self._space(sections, case)
-            if not self._evaluated:
-                raise CaseError(self._why_empty())
+        except KeyboardInterrupt:  # what was found is still estimated exactly
+            interrupted = True
+        if not self._evaluated and not interrupted:
+            raise CaseError(self._why_empty())
+        try:
             self._exact()
         except KeyboardInterrupt:
             interrupted = True
@@ -169,15 +173,13 @@ class _Search:
             return
         kept = layouts.take(fits)
         kept_room = room.take(fits)
-        whole = kept.space.is_("sharding", "parameters")
         wanted = (question.objective, question.pareto)
-        for rows in (~whole, whole):  # parts that gather their parameters have a stream more
-            if rows.any():
-                part = kept.take(rows)
-                plans = Evaluation(part, costs).plans()
-                self._candidates += candidates_of(
-                    sections, part, kept_room.take(rows), plans, costs, wanted
-                )
+        for rows in _parts(kept):
+            part = kept.take(rows)
+            plans = Evaluation(part, costs).plans()
+            self._candidates += candidates_of(
+                sections, part, kept_room.take(rows), plans, costs, wanted
+            )
 
     def _exact(self) -> None:
         """Estimate the best candidates exactly; one that a rule of its schedule refuses is out."""
@@ -217,6 +219,19 @@ class _Search:
             f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
             f"global_batch_size {question.global_batch_size}: {told}"
         )
+
+
+def _parts(layouts: Layouts) -> Iterator[Any]:
+    """Rows of layouts evaluated together: of one micro-batch size, and gathering parameters or not.
+
+    An interrupt leaves what earlier parts found, and a part's arrays stay small.
+    """
+    whole = layouts.space.is_("sharding", "parameters")
+    sizes = layouts.column("micro_batch_size")
+    for size, gathers in product(np.unique(sizes).tolist(), (False, True)):
+        rows = (sizes == size) & (whole == gathers)
+        if rows.any():
+            yield rows
 
 
 def _quantities(found: Estimate) -> tuple[float, ...]:

@@ -120,6 +120,21 @@ def test_a_model_that_the_stack_cannot_run_is_refused():
         )
 
 
+def test_an_interrupt_while_spaces_are_evaluated_leaves_what_was_found(monkeypatch):
+    whole, calls = finding.Evaluation, []
+
+    def stopped(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(finding, "Evaluation", stopped)
+    result = found(top=2)
+    assert result.interrupted
+    assert len(result.plans) == 2
+
+
 def test_an_interrupt_leaves_what_was_found(monkeypatch):
     exact, calls = finding.estimate, []
 
