@@ -132,7 +132,8 @@ class _Reader:
         self._origin, self._text = origin, text
         self._at, self._line = 0, 1
         self._words: list[Word] = []
-        self._word: tuple[str, int] | None = None
+        self._pieces: list[str] = []  # of the word under way
+        self._begun = 1  # its line
         self._in_array = False
         self._delimiter = ""
 
@@ -177,8 +178,9 @@ class _Reader:
     def _add(self, piece: str) -> None:
         if piece in {"'", '"'} and self._text[self._at] == piece and self._is_bare():
             raise CaseError(f"{self._origin}:{self._line}: a quote is not closed")
-        text, line = self._word or ("", self._line)
-        self._word = text + piece, line
+        if not self._pieces:
+            self._begun = self._line
+        self._pieces.append(piece)
 
     def _is_bare(self) -> bool:
         """Whether the quote here was matched as a character, so that nothing closes it."""
@@ -186,9 +188,9 @@ class _Reader:
         return found is not None and found.lastgroup == "text"
 
     def _end(self) -> None:
-        if self._word is not None:
-            self._words.append(Word(*self._word))
-        self._word = None
+        if self._pieces:
+            self._words.append(Word("".join(self._pieces), self._begun))
+        self._pieces = []
 
     def _taken(self) -> list[Word]:
         self._end()
