@@ -25,7 +25,8 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
 from hf_steps import ITERATIONS, LLAMA, profile
-from parallel_models import fsdp_step, megatron_step
+
+from predictor.bench.steps.child import hugging_face_iteration
 
 WARM_UP = 4
 MEGATRON = LLAMA | {"name": "megatron-gpt", "tied_embeddings": False, "qk_norm": False}
@@ -138,10 +139,25 @@ def measure(record: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]
     Returns:
         The record's ``measured``, and the step.
     """
-    shape, training = record["model"], record["training"]
+    training, plan = record["training"], record["plan"]
+    ranks = training["micro_batch_size"] * plan["data_parallel"]
+    asked = {
+        "implementation": record["implementation"],
+        "model": record["model"],
+        "plan": plan,
+        "seq_length": training["seq_length"],
+        "batch": training["micro_batch_size"],
+        "micro_batches": training["global_batch_size"] // ranks,
+        "recompute": training["recompute"],
+    }
     torch._dynamo.reset()  # noqa: SLF001 - a second shape would compile kernels for any shape
-    build = megatron_step if record["implementation"] == "megatron-core-local" else fsdp_step
-    step = build(shape, training, record["plan"])
+    torch.manual_seed(dist.get_rank())
+    if record["implementation"] == "hf-fsdp2":
+        step = hugging_face_iteration(asked)
+    else:
+        from predictor.bench.steps.megatron import megatron_iteration
+
+        step = megatron_iteration(asked)
     for _ in range(WARM_UP):
         step()
     torch.cuda.synchronize()

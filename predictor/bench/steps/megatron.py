@@ -1,8 +1,9 @@
-"""One training step of Megatron-Core's GPT on one GPU, for the child process alone.
+"""One training step of Megatron-Core's GPT on this process's GPU, among those of its group.
 
-Local layers with PyTorch's scaled dot product attention, gradients in an fp32 buffer, AdamW list by
-list (``foreach``, what Megatron-Core takes where Apex is missing): what ``megatron-core-local``
-stands for. Needs Megatron-Core 0.19, neither Apex nor Transformer Engine.
+Local layers with PyTorch's scaled dot product attention, gradients in fp32 buffers, AdamW list by
+list (``foreach``, what Megatron-Core takes where Apex is missing), experts one after another, their
+tokens by all-to-all: what ``megatron-core-local`` stands for. Needs Megatron-Core 0.19, neither
+Apex nor Transformer Engine.
 """
 
 from __future__ import annotations
@@ -46,19 +47,45 @@ class Attention(torch.nn.Module):  # type: ignore[misc]  # untyped
 
 
 def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
-    """Build the model and its optimizer; return forward, backward and step of one micro-batch."""
-    parallel_state.initialize_model_parallel(create_gloo_process_groups=False)
+    """All micro-batches of a rank, gradient reduction and AdamW.
+
+    Args:
+        step: ``model``, ``batch`` (of a micro-batch), ``seq_length``; and, where not one,
+            ``micro_batches`` and the degrees and overlaps of ``plan``.
+    """
+    plan: dict[str, Any] = step.get("plan", {})
+    chunks = plan.get("virtual_pipeline", 1)
+    parallel_state.destroy_model_parallel()
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=plan.get("tensor_parallel", 1),
+        pipeline_model_parallel_size=plan.get("pipeline_parallel", 1),
+        virtual_pipeline_model_parallel_size=chunks if chunks > 1 else None,
+        expert_model_parallel_size=plan.get("expert_parallel", 1),
+        expert_tensor_parallel_size=plan.get("expert_tensor_parallel", 1),
+        create_gloo_process_groups=False,
+    )
     tensor_parallel.model_parallel_cuda_manual_seed(1)
-    config = _config(step["model"])
-    ddp = DistributedDataParallelConfig(grad_reduce_in_fp32=True)
-    model = DistributedDataParallel(config, ddp, _model(step, config))
+    config = _config(step["model"], plan)
+    overlap = bool(plan.get("overlap_grad_reduce"))
+    sharded = plan.get("sharding") == "optimizer"
+    ddp = DistributedDataParallelConfig(
+        grad_reduce_in_fp32=True, overlap_grad_reduce=overlap, use_distributed_optimizer=sharded
+    )
+    models = [
+        DistributedDataParallel(config, ddp, _chunk(step, config, chunk, chunks))
+        for chunk in range(chunks)
+    ]
     optimizer = get_megatron_optimizer(
-        OptimizerConfig(lr=1e-4, bf16=True, params_dtype=torch.bfloat16),
-        [model],
+        OptimizerConfig(
+            lr=1e-4, bf16=True, params_dtype=torch.bfloat16, use_distributed_optimizer=sharded
+        ),
+        models,
         use_gloo_process_groups=False,
     )
     config.finalize_model_grads_func = finalize_model_grads
     config.grad_scale_func = optimizer.scale_loss
+    if overlap:
+        (config.no_sync_func,) = (model.no_sync for model in models)
     size = (step["batch"], step["seq_length"])
     tokens = torch.randint(0, step["model"]["vocab_size"], size, device="cuda")
     places = torch.arange(step["seq_length"], device="cuda").expand_as(tokens)
@@ -68,15 +95,16 @@ def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
             part(tokens, places, None, labels=tokens),
             lambda losses: (losses.mean(), {}),
         ),
-        data_iterator=None,
-        model=model,
-        num_microbatches=1,
+        data_iterator=[None] * chunks if chunks > 1 else None,
+        model=models if chunks > 1 else models[0],
+        num_microbatches=step.get("micro_batches", 1),
         seq_length=step["seq_length"],
         micro_batch_size=step["batch"],
     )
 
     def iteration() -> None:
-        model.zero_grad_buffer()
+        for model in models:
+            model.zero_grad_buffer()
         optimizer.zero_grad()
         run()
         optimizer.step()
@@ -84,7 +112,21 @@ def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
     return iteration
 
 
-def _config(shape: dict[str, Any]) -> TransformerConfig:
+def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:
+    moe = shape.get("moe")
+    experts: dict[str, Any] = {}
+    if moe:
+        experts = {
+            "num_moe_experts": moe["num_experts"],
+            "moe_router_topk": moe["top_k"],
+            "moe_ffn_hidden_size": moe["expert_ffn_hidden_size"],
+            "moe_token_dispatcher_type": "alltoall",
+            "moe_router_load_balancing_type": "aux_loss",
+            "moe_aux_loss_coeff": 0.01,
+            "expert_model_parallel_size": plan.get("expert_parallel", 1),
+            "expert_tensor_parallel_size": plan.get("expert_tensor_parallel", 1),
+        }
+    chunks = plan.get("virtual_pipeline", 1)
     return TransformerConfig(
         num_layers=shape["num_layers"],
         hidden_size=shape["hidden_size"],
@@ -95,6 +137,7 @@ def _config(shape: dict[str, Any]) -> TransformerConfig:
         gated_linear_unit=True,
         activation_func=torch.nn.functional.silu,
         normalization="RMSNorm",
+        qk_layernorm=bool(shape.get("qk_norm")),
         add_bias_linear=False,
         hidden_dropout=0.0,
         attention_dropout=0.0,
@@ -107,18 +150,39 @@ def _config(shape: dict[str, Any]) -> TransformerConfig:
         bf16=True,
         params_dtype=torch.bfloat16,
         pipeline_dtype=torch.bfloat16,
+        tensor_model_parallel_size=plan.get("tensor_parallel", 1),
+        pipeline_model_parallel_size=plan.get("pipeline_parallel", 1),
+        virtual_pipeline_model_parallel_size=chunks if chunks > 1 else None,
+        deallocate_pipeline_outputs=True,
+        **experts,
     )
 
 
-def _model(step: dict[str, Any], config: TransformerConfig) -> Any:  # noqa: ANN401 - Megatron's
-    spec = get_gpt_layer_local_spec(normalization="RMSNorm")
+def _chunk(
+    step: dict[str, Any],
+    config: TransformerConfig,
+    chunk: int,
+    chunks: int,
+) -> Any:  # noqa: ANN401 - Megatron's
+    """One of the rank's chunks of layers."""
+    shape = step["model"]
+    moe = shape.get("moe")
+    spec = get_gpt_layer_local_spec(
+        num_experts=moe["num_experts"] if moe else None,
+        qk_layernorm=config.qk_layernorm,
+        normalization="RMSNorm",
+    )
     spec.submodules.self_attention.submodules.core_attention = Attention
+    place = {"ignore_virtual": False, "vp_stage": chunk} if chunks > 1 else {}
     model = GPTModel(
         config=config,
         transformer_layer_spec=spec,
-        vocab_size=step["model"]["vocab_size"],
+        vocab_size=shape["vocab_size"],
         max_sequence_length=step["seq_length"],
-        share_embeddings_and_output_weights=step["model"]["tied_embeddings"],
+        pre_process=parallel_state.is_pipeline_first_stage(**place),
+        post_process=parallel_state.is_pipeline_last_stage(**place),
+        share_embeddings_and_output_weights=shape["tied_embeddings"],
         position_embedding_type="rope",
+        vp_stage=chunk if chunks > 1 else None,
     )
     return Float16Module(config, model.cuda())
