@@ -1,6 +1,5 @@
 """Tables and runs survive the way to a file and back."""
 
-import time
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -12,7 +11,6 @@ from predictor.operators import KERNELS, OPERATORS, Gemm, column_fields
 from predictor.tables import (
     Row,
     columns,
-    read_folder,
     read_runs,
     read_table,
     write_runs,
@@ -148,20 +146,6 @@ def test_a_failed_write_leaves_the_old_table(tmp_path: Path) -> None:
         write_table(path, [gemm_row(m=2, seconds=-1.0)])
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["gemm.csv"]
-
-
-def test_a_sku_of_thousand_rows_is_read_in_little_time(tmp_path: Path) -> None:
-    write_table(tmp_path / "gemm.csv", [gemm_row(m=m) for m in range(1, 1001)])
-    write_runs(tmp_path / "runs.toml", {"r": {}})
-    best = min(timed_read(tmp_path) for _ in range(5))
-    assert best < 0.2, "ten times what it takes on a quiet machine"
-
-
-def timed_read(folder: Path) -> float:
-    """Seconds to read a folder."""
-    begin = time.perf_counter()
-    assert len(read_folder(folder).tables["gemm"].rows) == 1000
-    return time.perf_counter() - begin
 
 
 def gemm_row(*, m: int, seconds: float = 1e-3) -> Row:
