@@ -111,7 +111,8 @@ def _step(left: Floats, slopes: Floats, place: Floats) -> Floats:
     weight = np.minimum(1.0, HUBER / np.maximum(np.abs(left), HUBER))
     weighted = slopes * weight[:, None]
     matrix = slopes.T @ weighted + np.diag(_WEIGHT**2)
-    return np.linalg.solve(matrix, weighted.T @ left + _WEIGHT**2 * (_START - place))
+    found = np.linalg.solve(matrix, weighted.T @ left + _WEIGHT**2 * (_START - place))
+    return np.asarray(found, dtype=np.float64)
 
 
 def _errors(left: Floats, slopes: Floats, place: Floats) -> Floats:

@@ -102,10 +102,10 @@ def front(table: Floats, pareto: Sequence[str]) -> Any:  # noqa: ANN401 - places
     for start in range(0, len(order), 4096):
         rows = order[start : start + 4096]
         if len(least):
-            beaten = (least[None] <= columns[rows][:, None]).all(axis=2).any(axis=1)
-            rows = rows[~beaten]
+            no_worse = np.less_equal(least[None], columns[rows][:, None])
+            rows = rows[~np.any(np.all(no_worse, axis=2), axis=1)]
         for row in rows.tolist():
-            if not len(least) or not (least <= columns[row]).all(axis=1).any():
+            if not len(least) or not np.any((least <= columns[row]).all(axis=1)):
                 kept.append(row)
                 least = np.vstack([least, columns[row]])
     if len(kept) <= RERANKED:

@@ -126,7 +126,8 @@ class Layouts:
     def variants(self) -> Ints:
         """Plans of each layout: combinations of overlaps that make a difference."""
         chosen = product(*self.space.flags.values())
-        return np.sum([self.varied(each) for each in chosen], axis=0)
+        total: Ints = np.sum([self.varied(each) for each in chosen], axis=0)
+        return total
 
     @cached_property
     def held(self) -> Held:
