@@ -11,11 +11,12 @@ each is synchronised, so that the host's queue is empty when it starts.
 import argparse
 import json
 import multiprocessing
-import statistics
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from predictor.bench.steps.child import hugging_face_iteration, timed
 
 LLAMA = {"gated_mlp": True, "normalization": "rmsnorm", "position_embedding": "rope"}
 GPT2 = {"gated_mlp": False, "normalization": "layernorm", "position_embedding": "learned"}
@@ -48,49 +49,6 @@ STEPS: dict[str, tuple[str, int, int, str, str]] = {
     "gpt2-medium-s1024-b8-compile": ("gpt2-medium", 1024, 8, "hf-compile", "none"),
     "qwen3-0.6b-s2048-b2-compile": ("qwen3-0.6b", 2048, 2, "hf-compile", "none"),
 }
-WARM_UP = {"hf-eager": 3, "hf-compile": 4}
-ITERATIONS = 10
-
-
-def build_model(shape: dict[str, Any], seq_length: int) -> Any:  # noqa: ANN401
-    """Make the random bf16 model on the GPU."""
-    import torch
-    import transformers
-
-    common = {"vocab_size": shape["vocab_size"], "use_cache": False}
-    if shape["name"] == "gpt2":
-        config = transformers.GPT2Config(
-            n_embd=shape["hidden_size"],
-            n_layer=shape["num_layers"],
-            n_head=shape["num_attention_heads"],
-            n_inner=shape["ffn_hidden_size"],
-            n_positions=max(1024, seq_length),
-            resid_pdrop=0.0,
-            embd_pdrop=0.0,
-            attn_pdrop=0.0,
-            **common,
-        )
-        kind = transformers.GPT2LMHeadModel
-    else:
-        kind = {"llama": "Llama", "qwen3": "Qwen3"}[shape["name"]]
-        config = getattr(transformers, f"{kind}Config")(
-            hidden_size=shape["hidden_size"],
-            intermediate_size=shape["ffn_hidden_size"],
-            num_hidden_layers=shape["num_layers"],
-            num_attention_heads=shape["num_attention_heads"],
-            num_key_value_heads=shape["num_query_groups"],
-            head_dim=shape["head_dim"],
-            max_position_embeddings=max(2048, seq_length),
-            tie_word_embeddings=shape["tied_embeddings"],
-            **common,
-        )
-        kind = getattr(transformers, f"{kind}ForCausalLM")
-    config._attn_implementation = "sdpa"  # noqa: SLF001 - the library's own switch
-    with torch.device("cuda"):
-        torch.set_default_dtype(torch.bfloat16)
-        model = kind(config)
-        torch.set_default_dtype(torch.float32)
-    return model.train()
 
 
 def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -100,30 +58,17 @@ def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
     family, seq_length, batch, implementation, recompute = STEPS[name]
     shape = SHAPES[family]
     torch.manual_seed(0)
-    model = build_model(shape, seq_length)
-    if recompute == "full":
-        model.gradient_checkpointing_enable()
-    if implementation == "hf-compile":
-        model = torch.compile(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    tokens = torch.randint(0, shape["vocab_size"], (batch, seq_length), device="cuda")
-
-    def step() -> None:
-        model(input_ids=tokens, labels=tokens).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    for _ in range(WARM_UP[implementation]):
-        step()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    times = []
-    for _ in range(ITERATIONS):
-        begin = time.perf_counter()
-        step()
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - begin)
-    peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    step = hugging_face_iteration(
+        {
+            "implementation": implementation,
+            "model": shape,
+            "seq_length": seq_length,
+            "batch": batch,
+            "recompute": recompute,
+        }
+    )
+    measured = timed(step)
+    reserved = torch.cuda.max_memory_reserved()
     free, total = torch.cuda.mem_get_info()
     record = {
         "id": f"{gpu.split('-', maxsplit=1)[0]}/{name}",
@@ -141,12 +86,7 @@ def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "plan": {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1},
         "cluster": {"gpu": gpu, "num_gpus": 1, "gpus_per_node": 1},
         "implementation": implementation,
-        "measured": {
-            "iteration_seconds": statistics.median(times),
-            "min_max_seconds": [min(times), max(times)],
-            "statistic": f"median of {ITERATIONS} iterations, each synchronised",
-            "peak_memory_bytes": peak,
-        },
+        "measured": measured,
         "notes": f"reserved {reserved} B, device total less free {total - free} B",
     }
     return record, {"id": record["id"], "kernels": profile(step)}

@@ -24,9 +24,9 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hf_steps import ITERATIONS, LLAMA, profile
+from hf_steps import LLAMA, profile
 
-from predictor.bench.steps.child import hugging_face_iteration
+from predictor.bench.steps.child import ITERATIONS, hugging_face_iteration
 
 WARM_UP = 4
 MEGATRON = LLAMA | {"name": "megatron-gpt", "tied_embeddings": False, "qk_norm": False}

@@ -38,6 +38,22 @@ def case_from_file(path: str | Path) -> Case:
     return case_from_dict(read_mapping(path), origin=str(path), folder=path.parent)
 
 
+def read_bytes(path: Path, limit: str) -> bytes:
+    """Read a file of at most one mebibyte; ``limit`` says what that size is.
+
+    Raises:
+        CaseError: The file is not there, not a file or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CaseError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise CaseError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, {limit}")
+    return content
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Read a ``.toml`` or ``.json`` file of at most one mebibyte as a mapping.
 
@@ -46,13 +62,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     if path.suffix not in {".toml", ".json"}:
         raise CaseError(f"{path}: a case file ends in .toml or .json")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise CaseError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, the most a case may have")
+    content = read_bytes(path, "the most a case may have")
     try:
         text = content.decode("utf-8")
         parsed = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)

@@ -58,8 +58,9 @@ def build_model(step: dict[str, Any], dtype: Any) -> Any:  # noqa: ANN401 - of a
             **common,
         )
     else:
-        kind = transformers.LlamaForCausalLM
-        config = transformers.LlamaConfig(
+        family = {"llama": "Llama", "qwen3": "Qwen3"}[shape["name"]]
+        kind = getattr(transformers, f"{family}ForCausalLM")
+        config = getattr(transformers, f"{family}Config")(
             hidden_size=shape["hidden_size"],
             intermediate_size=shape["ffn_hidden_size"],
             num_hidden_layers=shape["num_layers"],
@@ -122,6 +123,15 @@ def measure(step: dict[str, Any]) -> dict[str, Any]:
         iteration, framework = megatron_iteration(step), "megatron-core"
     else:
         iteration, framework = hugging_face_iteration(step), "transformers"
+    return timed(iteration) | {
+        "framework": f"{framework} {version(framework)}, torch {torch.__version__}"
+    }
+
+
+def timed(iteration: Callable[[], None]) -> dict[str, Any]:
+    """Seconds and peak of an iteration that is ready to run, warmed up first."""
+    import torch  # noqa: PLC0415
+
     for _ in range(WARM_UP):
         iteration()
     torch.cuda.synchronize()
@@ -137,7 +147,6 @@ def measure(step: dict[str, Any]) -> dict[str, Any]:
         "min_max_seconds": [min(seconds), max(seconds)],
         "statistic": f"median of {ITERATIONS} iterations, each synchronised",
         "peak_memory_bytes": _fullest(torch.cuda.max_memory_allocated()),
-        "framework": f"{framework} {version(framework)}, torch {torch.__version__}",
     }
 
 

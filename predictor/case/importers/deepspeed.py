@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from predictor.case.importers.files import flattened, parse
-from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings
+from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings, ranks_of
 from predictor.errors import CaseError
 
 FORM = "deepspeed"
@@ -100,7 +100,7 @@ def _read_batch(settings: Settings) -> None:
         replicas = whole // (micro * steps)
         settings.derive(
             "cluster.num_gpus",
-            lambda draft: replicas * _ranks(draft),
+            lambda draft: replicas * ranks_of(draft),
             f"train_batch_size / (micro-batch x accumulation) = {replicas} replicas",
         )
     elif micro and not whole:
@@ -117,24 +117,16 @@ def _read_batch(settings: Settings) -> None:
         )
 
 
-def _ranks(draft: Draft) -> int:
-    degrees = ("plan.tensor_parallel", "plan.pipeline_parallel", "plan.context_parallel")
-    product = 1
-    for degree in degrees:
-        product *= draft.get(degree) or 1
-    return product
-
-
 def _whole(draft: Draft, of_a_replica: int) -> int | None:
     gpus = draft.get("cluster.num_gpus")
-    return None if gpus is None else of_a_replica * (gpus // _ranks(draft))
+    return None if gpus is None else of_a_replica * (gpus // ranks_of(draft))
 
 
 def _micro(settings: Settings, draft: Draft, whole: int, steps: int) -> int | None:
     gpus = draft.get("cluster.num_gpus")
     if gpus is None:
         return None
-    parts = steps * (gpus // _ranks(draft))
+    parts = steps * (gpus // ranks_of(draft))
     if parts == 0 or whole % parts:
         rule = f"must be a multiple of accumulation x replicas ({parts})"
         raise settings.fail("train_batch_size", rule)

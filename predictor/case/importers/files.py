@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.importers.found import Setting
+from predictor.case.reading import read_bytes
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_FILE_BYTES = 1024**2
 MAX_YAML_BYTES = 256 * 1024
 """The safe YAML reader takes some ten seconds a mebibyte; a whole recipe has twenty kibibytes."""
 
@@ -28,13 +28,7 @@ def read_text(path: Path) -> str:
     Raises:
         CaseError: It is not there, not a file, too large or not UTF-8.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise CaseError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, the most that is read")
+    content = read_bytes(path, "the most that is read")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from predictor.case.schema import shown
@@ -260,3 +261,9 @@ class Settings:
             free=tuple(dict.fromkeys(free)),
             unknown=tuple(self._unknown),
         )
+
+
+def ranks_of(draft: Draft) -> int:
+    """GPUs of a replica: the product of the degrees found so far."""
+    degrees = ("plan.tensor_parallel", "plan.pipeline_parallel", "plan.context_parallel")
+    return prod(draft.get(degree) or 1 for degree in degrees)

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from predictor.case.importers.files import flattened, parse
-from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings
+from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings, ranks_of
 
 FORM = "torchtitan"
 
@@ -121,7 +121,7 @@ def _read_plan(settings: Settings) -> None:
     shards = -1 if shards is None else shards
     if shards > 0:
         settings.derive(
-            "cluster.num_gpus", lambda d: copies * shards * _ranks(d), "product of degrees"
+            "cluster.num_gpus", lambda d: copies * shards * ranks_of(d), "product of degrees"
         )
     never = settings.raw("parallelism.fsdp_reshard_after_forward") == "never"
     if shards == 1 and copies > 1:
@@ -180,20 +180,14 @@ def _chunks(draft: Draft, per_stage: int) -> int | None:
     return max(1, -(-layers // per_stage) // stages) if layers and stages else None
 
 
-def _ranks(draft: Draft) -> int:
-    degrees = ("plan.tensor_parallel", "plan.pipeline_parallel", "plan.context_parallel")
-    product = 1
-    for degree in degrees:
-        product *= draft.get(degree) or 1
-    return product
-
-
 def _replicas(draft: Draft, copies: int) -> int | None:
     """Ranks that share the states: shards times context ranks."""
     gpus = draft.get("cluster.num_gpus")
     if gpus is None:
         return None
-    return int(gpus // _ranks(draft) // copies * (draft.get("plan.context_parallel") or 1)) or None
+    return (
+        int(gpus // ranks_of(draft) // copies * (draft.get("plan.context_parallel") or 1)) or None
+    )
 
 
 def _read_batch(settings: Settings) -> None:
@@ -224,7 +218,7 @@ def _read_batch(settings: Settings) -> None:
 
 def _whole_batch(draft: Draft, local: int) -> int | None:
     gpus = draft.get("cluster.num_gpus")
-    return None if gpus is None else gpus // _ranks(draft) * local
+    return None if gpus is None else gpus // ranks_of(draft) * local
 
 
 def _read_numbers(settings: Settings) -> None:

@@ -11,9 +11,9 @@ import predictor
 from predictor.case import Case, resolve
 from predictor.case.importers import case_file, merged, read_configuration
 from predictor.case.importers.deepspeed import read_deepspeed
-from predictor.case.importers.files import MAX_FILE_BYTES
 from predictor.case.importers.torchtitan import PRESETS, read_torchtitan
 from predictor.case.models import find_preset
+from predictor.case.reading import MAX_FILE_BYTES
 from predictor.cli import run
 from predictor.errors import CaseError
 
