@@ -18,12 +18,15 @@ import click
 from predictor.commands.ask import compare_command, explain_command, what_if_command
 from predictor.commands.bring import case_command
 from predictor.commands.case_flags import case_options, read_case
+from predictor.commands.common import OUTPUT, Group, json_flag, print_json
+from predictor.commands.importing import import_command
+from predictor.commands.listing import gpus_command, implementations_command, models_command
 from predictor.commands.search import search_command
 from predictor.commands.validate import validate_command
 from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 GARBAGE_THRESHOLD = 100_000
@@ -33,35 +36,7 @@ and a search every 700, as Python has it, took 6 % of an estimate."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def _json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    help="File to write.",
-)
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
-
-
-class _Group(click.Group):
-    """Commands whose docstrings mark lines that stay as they are by a backslash and b."""
-
-    group_class = type
-
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Put in the character that click looks for."""
-        cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
-        super().add_command(cmd, name)
-
-
-@click.group(cls=_Group, no_args_is_help=False, context_settings=CONTEXT)
+@click.group(cls=Group, no_args_is_help=False, context_settings=CONTEXT)
 @click.version_option(package_name="llm-iteration-predictor")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def predictor(*, debug: bool) -> None:
@@ -73,6 +48,10 @@ _COMMANDS = (
     case_command,
     compare_command,
     explain_command,
+    gpus_command,
+    implementations_command,
+    import_command,
+    models_command,
     search_command,
     validate_command,
     what_if_command,
@@ -84,7 +63,7 @@ for _command in _COMMANDS:
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
-@_json_flag
+@json_flag
 def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) -> None:
     r"""Estimate one iteration of a case file or of a model; flags win over the file.
 
@@ -96,7 +75,7 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
 
     answer = estimate_case(read_case(case, flags), strict=strict)
     if as_json:
-        _print_json(answer.to_dict())
+        print_json(answer.to_dict())
         return
     from predictor.report.text import estimate_text  # noqa: PLC0415
 
@@ -105,7 +84,7 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
-@_OUTPUT
+@OUTPUT
 def trace(case: str | None, *, output: Path, **flags: object) -> None:
     r"""Write one iteration as a Chrome trace, for Perfetto: streams, stages, micro-batches.
 
@@ -121,7 +100,7 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--stage-gpus", metavar="SKU,SKU,...", help="GPU of each stage: split the layers.")
-@_json_flag
+@json_flag
 def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: object) -> None:
     r"""Place ranks on a cluster of uneven links, or layers on stages of different GPUs.
 
@@ -143,7 +122,7 @@ def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: o
         found = best_placement(asked)
         told, text = found.to_dict(), report.placement_text(found)
     if as_json:
-        _print_json(told)
+        print_json(told)
     else:
         click.echo(text)
 
@@ -166,7 +145,7 @@ def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: o
 @click.option("--restart-time", metavar="TIME", help="From a failure to the next iteration.")
 @click.option("--checkpoint-every", metavar="TIME", help="Work between two; default: the best.")
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
-@_json_flag
+@json_flag
 def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any) -> None:  # noqa: ANN401
     r"""Estimate a whole run: days, GPU-hours, dollars, MWh; choose GPUs, their count or a model.
 
@@ -179,7 +158,7 @@ def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any)
     asked = {name: flags.pop(name) for name in ASKED}
     found = answer(read_case(case, flags), read_request(**asked, strict=strict))
     if as_json:
-        _print_json(found.to_dict())
+        print_json(found.to_dict())
         return
     from predictor.report.training_run import choice_text  # noqa: PLC0415
 
@@ -192,7 +171,7 @@ def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any)
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; default: all processors.")
 @click.option("--scheduler", metavar="ADDRESS", help="Of dask.distributed: tls://HOST:8786.")
 @click.option("--insecure", is_flag=True, help="Allow a scheduler elsewhere without TLS.")
-@_json_flag
+@json_flag
 def study(
     study: Path,
     *,
@@ -219,7 +198,7 @@ def study(
             asked, output, runner=runner, progress=lambda n, _: bar.update(n - bar.pos)
         )
     if as_json:
-        _print_json(done.to_dict())
+        print_json(done.to_dict())
     else:
         told = ", ".join(f"{count} {status}" for status, count in done.statuses.items())
         click.echo(f"wrote {output}: {done.rows} rows of {done.cases} cases ({told})", err=True)
@@ -236,7 +215,7 @@ def study(
     type=click.Path(path_type=Path),
     help="What `predictor search --json` printed, in place of a case.",
 )
-@_OUTPUT
+@OUTPUT
 def report(case: str | None, *, output: Path, search_results: Path | None, **flags: object) -> None:
     r"""Write one HTML file that shows and explains an estimate, or what a search found.
 
@@ -260,7 +239,7 @@ def report(case: str | None, *, output: Path, search_results: Path | None, **fla
 @predictor.command()
 @click.argument("operator")
 @click.option("--gpu", "skus", required=True, metavar="SKU,...", help="GPUs, with commas between.")
-@_OUTPUT
+@OUTPUT
 @click.option("--where", multiple=True, metavar="FIELD=VALUE", help="Lines of that kind alone.")
 def plot(operator: str, *, skus: str, output: Path, where: tuple[str, ...]) -> None:
     r"""Plot measured points of an operator with fitted curves: .svg, .png, .pdf or .html.
@@ -356,133 +335,6 @@ def _measured_folders(skus: Iterable[str]) -> list[Path]:
     if chosen := [load_gpu(sku).sku for sku in skus]:
         return [root / sku for sku in chosen]
     return sorted({path.parent for name in FAMILIES for path in root.glob(f"*/{name}.csv")})
-
-
-@predictor.group(name="import")
-def import_tables() -> None:
-    """Write tables of a GPU from other people's measurements, with their source."""
-
-
-_SKU = click.option("--gpu", required=True, metavar="SKU", help="GPU that was measured.")
-_OUT = click.option(
-    "--out", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the SKU's tables."
-)
-
-
-@import_tables.command("nccl-tests")
-@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@_SKU
-@click.option("--source", required=True, help="Who measured, and where it was published.")
-@click.option("--collective", help="Operator, for logs that do not say.")
-@click.option("--ranks-per-node", type=click.INT, help="For logs whose hosts do not tell.")
-@_OUT
-def import_nccl_tests(
-    logs: tuple[Path, ...],
-    *,
-    gpu: str,
-    source: str,
-    collective: str | None,
-    ranks_per_node: int | None,
-    out: Path | None,
-) -> None:
-    r"""Import what nccl-tests print, or write with -J: text and JSON of any version.
-
-    \b
-    predictor import nccl-tests LOG... --gpu h100-sxm5-80gb --source "who, where" --out my-tables
-    """
-    from predictor.case import load_gpu  # noqa: PLC0415
-    from predictor.tables.importers import read_nccl_tests  # noqa: PLC0415
-
-    imported = read_nccl_tests(
-        logs,
-        load_gpu(gpu),
-        source=source,
-        collective=collective,
-        ranks_per_node=ranks_per_node,
-    )
-    _write_import(imported, gpu, out)
-
-
-@import_tables.command("aiconfigurator")
-@click.option("--gpu", "system", required=True, metavar="SYSTEM", help="System, as a100_sxm.")
-@click.option("--sku", metavar="SKU", help="Folder of bench_results; default: that of the system.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Unpacked wheel.")
-@click.option("--operators", metavar="A,B,...", default="", help="Those alone.")
-@_OUT
-def import_aiconfigurator(
-    *, system: str, sku: str | None, folder: Path | None, operators: str, out: Path | None
-) -> None:
-    r"""Import GEMM, attention and NCCL tables of aiconfigurator-core (PyPI, Apache-2.0).
-
-    \b
-    predictor import aiconfigurator --gpu a100_sxm --out my-tables
-    """
-    from predictor.case import load_gpu  # noqa: PLC0415
-    from predictor.tables.importers import read_aiconfigurator  # noqa: PLC0415
-    from predictor.tables.importers.aiconfigurator import sku_of  # noqa: PLC0415
-
-    gpu = load_gpu(sku or sku_of(system))
-    wanted = [name for name in operators.split(",") if name]
-    imported = read_aiconfigurator(system, gpu, folder=folder, operators=wanted)
-    _write_import(imported, gpu.sku, out)
-
-
-def _write_import(imported: Any, sku: str, out: Path | None) -> None:  # noqa: ANN401
-    from predictor.case import bench_results_folder  # noqa: PLC0415
-    from predictor.tables.importers import write_import  # noqa: PLC0415
-
-    for path in write_import(imported, out or bench_results_folder() / sku):
-        click.echo(f"wrote {path}", err=True)
-    click.echo(f"{len(imported.rows)} rows of run {imported.run}; now `predictor fit {sku}`")
-
-
-@predictor.command()
-@_json_flag
-def models(*, as_json: bool) -> None:
-    r"""List the model presets.
-
-    \b
-    predictor models --json
-    """
-    from predictor.report.listing import models_listing  # noqa: PLC0415
-
-    _print_listing(models_listing(), as_json=as_json)
-
-
-@predictor.command()
-@_json_flag
-def gpus(*, as_json: bool) -> None:
-    r"""List the GPUs, and which of them were measured.
-
-    \b
-    predictor gpus
-    """
-    from predictor.report.listing import gpus_listing  # noqa: PLC0415
-
-    _print_listing(gpus_listing(), as_json=as_json)
-
-
-@predictor.command()
-@_json_flag
-def implementations(*, as_json: bool) -> None:
-    r"""List the training stacks.
-
-    \b
-    predictor implementations
-    """
-    from predictor.iteration.implementations import descriptions  # noqa: PLC0415
-
-    rows = [{"name": name, "description": words} for name, words in descriptions().items()]
-    _print_listing(rows, as_json=as_json)
-
-
-def _print_listing(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    from predictor.report.listing import listing_text  # noqa: PLC0415
-
-    click.echo(listing_text(rows))
 
 
 def run(arguments: list[str]) -> int:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from predictor.commands.case_flags import SUFFIXES, case_options, read_case
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+from predictor.commands.common import json_flag, print_json
 
 
 @click.command("compare", params=case_options())
 @click.argument("cases", metavar="CASE.toml|MODEL...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_flag
 def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -> None:
     r"""Set cases side by side: what differs, where the time differs, why the faster is faster.
 
@@ -34,7 +30,7 @@ def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -
     estimates = tuple(estimate(read_case(case, dict(flags))) for case in cases)
     told = Comparison(names=_names(cases), estimates=estimates)
     if as_json:
-        _print_json(told.to_dict())
+        print_json(told.to_dict())
         return
     click.echo(comparison_text(told))
 
@@ -51,7 +47,7 @@ def _names(cases: tuple[str, ...]) -> tuple[str, ...]:
 
 @click.command("explain", params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_flag
 def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None:
     r"""Say in plain words what bounds a step, where MFU is lost, and how sure the estimate is.
 
@@ -62,7 +58,7 @@ def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None
 
     told = explanation_of(read_case(case, flags))
     if as_json:
-        _print_json(told.to_dict())
+        print_json(told.to_dict())
         return
     click.echo(explanation_text(told))
 
@@ -79,7 +75,7 @@ def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None
     help="As hbm_bandwidth=x2, power_cap=500W, num_sms=+10%; also tensor_peak, memory_bytes, "
     "l2_bytes, nvlink, network, network_latency.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_flag
 def what_if_command(
     case: str | None,
     *,
@@ -105,7 +101,7 @@ def what_if_command(
     pair = found.before, found.after
     told = Comparison(names=("before", "after"), estimates=pair, beside=hardware)
     if as_json:
-        _print_json({"changes": changes, "notes": list(found.notes), **told.to_dict()})
+        print_json({"changes": changes, "notes": list(found.notes), **told.to_dict()})
         return
     lines = paragraph(f"what if {', '.join(changes)}", 100)
     notes = [line for note in found.notes for line in paragraph(f"note: {note}", 100)]

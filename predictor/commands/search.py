@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from copy import copy
 from typing import Any
 
 import click
 
 from predictor.commands.case_flags import base, case_options
+from predictor.commands.common import json_flag, json_text
 
 _OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
 _NO_CONSTRAINTS = frozenset(
@@ -37,7 +37,7 @@ def _constraints() -> list[click.Parameter]:
 @click.option("--objective", default="time", metavar="time|usd|energy|gpus", help="Least of what.")
 @click.option("--pareto", metavar="A,B,...", help="Front of time, usd, energy, memory, gpus.")
 @click.option("--top", type=click.INT, default=10, help="Plans to show (10).")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_flag
 def search_command(
     case: str | None,
     *,
@@ -70,7 +70,7 @@ def search_command(
         top=top,
     )
     if as_json:
-        told = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+        told = json_text(found.to_dict())
         click.echo(told)
         return
     from predictor.report.search import search_text  # noqa: PLC0415

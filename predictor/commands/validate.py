@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from predictor.commands.common import json_flag, print_json
 from predictor.errors import BenchError, CaseError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="With --measure: append the run records to a file.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_flag
 def validate_command(  # noqa: PLR0913 - one argument an option
     runs: Path | None,
     *,
@@ -105,7 +106,7 @@ def _show(report: ValidationReport, name: str, markdown: Path | None, *, as_json
         write_accuracy(markdown, [(name, report)])
         click.echo(f"wrote {markdown}", err=True)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False, ensure_ascii=False))
+        print_json(report.to_dict())
         return
     from predictor.report.validation import validation_text  # noqa: PLC0415
 

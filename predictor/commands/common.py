@@ -1,0 +1,46 @@
+"""What several commands share: a group that keeps examples as they are, JSON, the file to write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="File to write.",
+)
+
+
+def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--json`` as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+def json_text(value: object) -> str:
+    """Strict JSON, for people too."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def print_json(value: object) -> None:
+    """Print strict JSON on stdout."""
+    click.echo(json_text(value))
+
+
+class Group(click.Group):
+    """Commands whose docstrings mark lines that stay as they are by a backslash and b."""
+
+    group_class = type
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Put in the character that click looks for."""
+        cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
+        super().add_command(cmd, name)
