@@ -268,10 +268,6 @@ class Fabric:
         """All-gather whose whole output is ``output_bytes``; ranks are ``stride`` GPUs apart."""
         return self._strided("all_gather", output_bytes, ranks, stride)
 
-    def all_reduce_seconds(self, buffer_bytes: float, ranks: int, *, stride: int = 1) -> float:
-        """All-reduce of a buffer; ranks are ``stride`` GPUs apart."""
-        return self._strided("all_reduce", buffer_bytes, ranks, stride)
-
     def send_seconds(self, message_bytes: float, *, stride: int) -> float:
         """One send to the rank ``stride`` GPUs away."""
         return self._strided("send_recv", message_bytes, 2, stride)

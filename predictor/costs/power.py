@@ -78,13 +78,6 @@ class Heat:
             dynamic *= (clock_hz / known.clock_hz) ** self.exponent
         return self.idle_watts + dynamic
 
-    def mean_power(self, seconds: Mapping[str, float], clock_hz: float) -> float:
-        """Watts of families that run for these seconds in turns (``idle``: nothing runs)."""
-        total = sum(seconds.values())
-        if total <= 0:
-            return self.idle_watts
-        return float(sum(t * self.power(family, clock_hz) for family, t in seconds.items()) / total)
-
     def settled_clock_hz(self, seconds: Mapping[str, Amount]) -> Amount:
         """Clock at which this mix meets the power cap; the highest one if it stays below.
 

@@ -147,10 +147,7 @@ def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Ho
     """Weight gradients fill the bubble: once a stage ahead (h1), twice (h2, two searched)."""
     p = cut.stages
     fill = 1 if cut.schedule in {"zb-h1", "zb-1p"} else 2
-    mean = [
-        (count * each).sum(axis=1) / p for each in (passes.forward, passes.backward, passes.weight)
-    ]
-    forward, backward, weight = mean
+    forward, backward, weight = _means(cut, passes, count)
     bubble = (p - 1) * np.maximum(forward + backward - fill * weight, 0.0) + 2 * hops.total[:, None]
     return np.asarray((m[:, None] * _busy(cut, passes, hops)).max(axis=1) + bubble)
 
@@ -158,10 +155,6 @@ def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Ho
 def _both_ways(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     """Half of the micro-batches in each direction; each stage holds two chunks."""
     p = cut.stages
-    mean = [
-        (count * each).sum(axis=1) / p / 2
-        for each in (passes.forward, passes.backward, passes.weight)
-    ]
-    forward, backward, weight = mean
+    forward, backward, weight = _means(cut, passes, count, chunks=2)
     bubble = (p / 2 - 1) * (forward + 2 * backward - weight) + hops.total[:, None]
     return np.asarray((m[:, None] / 2 * _busy(cut, passes, hops)).max(axis=1) + bubble)

@@ -257,11 +257,11 @@ def optimizer(stage: Stage) -> Program:
     """Pass by pass over the owned states, a copy into every parameter, zeroed gradients."""
     tape = Tape()
     tensors = _held_tensors(stage)
-    launches = 1 + stage.owned_parameters // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
     owned = stage.owned_parameters
+    launches = 1 + owned // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
     step = Optimizer(kernel="adamw_foreach", elements=owned, tensors=tensors, dtype="fp32")
     tape.run(step, kernels=OPTIMIZER_PASSES * launches)
-    tape.run(_flat("cast_down", stage.owned_parameters), kernels=tensors)
+    tape.run(_flat("cast_down", owned), kernels=tensors)
     tape.run(_flat("fill_fp32", stage.parameters))
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
 
