@@ -26,6 +26,6 @@ inline constexpr bool built_with_attention = PREDICTOR_WITH_ATTENTION;
 [[nodiscard]] int cuda_device_count() noexcept;
 
 // Raises Unsupported in a build without CUDA, NativeError for an index that is not there.
-[[nodiscard]] std::shared_ptr<Device> make_cuda_device(int index);
+[[nodiscard]] std::shared_ptr<Device> make_cuda_device(int index, bool separate_buffers);
 
 } // namespace predictor

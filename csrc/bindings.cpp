@@ -53,13 +53,14 @@ Cache to_cache(const std::string& name) {
   throw py::value_error("cache ('" + name + "') must be 'cold' or 'warm'");
 }
 
-std::shared_ptr<Device> open_device(const std::string& kind, int index, std::uint64_t seed) {
+std::shared_ptr<Device> open_device(const std::string& kind, int index, std::uint64_t seed,
+                                    bool separate_buffers) {
   set_library_folders(py::module_::import("sys").attr("path").cast<std::vector<std::string>>());
   if (kind == "mock") {
     return make_mock_device(seed);
   }
   if (kind == "cuda") {
-    return make_cuda_device(index);
+    return make_cuda_device(index, separate_buffers);
   }
   throw py::value_error("kind ('" + kind + "') must be 'cuda' or 'mock'");
 }
@@ -298,7 +299,7 @@ void bind_device(py::module_& m) {
 
   py::class_<Device, std::shared_ptr<Device>>(m, "Device", "A GPU, or the mock without one.")
       .def(py::init(&open_device), py::arg("kind"), py::arg("index") = 0, py::kw_only(),
-           py::arg("seed") = 0)
+           py::arg("seed") = 0, py::arg("separate_buffers") = false)
       .def_property_readonly("properties", &Device::properties)
       .def_property_readonly("libraries", &libraries)
       .def_property_readonly("stream_handle", &Device::stream_handle)

@@ -92,7 +92,8 @@ std::string uuid_text(const cudaUUID_t& uuid) {
 
 } // namespace
 
-CudaDevice::CudaDevice(int index) : index_(index) {
+CudaDevice::CudaDevice(int index, bool separate_buffers)
+    : index_(index), separate_buffers_(separate_buffers) {
   if (const int count = cuda_device_count(); index < 0 || index >= count) {
     throw NativeError(
         text("device index (", index, ") is out of range: CUDA sees ", count, " GPUs here"));
@@ -333,8 +334,8 @@ int cuda_device_count() noexcept {
   return status == cudaSuccess ? count : 0;
 }
 
-std::shared_ptr<Device> make_cuda_device(int index) {
-  return std::make_shared<CudaDevice>(index);
+std::shared_ptr<Device> make_cuda_device(int index, bool separate_buffers) {
+  return std::make_shared<CudaDevice>(index, separate_buffers);
 }
 
 } // namespace predictor

@@ -17,7 +17,9 @@ struct Groups;           // operators/collectives/groups.hpp
 
 class CudaDevice final : public Device {
 public:
-  explicit CudaDevice(int index);
+  // With `separate_buffers` each operand is an allocation of its own, as large as it is and holding
+  // nothing yet, so that a memory checker sees where each begins and ends. Nothing is timed so.
+  explicit CudaDevice(int index, bool separate_buffers = false);
   ~CudaDevice() override;
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;
@@ -56,6 +58,7 @@ public:
   [[nodiscard]] cudaStream_t stream() const { return lanes_.at(lane_).get(); }
   [[nodiscard]] int sm_count() const { return sm_count_; }
   [[nodiscard]] std::size_t l2_bytes() const { return l2_bytes_; }
+  [[nodiscard]] bool separate_buffers() const { return separate_buffers_; }
   [[nodiscard]] Arena& inputs() { return *inputs_; }
   [[nodiscard]] Arena& outputs() { return *outputs_; }
   // Room in both arenas, taking one's slack for the other where memory is short.
@@ -70,6 +73,7 @@ private:
   void poll(const std::function<cudaError_t()>& query, double timeout_seconds) const;
 
   int index_;
+  bool separate_buffers_;
   int sm_count_ = 0;
   std::size_t l2_bytes_ = 0;
   std::array<StreamHandle, lane_count> lanes_;

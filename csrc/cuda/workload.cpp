@@ -25,9 +25,12 @@ std::size_t cold_sets(double working_set_bytes, std::size_t l2_bytes) {
   return static_cast<std::size_t>(std::clamp(sets, 2.0, static_cast<double>(max_buffer_sets)));
 }
 
+std::size_t bytes_of(const Operand& operand) {
+  return static_cast<std::size_t>(operand.elements) * size_of(operand.type);
+}
+
 std::size_t padded_bytes(const Operand& operand) {
-  const auto bytes = static_cast<std::size_t>(operand.elements) * size_of(operand.type);
-  return round_up(std::max<std::size_t>(bytes, 1), Arena::alignment);
+  return round_up(std::max<std::size_t>(bytes_of(operand), 1), Arena::alignment);
 }
 
 bool in_input_arena(const Operand& operand) {
@@ -116,7 +119,36 @@ void CudaWorkload::lay_out(std::size_t sets) {
   generation_ = 0;
 }
 
+// Inputs are filled as the arena of inputs is; all else stays as the driver gives it.
+void CudaWorkload::allocate_separately() {
+  if (!separate_.empty()) {
+    return;
+  }
+  std::vector<DeviceMemory> memory;
+  for (std::size_t set = 0; set < buffer_sets; ++set) {
+    for (std::size_t i = 0; i < operands_.size(); ++i) {
+      if (set > 0 && operands_[i].shared) {
+        memory.emplace_back(); // the first set's serves all
+        continue;
+      }
+      const std::size_t bytes = bytes_of(operands_[i]);
+      memory.push_back(allocate_device_memory(std::max<std::size_t>(bytes, 1)));
+      if (in_input_arena(operands_[i])) {
+        CUDA_CHECK(cudaMemsetAsync(memory.back().get(), 0, bytes, device_.stream()));
+        fill(memory.back().get(), DataType::bf16, static_cast<std::int64_t>(bytes / 2),
+             Fill::normal(), 1 + memory.size(), device_.stream());
+      }
+    }
+  }
+  separate_ = std::move(memory);
+  placed();
+}
+
 void CudaWorkload::acquire() {
+  if (device_.separate_buffers()) {
+    allocate_separately();
+    return;
+  }
   if (generation_ != 0 && generation_ == device_.memory_generation()) {
     return;
   }
@@ -130,6 +162,11 @@ void CudaWorkload::acquire() {
 Buffers CudaWorkload::buffers(std::size_t set) const {
   std::vector<std::byte*> addresses(operands_.size());
   for (std::size_t i = 0; i < operands_.size(); ++i) {
+    if (!separate_.empty()) {
+      const std::size_t first = operands_[i].shared ? 0 : set * operands_.size();
+      addresses[i] = static_cast<std::byte*>(separate_[first + i].get());
+      continue;
+    }
     std::byte* base = in_input_arena(operands_[i]) ? device_.inputs().data() + input_base_
                                                    : device_.outputs().data() + output_base_;
     addresses[i] = base + places_[i].offset + set * places_[i].stride;
@@ -169,7 +206,7 @@ void CudaWorkload::begin_check(std::uint64_t seed) {
   const Buffers addresses = buffers(0);
   for (std::size_t i = 0; i < operands_.size(); ++i) {
     const Operand& operand = operands_[i];
-    const std::size_t bytes = static_cast<std::size_t>(operand.elements) * size_of(operand.type);
+    const std::size_t bytes = bytes_of(operand);
     if (operand.role == Role::input) {
       // As bf16 whatever the type, as everything in the input arena.
       fill(addresses.get(i), DataType::bf16, static_cast<std::int64_t>(bytes / 2), Fill::normal(),

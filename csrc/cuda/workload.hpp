@@ -108,6 +108,7 @@ private:
   };
 
   void lay_out(std::size_t sets);
+  void allocate_separately();
   void fill_prepared(std::uint64_t seed);
   [[nodiscard]] double error_of(const Expected& expected) const;
 
@@ -119,6 +120,7 @@ private:
   std::size_t input_base_ = 0;
   std::size_t output_base_ = 0;
   std::uint64_t generation_ = 0;
+  std::vector<DeviceMemory> separate_; // set by set; empty where the operands lie in the arenas
   std::vector<Expected> expected_;
 };
 

@@ -8,7 +8,7 @@ int cuda_device_count() noexcept {
   return 0;
 }
 
-std::shared_ptr<Device> make_cuda_device(int) {
+std::shared_ptr<Device> make_cuda_device(int, bool) {
   throw Unsupported("this build has no CUDA backend: install again where nvcc is on PATH, or use "
                     "Device('mock')");
 }

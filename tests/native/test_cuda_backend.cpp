@@ -176,6 +176,19 @@ TEST_SUITE("cuda_backend") {
     CHECK(predictor::check(*device, workload, 1) < 4e-3);
   }
 
+  TEST_CASE("separate buffers are as large as their operands, and no arena is made") {
+    fake::runtime() = {};
+    CudaDevice device(0, true);
+    const std::size_t before = fake::runtime().free_bytes;
+    Doubling workload(device, 1001, warm);
+    CHECK(before - fake::runtime().free_bytes == 2002 + 2002 + 16);
+    CHECK(predictor::check(device, workload, 1) < 4e-3);
+    Doubling rotating(device, 65536, cold);
+    (void)predictor::sample(device, rotating, {});
+    CHECK(rotating.outputs.size() == 21);
+    CHECK(predictor::check(device, rotating, 1) < 4e-3);
+  }
+
   TEST_CASE("a sticky error is a fault, and a hang ends at its timeout") {
     const auto device = open();
     Doubling workload(*device, 4096, warm);
