@@ -1,5 +1,6 @@
 """Runs on a double of the native extension, and on the mock where the extension is built."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(autouse=True)
 def _double_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process and the workers it spawns import the double."""
+    """Let this process and the workers it spawns import the double, and them nothing of pytest."""
     monkeypatch.syspath_prepend(str(HERE))
+    for name in ("__spec__", "__file__"):  # of the main module, which a spawned process imports too
+        monkeypatch.setattr(sys.modules["__main__"], name, None, raising=False)
 
 
 @pytest.fixture
