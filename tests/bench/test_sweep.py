@@ -71,8 +71,14 @@ def test_the_products_between_are_new_pairs_of_sizes() -> None:
     between = {p.operator for p in POINTS if p.tier == BETWEEN}
     before = {p.operator for p in POINTS if p.tier < BETWEEN}
     assert not between & before
-    assert len(between) > 190
+    assert len(between) > 850
     assert sum(g.m < 512 for g in between if isinstance(g, Gemm)) > 40
+
+
+def test_products_have_token_counts_of_experts_and_vocabularies_as_tokenizers_count_them() -> None:
+    gemms = [p.operator for p in POINTS if isinstance(p.operator, Gemm)]
+    assert sum(g.m % 8 > 0 for g in gemms) > 60
+    assert {g.kind for g in gemms if g.n == 50257} == {"forward", "dgrad", "wgrad"}
 
 
 def test_grouped_products_take_ninety_seconds_before_the_wide_tier() -> None:

@@ -4,7 +4,8 @@ from itertools import product
 from typing import Any, Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.tiers import ANCHOR, CORE, SUSTAINED, WIDE
+from predictor.bench.sweep import attention_sizes as sizes
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, CORE, SUSTAINED, WIDE
 from predictor.operators import Attention
 from predictor.operators.attention import AttentionKind
 
@@ -68,6 +69,7 @@ def points() -> list[Point]:
         *_queries(),
         *_flash(),
         *_sustained(),
+        *_between(),
     ]
 
 
@@ -254,6 +256,33 @@ def _flash() -> list[Point]:
         *(
             _point(heads, seq, batch, kind, tier=WIDE, impl="flash", **fields)
             for (heads, seq, batch, fields), kind in product(others, KINDS)
+        ),
+    ]
+
+
+def _between() -> list[Point]:
+    """Sizes between those before; masks and queries of more kinds."""
+    return [
+        *(
+            _point(*each, kind, tier=BETWEEN)
+            for each, kind in product([*sizes.SHARDS, *sizes.SHORT], KINDS)
+        ),
+        *(
+            _point(heads, seq, batch, kind, tier=BETWEEN, window=window)
+            for (heads, seq, batch, window), kind in product(sizes.WINDOWS, KINDS)
+        ),
+        *(
+            _point(heads, seq, batch, kind, tier=BETWEEN, documents=documents)
+            for (heads, seq, batch, documents), kind in product(sizes.PACKED, KINDS)
+        ),
+        *(_point(*each, "forward", tier=BETWEEN, query_length=1) for each in sizes.DECODE),
+        *(
+            _point(heads, seq, batch, "forward", tier=BETWEEN, query_length=queries)
+            for heads, seq, batch, queries in sizes.CHUNKS
+        ),
+        *(
+            _point(heads, seq, batch, kind, tier=BETWEEN, mask="full", query_length=queries)
+            for (heads, seq, batch, queries), kind in product(sizes.RING, KINDS)
         ),
     ]
 

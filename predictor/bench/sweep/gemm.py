@@ -5,6 +5,7 @@ from itertools import product
 from typing import Final
 
 from predictor.bench.points import Point
+from predictor.bench.sweep import gemm_layers
 from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, CORE, SUSTAINED, WIDE
 from predictor.operators import Gemm
 from predictor.operators.gemm import GemmKind
@@ -42,6 +43,7 @@ def points(seed: int) -> list[Point]:
     return [
         *(*anchors, *layers, *_with_bias(), *wide, *_variants(), *_sustained()),
         *(*_fills(), *_fp8(), *_halves(), *_epilogues(), *_between(seed)),
+        *_of_models(seed),
     ]
 
 
@@ -263,3 +265,14 @@ def _between(seed: int) -> list[Point]:
         if _affordable(m, n, k)
     ]
     return _sample(generator, shapes, 200, tier=BETWEEN)
+
+
+def _of_models(seed: int) -> list[Point]:
+    """Layers of public models: shards, experts, vocabularies as they are."""
+    generator = random.Random(seed + 2)  # noqa: S311 - its own stream, as above
+    shapes = [
+        *gemm_layers.layers(generator, 420),
+        *gemm_layers.experts(generator, 270),
+        *gemm_layers.bare(),
+    ]
+    return [_point(m, n, k, kind, tier=BETWEEN) for m, n, k, kind in shapes]

@@ -3,15 +3,22 @@
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.tiers import ANCHOR, CORE, WIDE
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, CORE, WIDE
 from predictor.operators import Memcpy
 from predictor.operators.memcpy import Direction
 
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
+_ONE_DEVICE: Final[tuple[Direction, ...]] = ("h2d", "d2h", "d2d")
 _CORE: Final = (16 * _MIB, 256 * _MIB)
 _WIDE: Final = (_KIB, 32 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 64 * _MIB, 1 << 30)
 _PAGEABLE: Final = (32 * _KIB, _MIB, 16 * _MIB, 256 * _MIB)
+_BETWEEN: Final = (4 * _KIB, 12 * _KIB, 96 * _KIB, 512 * _KIB, 2 * _MIB, 8 * _MIB, 32 * _MIB)
+_PAGEABLE_BETWEEN: Final = (
+    *(_KIB, 4 * _KIB, 16 * _KIB, 64 * _KIB, 96 * _KIB, 128 * _KIB, 256 * _KIB, 512 * _KIB),
+    *(2 * _MIB, 4 * _MIB, 8 * _MIB, 32 * _MIB, 64 * _MIB, 128 * _MIB),
+)
+"""Pageable copies are staged in pieces, and small ones in another way: dense where that changes."""
 
 
 def points() -> list[Point]:
@@ -29,7 +36,13 @@ def points() -> list[Point]:
         for direction in ("h2d", "d2h")
     ]
     peer = [_point("peer", size, tier=WIDE) for size in sorted(_CORE + _WIDE)]
-    return [*anchors, *core, *wide, *pageable, *peer]
+    between = [_point(way, size, tier=BETWEEN) for size in _BETWEEN for way in _ONE_DEVICE]
+    between += [
+        _point(way, size, tier=BETWEEN, pinned=False)
+        for size in _PAGEABLE_BETWEEN
+        for way in _ONE_DEVICE[:2]
+    ]
+    return [*anchors, *core, *wide, *pageable, *peer, *between]
 
 
 def _point(direction: Direction, size: int, *, tier: int, pinned: bool = True) -> Point:

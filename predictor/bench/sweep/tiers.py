@@ -19,7 +19,7 @@ COMPILED_HOST: Final = 6
 WIDE: Final = 7
 """The rest of the box that the cost functions cover."""
 BETWEEN: Final = 8
-"""Products of sizes between those of the tiers before: shards, vocabularies, few rows."""
+"""Sizes between those of the tiers before: shards, experts, vocabularies, few rows, copies."""
 
 NAMES: Final = {
     ANCHOR: "anchors",
