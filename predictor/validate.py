@@ -5,10 +5,9 @@ tests, and by nothing that estimates.
 """
 
 import gzip
-import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,19 @@ from typing import Any
 import numpy as np
 
 from predictor.case import Case
+from predictor.case.named_files import located
+from predictor.case.schema import shown
 from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
+from predictor.files import MEBIBYTE, parse_json
 from predictor.iteration import estimate
 
 CLOSE = 0.1
-MAX_FILE_BYTES = 256 * 1024**2
+LEAST_MEASURED, MOST_MEASURED = 1e-9, 1e18
+"""Seconds and bytes that somebody may have measured; an error is a ratio to them."""
+
+MAX_FILE_BYTES = 256 * MEBIBYTE
+MAX_LINE_BYTES = MEBIBYTE
 NOT_A_CASE = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
 
 
@@ -178,33 +184,34 @@ def validate_file(path: Path) -> ValidationReport:
 def read_records(path: Path) -> Iterator[Mapping[str, Any]]:
     """The records of a file, one object a line; a file named ``.gz`` is unpacked.
 
+    Lines are read one after another, so that memory holds one record.
+
     Raises:
         CaseError: See :func:`validate_file`.
     """
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            place = f"{path}:{number}"
+            record = _required(place, parse_json(place, line, CaseError))
+            yield located(record, path.parent)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines of text, each of at most a mebibyte, together of at most MAX_FILE_BYTES."""
+    left = MAX_FILE_BYTES
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            msg = f"{path}: larger than {MAX_FILE_BYTES} bytes"
-            raise CaseError(msg)
-        lines = content.decode("utf-8").splitlines()
+            while line := stream.readline(MAX_LINE_BYTES + 1):
+                left -= len(line)
+                if left < 0 or len(line) > MAX_LINE_BYTES:
+                    most = MAX_FILE_BYTES if left < 0 else MAX_LINE_BYTES
+                    what = "the file" if left < 0 else "a line"
+                    msg = f"{path}: {what} is larger than {most} bytes, the most that is read"
+                    raise CaseError(msg)
+                yield line.decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         msg = f"{path}: cannot be read: {error}"
         raise CaseError(msg) from error
-    yield from _parse(path, lines)
-
-
-def _parse(path: Path, lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            msg = f"{place}: not JSON ({error}); a run record is one object a line"
-            raise CaseError(msg) from error
-        yield _required(place, record)
 
 
 def _required(place: str, record: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -217,11 +224,19 @@ def _required(place: str, record: Any) -> Mapping[str, Any]:  # noqa: ANN401
             raise CaseError(msg)
     measured = record["measured"]
     seconds = measured.get("iteration_seconds") if isinstance(measured, dict) else None
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not number or not 0 < float(seconds or 0) < math.inf:
-        msg = f"{place}: measured.iteration_seconds = {seconds!r} must be a positive number"
+    if not _positive(seconds):
+        msg = f"{place}: measured.iteration_seconds = {shown(seconds)} must be a positive number"
+        raise CaseError(msg)
+    memory = measured.get("peak_memory_bytes")
+    if memory is not None and not _positive(memory):
+        msg = f"{place}: measured.peak_memory_bytes = {shown(memory)} must be a positive number"
         raise CaseError(msg)
     return record
+
+
+def _positive(value: object) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and LEAST_MEASURED <= value <= MOST_MEASURED  # type: ignore[operator]
 
 
 def check(record: Mapping[str, Any]) -> Checked:

@@ -75,7 +75,7 @@ def test_gzipped_records_read_like_plain_ones(tmp_path):
         ('{"id": 1, "source": 2, "measured": {"iteration_seconds": -1}}', "positive"),
         ('{"id": 1, "source": 2, "measured": {"iteration_seconds": NaN}}', "positive"),
         ('{"id": 1, "source": 2, "measured": {"iteration_seconds": true}}', "positive"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "nested deeper"),
     ],
 )
 def test_bad_lines_name_the_file_the_line_and_the_rule(tmp_path, line, words):

@@ -7,13 +7,14 @@ each source says where it was read, when, and of what kind it is.
 from __future__ import annotations
 
 import os
-import tomllib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from predictor.case.presets import closest
 from predictor.errors import TableError, UnknownName
+from predictor.files import MEBIBYTE, read_toml
 from predictor.values import frozen
 
 REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
@@ -21,7 +22,12 @@ REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
 
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
 GPU_FILE = "gpu.toml"
+LEAST_VALUE, MOST_VALUE = 1e-3, 1e21
+"""Of any size or rate of a device, in SI units."""
+
 _PACKAGE = Path(__file__).parents[1]
+_SKU = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+"""A folder of bench_results, and no way out of it."""
 
 
 @frozen(kw_only=True)
@@ -114,7 +120,8 @@ def gpu_names() -> tuple[str, ...]:
 
 def has_gpu(sku: str) -> bool:
     """Return whether ``sku`` names a known GPU."""
-    return sku == Path(sku).name and (bench_results_folder() / sku / GPU_FILE).is_file()
+    named = _SKU.fullmatch(sku) is not None
+    return named and (bench_results_folder() / sku / GPU_FILE).is_file()
 
 
 def load_gpu(sku: str) -> Gpu:
@@ -130,18 +137,16 @@ def load_gpu(sku: str) -> Gpu:
 @cache
 def _read(folder: Path, sku: str) -> Gpu:
     path = folder / sku / GPU_FILE
-    if sku != Path(sku).name or not path.is_file():
+    if not _SKU.fullmatch(sku) or not path.is_file():
         raise UnknownName(
             f"no GPU is called {sku!r}{closest(sku, gpu_names())}; `predictor gpus` lists them"
         )
+    raw = read_toml(path, TableError, MEBIBYTE)
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
         return _parse(sku, raw)
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: {error}") from error
     except KeyError as error:
         raise TableError(f"{path}: key {error} is missing") from error
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise TableError(f"{path}: not a datasheet ({error})") from error
 
 
@@ -153,8 +158,15 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
     sources = {key: notes[entry["source"]] for key, entry in entries.items()}
     sources |= {f"peak_flops_per_second.{key}": notes[e["source"]] for key, e in peaks.items()}
     for key, entry in {**entries, **peaks}.items():
-        if not isinstance(entry["value"], int | float) or not 0 < entry["value"] < float("inf"):
-            raise TypeError(f"{key} = {entry['value']}: must be a positive number")
+        _check_rate(key, entry["value"])
+    _check_rate("scaleup_gpus", raw["scaleup_gpus"])
+    for key in ("name", "architecture", "compute_capability", "network"):
+        if not isinstance(raw[key], str):
+            raise TypeError(f"{key} = {raw[key]!r}: must be a string")
+    if not re.fullmatch(r"[1-9][0-9]?[.][0-9]", raw["compute_capability"]):
+        raise TypeError(f"compute_capability = {raw['compute_capability']!r}: must be as 9.0")
+    if "bf16" not in peaks:
+        raise KeyError("peak_flops_per_second.bf16")
     return Gpu(
         sku=sku,
         **raw,
@@ -165,12 +177,21 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
     )
 
 
+def _check_rate(key: str, value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not LEAST_VALUE <= value <= MOST_VALUE:  # type: ignore[operator]
+        raise TypeError(
+            f"{key} = {value!r}: must be a positive number, {LEAST_VALUE:g} to {MOST_VALUE:g}"
+        )
+
+
 def _words(source: dict[str, Any]) -> str:
     return f"{source['text']} ({source['kind']}, {source['date']})"
 
 
 def _price(price: dict[str, Any], notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     source = notes[price["source"]]
+    _check_rate("usd_per_gpu_hour", price["value"])
     return {
         "usd_per_gpu_hour": price["value"],
         "price_source": f"{source['text']} ({source['kind']})",

@@ -179,7 +179,7 @@ def _add_family(fields: dict[str, Any], family: str, config: Mapping[str, object
 def _pattern_is_told(fields: Mapping[str, object], config: Mapping[str, object]) -> bool:
     """Whether the fields say which layers have a window."""
     types = config.get("layer_types")
-    alike = not isinstance(types, list) or set(types) <= {SLIDING}
+    alike = not isinstance(types, list) or all(each == SLIDING for each in types)
     return alike or "full_attention_frequency" in fields
 
 

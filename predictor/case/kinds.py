@@ -6,7 +6,7 @@ A kind accepts what JSON and TOML give. A whole number is never a boolean, a fra
 from __future__ import annotations
 
 import re
-from math import isfinite
+from math import inf
 from typing import Any, Protocol
 
 from predictor.errors import nearest
@@ -57,7 +57,7 @@ class Real:
 
     def read(self, value: object) -> float:
         """Return the number."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -inf < value < inf:
             raise KindError("must be a finite number")
         if self.least is not None and value < self.least:
             raise KindError(f"must be at least {self.least:g}")

@@ -8,16 +8,18 @@ alone has the same rate in the other.
 
 from __future__ import annotations
 
+import io
 from math import isfinite
 from typing import TYPE_CHECKING, Final
 
 from predictor.errors import CaseError, nearest
+from predictor.files import MEBIBYTE, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MAX_FILE_BYTES: Final = 64 * 1024**2
+MAX_FILE_BYTES: Final = 8 * MEBIBYTE
 _ENDS: Final = ("from", "to")
 _COLUMNS: Final = (*_ENDS, "bytes_per_second", "bytes", "seconds")
 
@@ -32,19 +34,15 @@ def read_links(path: Path) -> list[list[float]]:
 
     if path.suffix != ".csv":
         raise CaseError(f"{path}: links are read from a .csv file")
+    text = read_text(path, CaseError, MAX_FILE_BYTES)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rates: dict[tuple[int, int], float] = {}
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise CaseError(f"{path}: is larger than {MAX_FILE_BYTES} bytes")
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames or ())
-            rates: dict[tuple[int, int], float] = {}
-            for row in reader:
-                ends, rate = _pair(f"{path}:{reader.line_num}", row)
-                rates[ends] = max(rate, rates.get(ends, 0.0))
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        _check_header(path, reader.fieldnames or ())
+        for row in reader:
+            ends, rate = _pair(f"{path}:{reader.line_num}", row)
+            rates[ends] = max(rate, rates.get(ends, 0.0))
+    except csv.Error as error:
         raise CaseError(f"{path}: is not CSV: {error}") from error
     if not rates:
         raise CaseError(f"{path}: holds no links")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,46 +10,43 @@ from predictor.case.details import plan_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
+from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
 from predictor.case.rules import RuleError
 from predictor.case.schema import SECTIONS, Case, Links, Mla, Model, Moe, Section, shown
 from predictor.errors import CaseError, nearest
+from predictor.files import MEBIBYTE, read_json, read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-MAX_FILE_BYTES = 1024**2
+MAX_FILE_BYTES = MEBIBYTE
 RECORD_KEYS = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _MODEL_SOURCES = ("preset", "hf_config")
-_HISTOGRAM = "histogram:"
 
 
 def case_from_file(path: str | Path) -> Case:
-    """Read a case from a TOML or JSON file.
+    """Read a case from a TOML or JSON file; it may name files of its own folder.
 
     Raises:
         CaseError: the file is not there, too large, not readable or not a legal case.
     """
-    path = Path(path)
-    return case_from_dict(read_mapping(path), origin=str(path), folder=path.parent)
+    return case_from_dict(read_tables(Path(path)), origin=str(path))
 
 
-def read_bytes(path: Path, limit: str) -> bytes:
-    """Read a file of at most one mebibyte; ``limit`` says what that size is.
+def read_tables(path: Path) -> dict[str, Any]:
+    """Read the tables of a case file, in which names of files are told in full.
 
     Raises:
-        CaseError: The file is not there, not a file or too large.
+        CaseError: See :func:`read_mapping`; or a name leaves the file's folder.
     """
+    mapping = read_mapping(path)
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise CaseError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, {limit}")
-    return content
+        return located(mapping, path.parent)
+    except CaseError as error:
+        raise CaseError(f"{path}: {error}") from None
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -62,30 +57,24 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     if path.suffix not in {".toml", ".json"}:
         raise CaseError(f"{path}: a case file ends in .toml or .json")
-    content = read_bytes(path, "the most a case may have")
-    try:
-        text = content.decode("utf-8")
-        parsed = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"{path}: is not {path.suffix[1:].upper()}: {error}") from error
+    read = read_toml if path.suffix == ".toml" else read_json
+    parsed = read(path, CaseError, MAX_FILE_BYTES)
     if not isinstance(parsed, dict):
         raise CaseError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
     return parsed
 
 
-def case_from_dict(
-    mapping: Mapping[str, object], *, origin: str = "case", folder: Path | None = None
-) -> Case:
+def case_from_dict(mapping: Mapping[str, object], *, origin: str = "case") -> Case:
     """Read a case from a mapping of its sections.
 
     Keys of a run record, ``*_detail`` and nulls are left aside; ``model.preset`` and
-    ``model.hf_config`` (relative to ``folder``) are read, and fields beside them win.
+    ``model.hf_config`` are read, and fields beside them win.
 
     Raises:
         CaseError: something is not legal; the message begins with ``origin``.
     """
     try:
-        case = _read_case(mapping, folder or Path())
+        case = _read_case(mapping)
         _check_names(case)
         _check_sequence(case, mapping)
     except CaseError as error:
@@ -108,15 +97,14 @@ def case_from_sections(sections: Mapping[str, object]) -> Case:
     return Case(**parts)
 
 
-def _read_case(mapping: Mapping[str, object], folder: Path) -> Case:
+def _read_case(mapping: Mapping[str, object]) -> Case:
     known = (*SECTIONS, "implementation")
     for key in mapping:
         if key not in known and key not in RECORD_KEYS:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
-    model = _expand_model(_table(mapping.get("model"), "model"), folder)
-    model = _expand_histogram(model, folder)
+    model = with_expert_tokens(_expand_model(_table(mapping.get("model"), "model")))
     plan = plan_from_details(_table(mapping.get("plan"), "plan"))
-    cluster = _expand_links(_table(mapping.get("cluster"), "cluster"), folder)
+    cluster = with_links(_table(mapping.get("cluster"), "cluster"))
     return case_from_sections({**mapping, "model": model, "plan": plan, "cluster": cluster})
 
 
@@ -149,7 +137,7 @@ def _read_section(section: type[Section], given: dict[str, Any]) -> Section:
     return section(**values)
 
 
-def _expand_model(model: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _expand_model(model: dict[str, Any]) -> dict[str, Any]:
     """Put the fields of a preset or a Hugging Face configuration under the given ones."""
     given = [key for key in _MODEL_SOURCES if model.get(key) is not None]
     own = {k: v for k, v in model.items() if k not in _MODEL_SOURCES and v is not None}
@@ -157,52 +145,12 @@ def _expand_model(model: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise RuleError("model.preset", shown(model["preset"]), "cannot stand beside hf_config")
     if not given:
         return {key: value for key, value in model.items() if key not in _MODEL_SOURCES}
-    if given == ["preset"]:
-        base = _preset(model["preset"])
-    else:
-        base = _hf_config(model["hf_config"], folder)
+    base = _preset(model["preset"]) if given == ["preset"] else _hf_config(model["hf_config"])
     merged = {**base, **own}
     for part in _PARTS:
         if isinstance(base.get(part), dict) and isinstance(own.get(part), dict):
             merged[part] = {**base[part], **own[part]}
     return merged
-
-
-def _expand_histogram(model: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Read the counts of ``moe.imbalance = "histogram:FILE"`` into ``moe.expert_tokens``."""
-    moe = model.get("moe")
-    named = moe.get("imbalance") if isinstance(moe, dict) else None
-    if not isinstance(moe, dict) or not isinstance(named, str):
-        return model
-    if not named.startswith(_HISTOGRAM):
-        return model
-    path = folder / named.removeprefix(_HISTOGRAM)
-    try:
-        text = path.read_text(encoding="utf-8")[:MAX_FILE_BYTES]
-        counts = [float(word) for word in text.replace(",", " ").split()]
-    except OSError as error:
-        rule = f"{path} cannot be read: {error.strerror}"
-        raise RuleError("model.moe.imbalance", shown(named), rule) from error
-    except ValueError as error:
-        rule = f"{path} must hold numbers alone, one an expert"
-        raise RuleError("model.moe.imbalance", shown(named), rule) from error
-    rest = {key: value for key, value in moe.items() if key != "imbalance"}
-    return {**model, "moe": {**rest, "expert_tokens": counts}}
-
-
-def _expand_links(cluster: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Read the file that ``cluster.links`` names: alone, or as ``file`` beside other fields."""
-    links = cluster.get("links")
-    given = {"file": links} if isinstance(links, str) else links
-    if not isinstance(given, dict) or given.get("file") is None:
-        return cluster
-    if not isinstance(given["file"], str):
-        raise RuleError("cluster.links.file", shown(given["file"]), "must be the path of a .csv")
-    from predictor.case.links import read_links  # noqa: PLC0415 - not on the path of most cases
-
-    rest = {key: value for key, value in given.items() if key != "file"}
-    read = read_links(folder / given["file"])
-    return {**cluster, "links": {**rest, "overrides": [*read, *(rest.get("overrides") or ())]}}
 
 
 def _preset(name: object) -> dict[str, Any]:
@@ -215,10 +163,10 @@ def _preset(name: object) -> dict[str, Any]:
     return model_fields(name)
 
 
-def _hf_config(path: object, folder: Path) -> dict[str, Any]:
+def _hf_config(path: object) -> dict[str, Any]:
     if not isinstance(path, str):
         raise RuleError("model.hf_config", shown(path), "must be the path of a config.json")
-    return model_fields_from_hf(read_mapping(folder / path))
+    return model_fields_from_hf(read_mapping(Path(path)))
 
 
 def _check_names(case: Case) -> None:

@@ -47,7 +47,10 @@ def optional(kind: Kind, description: str) -> Any:  # noqa: ANN401
 
 def shown(value: object) -> str:
     """Return a value as an error message shows it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than some thousand digits
+        text = "a number of thousands of digits"
     cut = len(text) > MAX_SHOWN_CHARACTERS
     return f"{text[:MAX_SHOWN_CHARACTERS]}…" if cut else text
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".toml", ".json")
 _SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
-_PATHS = {("model", "hf_config"), ("cluster", "links"), ("cluster", "links", "file")}
 _FROM = ("from_files", "from_formats")
 
 
@@ -102,9 +101,8 @@ def read_case(name: str | None, flags: dict[str, object]) -> Case:
 
     if flags.get("from_files"):
         return read_brought(name, flags)[0]
-    mapping, origin, folder = base(name)
-    mapping = overlaid(mapping, _given(flags))
-    return case_from_dict(mapping, origin=origin, folder=folder)
+    mapping, origin = base(name)
+    return case_from_dict(overlaid(mapping, _given(flags)), origin=origin)
 
 
 def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brought]:
@@ -140,23 +138,22 @@ def _given(flags: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in flags.items() if value is not None and name not in _FROM}
 
 
-def base(name: str | None) -> tuple[dict[str, Any], str, Path]:
-    """Return tables of a case file or a preset, their origin and the folder of relative paths."""
-    from predictor.case.reading import read_mapping  # noqa: PLC0415
+def base(name: str | None) -> tuple[dict[str, Any], str]:
+    """Return tables of a case file or a preset, and their origin."""
+    from predictor.case.reading import read_tables  # noqa: PLC0415
 
     if name is None:
-        return {}, "command line", Path()
+        return {}, "command line"
     if Path(name).suffix in SUFFIXES:
-        path = Path(name)
-        return read_mapping(path), name, path.parent
-    return {"model": {"preset": name}}, "command line", Path()
+        return read_tables(Path(name)), name
+    return {"model": {"preset": name}}, "command line"
 
 
 def _as_source(name: str) -> Imported:
     """A case file or a preset as one of several files."""
     from predictor.case.importers import Found, Imported  # noqa: PLC0415
 
-    mapping, _, folder = base(name)
+    mapping, _ = base(name)
     found: dict[str, Found] = {}
 
     def enter(table: dict[str, Any], path: tuple[str, ...]) -> None:
@@ -164,8 +161,6 @@ def _as_source(name: str) -> Imported:
             here = (*path, str(key))
             if isinstance(value, dict):
                 enter(value, here)
-            elif here in _PATHS:
-                found[".".join(here)] = Found(str((folder / str(value)).resolve()), name)
             else:
                 found[".".join(here)] = Found(value, name)
 

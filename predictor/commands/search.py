@@ -56,10 +56,7 @@ def search_command(
     """
     from predictor.search.finding import search_for  # noqa: PLC0415
 
-    mapping, _, folder = base(case)
-    model = mapping.get("model")
-    if isinstance(model, dict) and "hf_config" in model:
-        model["hf_config"] = str(folder / str(model["hf_config"]))
+    mapping, _ = base(case)
     if (config := flags.pop("hf_config")) is not None:
         mapping["model"] = {"hf_config": config}
     found = search_for(

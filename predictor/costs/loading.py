@@ -17,10 +17,16 @@ from predictor.costs.power import Heat
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import nearest_measured
 from predictor.errors import FitError
+from predictor.files import MEBIBYTE, read_text
 from predictor.operators import OPERATORS, Host, Operator, column_fields
 
 FIT_FILE: Final = "fit.json"
 FIT_FORMAT: Final = 3
+MAX_FIT_BYTES: Final = 16 * MEBIBYTE
+_DAMAGE: Final = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
+)  # fmt: skip
+"""What reading a JSON file of any content as a fit may raise."""
 
 
 def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:
@@ -90,13 +96,14 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
     if nearest is not None:
         reference = _of_tables(folder, gpu, nearest, excluded=(*excluded, nearest))
     path = folder / sku / FIT_FILE
+    text = read_text(path, FitError, MAX_FIT_BYTES)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(text)
         if raw["format"] != FIT_FORMAT:
             msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
             raise FitError(msg)
         return _parse(gpu, raw, source=source, reference=reference)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except _DAMAGE as error:
         msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
         raise FitError(msg) from error
 

@@ -1,6 +1,5 @@
 """Questions about single operators, one JSON object a line (``predictor operators --jsonl``)."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING
 from typing import Any, get_args, get_type_hints
@@ -10,6 +9,7 @@ from predictor.costs.model import Costs
 from predictor.costs.power import TENSOR_FAMILIES
 from predictor.costs.prediction import Origin, Prediction
 from predictor.errors import FitError, PredictorError, nearest
+from predictor.files import parse_json
 from predictor.operators import (
     KERNELS,
     OPERATORS,
@@ -54,11 +54,7 @@ def _answer(costs: Costs, line: str, *, strict: bool) -> dict[str, Any]:
     if len(line) > MAX_LINE:
         msg = f"a question is at most {MAX_LINE} characters"
         raise ValueError(msg)
-    try:
-        raw = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        msg = f"not JSON: {error}"
-        raise ValueError(msg) from error
+    raw = parse_json("question", line, PredictorError)
     if not isinstance(raw, dict):
         msg = 'a question is an object: {"operator": "gemm", "m": 4096, ...}'
         raise ValueError(msg)  # noqa: TRY004 - a user's mistake, worded as the others
@@ -118,7 +114,7 @@ def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
 
 def _operator(raw: Mapping[str, Any]) -> Operator:
     name = raw.get("operator")
-    if name not in OPERATORS:
+    if not isinstance(name, str) or name not in OPERATORS:
         known = list(OPERATORS)
         hint = nearest(str(name), known)
         msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -33,9 +34,11 @@ from typing import TYPE_CHECKING, Any, Final
 from predictor.case import bench_results_folder
 from predictor.case.gpus import has_gpu
 from predictor.case.kinds import Sequence
+from predictor.case.named_files import located
 from predictor.case.reading import read_mapping
 from predictor.case.schema import SECTIONS, Links, Mla, Moe, Section, kinds, shown
 from predictor.errors import CaseError, nearest
+from predictor.files import inside
 from predictor.search.amounts import read_tokens
 from predictor.search.prices import DATASHEET, PriceTable, load_prices
 
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
 
 MAX_CASES: Final = 10**9
 KEY_DIGITS: Final = 16
-_FILES: Final = frozenset({("model", "hf_config"), ("cluster", "links")})
 _ASKED: Final = ("prices", "tokens")
 
 
@@ -144,10 +146,13 @@ def read_study(path: Path) -> Study:
 def study_from_dict(mapping: Mapping[str, Any], *, folder: Path | None = None) -> Study:
     """Read a study from a mapping.
 
+    Args:
+        mapping: Its tables.
+        folder: Of the file that holds it, whose files alone it may name; None: any.
+
     Raises:
         CaseError: Something is not legal.
     """
-    folder = folder or Path()
     for key in mapping:
         if key not in {"case", "study"}:
             raise CaseError(f"{key}: unknown key{nearest(key, ('case', 'study'))}")
@@ -157,7 +162,7 @@ def study_from_dict(mapping: Mapping[str, Any], *, folder: Path | None = None) -
     for key in asked:
         if key not in _ASKED:
             raise CaseError(f"study.{key}: unknown key{nearest(key, _ASKED)}")
-    base, axes = _divided(case, folder)
+    base, axes = _divided(case if folder is None else located(case, folder))
     count = prod(len(axis.values) for axis in axes)
     if count > MAX_CASES:
         raise CaseError(f"{count} cases: a study has at most {MAX_CASES}")
@@ -201,18 +206,20 @@ def _gpus(base: Mapping[str, Any], axes: tuple[Axis, ...]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _prices(named: object, folder: Path) -> tuple[PriceTable, ...]:
+def _prices(named: object, folder: Path | None) -> tuple[PriceTable, ...]:
     names = named if isinstance(named, list) else [named]
     if not names or len({str(name) for name in names}) != len(names):
         raise CaseError(f"study.prices = {shown(named)}: must be one name or different ones")
-    tables = []
-    for name in names:
-        is_file = Path(str(name)).suffix != ""
-        tables.append(load_prices(folder / str(name) if is_file else str(name)))
-    return tuple(tables)
+    return tuple(load_prices(_full(folder, str(name))) for name in names)
 
 
-def _divided(case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tuple[Axis, ...]]:
+def _full(folder: Path | None, name: str) -> str:
+    if folder is None or not Path(name).suffix:
+        return name
+    return str(inside(folder, name, "study.prices", CaseError))
+
+
+def _divided(case: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Axis, ...]]:
     """Split the fields of a case into those that stay and those that vary."""
     base: dict[str, Any] = {}
     axes: list[Axis] = []
@@ -221,8 +228,6 @@ def _divided(case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], tup
         if path not in known and not path[-1].endswith("_detail"):
             names = [".".join(each) for each in known]
             raise CaseError(f"case.{'.'.join(path)}: unknown key{nearest('.'.join(path), names)}")
-        if path in _FILES:
-            value = _absolute(value, folder)  # noqa: PLW2901 - the same value, from anywhere
         if _depth(value) > known.get(path, 0):
             axes.append(_axis(path, value))
             continue
@@ -237,8 +242,8 @@ def _axis(path: tuple[str, ...], values: list[Any]) -> Axis:
     name = ".".join(path)
     if not values:
         raise CaseError(f"case.{name} = []: an empty list leaves no case")
-    told = [json.dumps(value, default=str) for value in values]
-    twice = next((word for place, word in enumerate(told) if word in told[:place]), None)
+    told = Counter(json.dumps(value, default=str) for value in values)
+    twice = next((word for word, times in told.items() if times > 1), None)
     if twice is not None:
         raise CaseError(f"case.{name}: {twice} stands in the list twice; its cases would too")
     return Axis(path=path, values=tuple(values))
@@ -277,12 +282,6 @@ def _leaves(
             yield from _leaves(value, here)
         else:
             yield here, value
-
-
-def _absolute(value: object, folder: Path) -> object:
-    if isinstance(value, list):
-        return [_absolute(each, folder) for each in value]
-    return str((folder / str(value)).resolve())
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.errors import TableError, nearest
+from predictor.files import MEBIBYTE, read_text
 from predictor.operators import OPERATORS
 from predictor.tables.runs import RUNS_FILE, Run, read_runs
 from predictor.tables.schema import (
@@ -18,6 +19,9 @@ from predictor.tables.schema import (
 )
 from predictor.tables.validation import validate_rows
 from predictor.values import frozen
+
+MAX_TABLE_BYTES = 32 * MEBIBYTE
+"""A hundred times the largest table there is."""
 
 
 @frozen(kw_only=True)
@@ -87,11 +91,7 @@ def read_table(path: Path, *, runs: Container[str] | None = None) -> Table:
     if operator not in OPERATORS:
         msg = f"{path}: no operator is called {operator!r}{nearest(operator, OPERATORS)}"
         raise TableError(msg)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read: {error}"
-        raise TableError(msg) from error
+    text = read_text(path, TableError, MAX_TABLE_BYTES)
     if not text.endswith("\n"):
         msg = f"{path}: the last line is truncated: a table ends with a newline; measure it again"
         raise TableError(msg)

@@ -2,15 +2,16 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from predictor.errors import TableError
+from predictor.files import MEBIBYTE, read_toml
 from predictor.tables.writing import write_atomically
 
 RUNS_FILE: Final = "runs.toml"
+MAX_RUNS_BYTES: Final = 4 * MEBIBYTE
 Run = dict[str, Any]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -22,11 +23,7 @@ def read_runs(path: Path) -> dict[str, Run]:
     Raises:
         TableError: The file cannot be read, is not TOML, or holds something else than tables.
     """
-    try:
-        runs = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        msg = f"{path}: cannot be read: {error}"
-        raise TableError(msg) from error
+    runs = read_toml(path, TableError, MAX_RUNS_BYTES)
     for key, run in runs.items():
         if not isinstance(run, dict):
             msg = f"{path}: {key} = {run!r} must be a table of provenance: [{key}]"

@@ -70,7 +70,7 @@ def test_strict_refuses_what_is_extrapolated():
         ({**GEMM, "dtype": "fp99"}, "must be one of"),
         ({**GEMM, "regime": "hot"}, "burst or sustained"),
         ({"operator": "memory_bound", "kernel": "nope", "rows": 1, "cols": 1}, "nope"),
-        ("[" * 50_000, "not JSON"),
+        ("[" * 50_000, "nested deeper"),
     ],
 )
 def test_a_bad_question_gets_one_error_that_says_what_is_wrong(question, words):

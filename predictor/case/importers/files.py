@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from predictor import files
 from predictor.case.importers.found import Setting
-from predictor.case.reading import read_bytes
+from predictor.case.reading import MAX_FILE_BYTES
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 MAX_YAML_BYTES = 256 * 1024
 """The safe YAML reader takes some ten seconds a mebibyte; a whole recipe has twenty kibibytes."""
 
-MAX_DEPTH = 64
 MAX_SETTINGS = 20_000
 
 
@@ -28,24 +26,7 @@ def read_text(path: Path) -> str:
     Raises:
         CaseError: It is not there, not a file, too large or not UTF-8.
     """
-    content = read_bytes(path, "the most that is read")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise CaseError(f"{path}: is not text: {error}") from error
-
-
-def check_depth(origin: str, text: str) -> None:
-    """Refuse brackets that are nested deeper than any configuration.
-
-    Raises:
-        CaseError: They are.
-    """
-    depth = 0
-    for bracket in re.finditer(r"[\[{(]|[\]})]", text):
-        depth = depth + 1 if bracket[0] in "[{(" else max(0, depth - 1)
-        if depth > MAX_DEPTH:
-            raise CaseError(f"{origin}: brackets are nested deeper than {MAX_DEPTH}")
+    return files.read_text(path, CaseError, MAX_FILE_BYTES)
 
 
 def parse(origin: str, text: str, syntax: str) -> dict[str, Any]:
@@ -54,11 +35,8 @@ def parse(origin: str, text: str, syntax: str) -> dict[str, Any]:
     Raises:
         CaseError: It is damaged, or holds something else at its top.
     """
-    check_depth(origin, text)
-    try:
-        parsed = tomllib.loads(text) if syntax == "toml" else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CaseError(f"{origin}: is not {syntax.upper()}: {error}") from error
+    read = files.parse_toml if syntax == "toml" else files.parse_json
+    parsed = read(origin, text, CaseError)
     if not isinstance(parsed, dict):
         raise CaseError(f"{origin}: must hold a mapping of names to values")
     return parsed
@@ -81,8 +59,8 @@ def flattened(origin: str, text: str, parsed: Mapping[str, Any]) -> dict[str, Se
 def _leaves(
     origin: str, value: Mapping[str, Any], path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if len(path) > MAX_DEPTH:
-        raise CaseError(f"{origin}: tables are nested deeper than {MAX_DEPTH}")
+    if len(path) > files.MAX_DEPTH:
+        raise CaseError(f"{origin}: tables are nested deeper than {files.MAX_DEPTH}")
     for key, inner in value.items():
         here = (*path, str(key))
         if isinstance(inner, Mapping) and inner:
@@ -110,7 +88,7 @@ def parse_yaml(origin: str, text: str) -> dict[str, Setting]:
 
     if len(text) > MAX_YAML_BYTES:
         raise CaseError(f"{origin}: is larger than {MAX_YAML_BYTES} characters, the most for YAML")
-    check_depth(origin, text)
+    files.check_plain(origin, text, CaseError)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         found: dict[str, Setting] = {}
@@ -122,7 +100,7 @@ def parse_yaml(origin: str, text: str) -> dict[str, Setting]:
                 if len(found) > MAX_SETTINGS:
                     raise CaseError(f"{origin}: holds more than {MAX_SETTINGS} settings")
             return found
-    except yaml.YAMLError as error:
+    except (*files.YAML_ERRORS, yaml.YAMLError) as error:
         raise CaseError(f"{origin}: is not plain YAML: {error}") from error
     except RecursionError as error:
         raise CaseError(f"{origin}: is nested too deeply, or holds itself") from error
@@ -130,8 +108,8 @@ def parse_yaml(origin: str, text: str) -> dict[str, Setting]:
 
 
 def _nodes(origin: str, node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
-    if len(path) > MAX_DEPTH:
-        raise CaseError(f"{origin}: tables are nested deeper than {MAX_DEPTH}")
+    if len(path) > files.MAX_DEPTH:
+        raise CaseError(f"{origin}: tables are nested deeper than {files.MAX_DEPTH}")
     for key, inner in node.value:
         here = (*path, str(key.value))
         if inner.id == "mapping" and inner.value:

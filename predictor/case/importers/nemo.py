@@ -77,7 +77,7 @@ def _as_line(found: dict[str, Setting]) -> str:
         if leaf.startswith("--") and setting.value is not False:
             value = "" if setting.value in (True, None) else f" '{setting.value}'"
             lines[setting.line or 0] = f"{leaf}{value}"
-    last = max(lines)
+    last = max(lines, default=0)
     return " \\\n".join(lines.get(number, "") for number in range(1, last + 1))
 
 

@@ -233,7 +233,7 @@ def _read_numbers(settings: Settings) -> None:
     settings.unmodelled("optimizer.early_step_in_backward")
     settings.unmodelled("optimizer.name", unless=(None, "AdamW", "Adam"))
     converters = settings.raw("model.converters") or []
-    words = ",".join(converters) if isinstance(converters, list) else str(converters)
+    words = ",".join(map(str, converters)) if isinstance(converters, list) else str(converters)
     if "float8" in words or settings.flag("float8.enable_float8_linear"):
         named = "model.converters" if words else "float8.enable_float8_linear"
         settings.put("training.precision", "fp8", named)

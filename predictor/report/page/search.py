@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from predictor.errors import PredictorError
+from predictor.files import MEBIBYTE, read_json
 from predictor.report.page.parts import Chart, Figure, Page, Section, Table, axis, colour, layout
 from predictor.report.page.parts import words as escaped
 from predictor.report.page.writing import write_page
@@ -36,6 +36,7 @@ SECTIONS: Final = ("training", "plan", "cluster")
 """Sections of a case whose fields tell plans apart."""
 
 TABLE_ROWS: Final = 25
+MAX_FILE_BYTES: Final = 16 * MEBIBYTE
 NEARLY: Final = 1e-9
 _RULE: Final = "not what `predictor search --json` prints"
 
@@ -47,20 +48,23 @@ def write_search(source: Path, path: Path) -> None:
         PredictorError: The file is no such thing, plotly or jinja2 is not installed, or the page
             cannot be written.
     """
+    write_page(read_search(source), path)
+
+
+def read_search(source: Path) -> Page:
+    """The page of a file that ``predictor search --json`` printed.
+
+    Raises:
+        PredictorError: The file is no such thing.
+    """
     try:
-        page = search_page(_read(source))
+        return search_page(_read(source))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PredictorError(f"{source}: {_RULE}: {error!r}") from error
-    write_page(page, path)
 
 
 def _read(source: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PredictorError(f"{source}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise PredictorError(f"{source}: not JSON: {error}") from error
+    found = read_json(source, PredictorError, MAX_FILE_BYTES)
     rule = f"{source}: {_RULE}"
     if not isinstance(found, dict) or not isinstance(found.get("plans"), list):
         raise PredictorError(f'{rule}: an object with "plans"')

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from predictor.case import Gpu
 from predictor.errors import TableError, nearest
+from predictor.files import YAML_ERRORS, check_plain, read_text
 from predictor.operators import OPERATORS, Attention, Collective, Gemm, Operator
 from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
@@ -36,6 +37,7 @@ DATA: Final = Path("aiconfigurator_core") / "systems" / "data"
 MILLISECONDS: Final = 1e-3
 MAX_FILE_BYTES: Final = 256 * 2**20
 MAX_REUSE: Final = 8
+MAX_REUSE_BYTES: Final = 256 * 1024
 
 ROWS_BY_FORMAT: Final = {"bf16": 500, "fp8": 200}
 ATTENTION_ROWS: Final = 160
@@ -187,9 +189,11 @@ def _reused(path: Path, table: str) -> str | None:
     except ImportError as error:
         raise TableError(f"{path}: reading it needs PyYAML: `pip install pyyaml`") from error
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))["reuse"]
+        text = read_text(path, TableError, MAX_REUSE_BYTES)
+        check_plain(path, text, TableError)
+        entries = yaml.safe_load(text)["reuse"]
         found = [str(entry["from_version"]) for entry in entries if entry["table"] == table]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (*YAML_ERRORS, RecursionError, yaml.YAMLError) as error:
         raise TableError(f"{path}: cannot be read as a list of reused tables: {error}") from error
     if found and Path(found[0]).name != found[0]:
         raise TableError(f"{path}: from_version = {found[0]!r} is no version")

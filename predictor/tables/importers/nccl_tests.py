@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from predictor.case import Gpu
 from predictor.errors import TableError, nearest
+from predictor.files import MEBIBYTE, read_bytes
 from predictor.operators import OPERATORS, Operator
 from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
 from predictor.values import frozen
 
-MAX_FILE_BYTES: Final = 64 * 2**20
+MAX_FILE_BYTES: Final = 16 * MEBIBYTE
 MICROSECONDS: Final = 1e-6
 
 _PROGRAMS: Final = {
@@ -156,12 +157,7 @@ def read_log(path: Path, collective: str | None = None) -> Log:
     Raises:
         TableError: See :func:`read_nccl_tests`.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise TableError(f"{path}: larger than {MAX_FILE_BYTES} bytes")
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise TableError(f"{path}: cannot be read: {error}") from error
+    text = read_bytes(path, TableError, MAX_FILE_BYTES).decode("utf-8", "replace")
     log = _json_log(path, text, collective) if text.lstrip()[:1] == "{" else None
     log = log or _text_log(path, text, collective)
     if not log.hosts:
@@ -215,8 +211,7 @@ def _timing(
     """One row. Columns are counted from the right: an older version leaves ``redop`` empty."""
     words = [word for word in words if not _STAMP.match(word)]
     columns = [at - len(header) for at, name in enumerate(header) if name == "time"]
-    least = len(header) - header.index("time") + _LEAD
-    if not columns or len(words) < least or len(words) > len(header):
+    if not columns or not _LEAD - columns[0] <= len(words) <= len(header):
         raise TableError(f"{place}: {len(words)} cells under a header of {len(header)}")
     first, *rest = (_microseconds(place, words[at]) for at in columns)
     return int(words[0]), words[_LEAD - 1], first, rest[0] if rest else None
