@@ -1,0 +1,192 @@
+"""Fuzz every reader by coverage, with atheris: python benchmarks/fuzz.py --all --seconds 600.
+
+An entry of ``tests/fuzz/readers.py`` takes bytes; it may return or raise the project's own error.
+A finding is anything else: another exception, a wrong number, a call of more than ``LONGEST``
+seconds of processor time, memory that grows by more than ``MOST_BYTES`` in one call, or the death
+of the process. Each kind of finding is kept once, as an input and a text beside it, and the search
+goes on. Half of the changes are libFuzzer's own, of bytes; the others put a word that readers may
+stumble over in place of a word of the input, or repeat, drop or swap lines.
+
+Needs atheris (PyPI, Python 3.12) beside what the package needs; aiconfigurator's tables pyarrow.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LONGEST_SECONDS = 5.0
+MOST_BYTES = 200 * 2**20
+LONGEST_INPUT = 64 * 1024
+KINDS = ("finding", "died")
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fuzz")]
+
+
+class TooSlow(BaseException):
+    """A call took more than :data:`LONGEST_SECONDS`; no reader may catch this."""
+
+
+class Watch:
+    """Calls of one reader, and what they broke."""
+
+    def __init__(self, read: Callable[[bytes, Path], object], out: Path, own: type) -> None:
+        """Set the reader, the folder of findings and the error that a reader may raise."""
+        self.read, self.out, self.own = read, out, own
+        self.folder = Path(tempfile.mkdtemp(prefix="fuzz-", dir=_fast_folder()))
+        self.known = {path.stem for path in out.glob("*.txt")}
+        signal.signal(signal.SIGVTALRM, _too_slow)
+
+    def __call__(self, data: bytes) -> None:
+        """Read one input."""
+        peak = _peak_bytes()
+        signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SECONDS)
+        try:
+            self.read(data, self.folder)
+        except self.own:
+            pass
+        except (Exception, TooSlow) as error:  # noqa: BLE001 - that is what is looked for
+            self._keep(data, error)
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        if _peak_bytes() - peak > MOST_BYTES:
+            self._keep(data, MemoryError(f"{(_peak_bytes() - peak) >> 20} MiB in one call"))
+
+    def _keep(self, data: bytes, error: BaseException) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = [each for each in frames if "/predictor/" in each.filename] or frames
+        where = [f"{Path(each.filename).name}:{each.name}" for each in ours[-1:]]
+        kind = f"{type(error).__name__} {' '.join(where)}"
+        name = f"finding-{hashlib.sha256(kind.encode()).hexdigest()[:10]}"
+        if name in self.known:
+            return
+        self.known.add(name)
+        (self.out / f"{name}.bin").write_bytes(data)
+        told = "".join(traceback.format_exception(error))
+        (self.out / f"{name}.txt").write_text(f"{kind}\n\n{told}", encoding="utf-8")
+
+
+def _fast_folder() -> str | None:
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a random name in it
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _too_slow(number: int, frame: object) -> None:
+    del number, frame
+    raise TooSlow(f"more than {LONGEST_SECONDS} s")
+
+
+def fuzz(name: str, seconds: int, out: Path) -> None:
+    """Fuzz one reader in this process, which ends here."""
+    import atheris
+
+    with atheris.instrument_imports(include=["predictor", "readers", "tomllib", "yaml", "json"]):
+        import readers
+
+        from predictor.errors import PredictorError
+    from mutation import changed
+
+    reader = readers.READERS[name]
+    corpus = out / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(reader.seeds()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        chance = random.Random(seed)  # noqa: S311 - libFuzzer's own seed
+        if chance.random() < 0.5:  # noqa: PLR2004 - half of them
+            return bytes(atheris.Mutate(data, most))
+        return changed(data, chance)[:most]
+
+    watch = Watch(reader.read, out, PredictorError)
+    arguments = [
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST_INPUT}",
+        "-timeout=60",
+        "-rss_limit_mb=4096",
+        f"-artifact_prefix={out}/died-",
+        "-print_final_stats=1",
+        str(corpus),
+    ]
+    atheris.Setup([sys.argv[0], *arguments], watch, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def watched(name: str, seconds: int, out: Path) -> dict[str, Any]:
+    """Fuzz one reader in a process of its own, begun again as often as it dies."""
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    end = time.monotonic() + seconds
+    command = [sys.executable, __file__, name, "--out", str(folder)]
+    executions, edges = 0, 0
+    with log.open("ab") as file:
+        while (left := int(end - time.monotonic())) > 1:
+            start = file.tell()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [*command, "--seconds", str(left)],
+                    stdout=file,
+                    stderr=file,
+                    check=False,
+                    timeout=left + 90,
+                )
+            told = log.read_bytes()[start:].decode("utf-8", "replace")
+            executions += max([int(n) for n in re.findall(r"^#(\d+)", told, re.MULTILINE)] or [0])
+            edges = max([edges, *(int(n) for n in re.findall(r"cov: (\d+)", told))])
+            if executions == 0:
+                break  # it cannot even start
+    shutil.rmtree(folder / "corpus", ignore_errors=True)
+    found = sorted(p.name for k in KINDS for p in folder.glob(f"{k}-*") if p.suffix != ".txt")
+    return {"reader": name, "executions": executions, "edges": edges, "findings": found}
+
+
+def table(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Lines of the table of readers."""
+    yield f"{'reader':16}{'executions':>12}{'edges':>8}  findings"
+    for row in rows:
+        told = " ".join(row["findings"]) or ("none" if row["executions"] else "did not start")
+        yield f"{row['reader']:16}{row['executions']:>12,}{row['edges']:>8,}  {told}"
+
+
+def main() -> int:
+    """Read the command line; exit code 1 says that something was found."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("readers", nargs="*", metavar="READER")
+    parser.add_argument("--all", action="store_true", help="every reader, side by side")
+    parser.add_argument("--seconds", type=int, default=600, help="of each reader")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at once")
+    parser.add_argument("--out", type=Path, default=Path("fuzz_out"))
+    asked = parser.parse_args()
+    if len(asked.readers) == 1:
+        fuzz(asked.readers[0], asked.seconds, asked.out)
+    import readers
+
+    names = list(readers.READERS) if asked.all else asked.readers
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        rows = list(pool.map(lambda name: watched(name, asked.seconds, asked.out), names))
+    told = "\n".join(table(rows))
+    (asked.out / "table.txt").write_text(f"{told}\n", encoding="utf-8")
+    print(told)
+    return int(any(row["findings"] or not row["executions"] for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,427 @@
+"""Every reader of what people bring, as one call on bytes: it returns, or raises our own error.
+
+``benchmarks/fuzz.py`` drives these entries by coverage, ``test_readers.py`` by hypothesis and by
+the inputs that were once found. Seeds are the repository's own files, cut short, and those of
+``seeds/<reader>/`` where the repository has none.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from predictor import Case, estimate
+from predictor.bench.journal import read_records as read_journal
+from predictor.case import gpus, load_gpu
+from predictor.case.importers import merged, read_configuration
+from predictor.costs import loading
+from predictor.costs.questions import answer
+from predictor.report.page.search import read_search
+from predictor.search.prices import load_prices
+from predictor.search.study import read_study
+from predictor.tables.importers import read_aiconfigurator, read_nccl_tests
+from predictor.tables.reading import read_table
+from predictor.tables.runs import read_runs
+from predictor.validate import check, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SKU = "h100-sxm5-80gb"
+MEASURED = ROOT / "bench_results" / SKU
+SMALL = 6
+"""Rows of a table that a seed keeps."""
+GIVEN = {
+    "cluster.gpu": SKU,
+    "cluster.num_gpus": 8,
+    "training.seq_length": 2048,
+    "training.global_batch_size": 64,
+}
+"""Fields that a file of another tool leaves open."""
+
+
+class WrongNumber(Exception):  # noqa: N818 - named by its cause, as ours are
+    """An answer that is no number, negative, or outside of its own interval."""
+
+
+class Sparse(bytes):
+    """The beginning of a file that goes on with a gigabyte of zeros."""
+
+    size = 2**30
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader.
+
+    Attributes:
+        read: Takes bytes and an empty folder of its own.
+        seeds: Legal inputs.
+    """
+
+    read: Callable[[bytes, Path], object]
+    seeds: Callable[[], Iterable[bytes]]
+
+
+def check_numbers(answer: object, place: str = "") -> None:
+    """Refuse whatever is not finite."""
+    if isinstance(answer, dict):
+        for key, value in answer.items():
+            check_numbers(value, f"{place}.{key}")
+    elif isinstance(answer, list | tuple):
+        for value in answer:
+            check_numbers(value, place)
+    elif isinstance(answer, float) and not isfinite(answer):
+        raise WrongNumber(f"{place} = {answer}")
+
+
+def check_estimate(case: Case) -> None:
+    """Estimate a legal case and look at what comes out."""
+    found = estimate(case).to_dict()
+    check_numbers(found)
+    low, high = found["interval_seconds"]
+    seconds = found["iteration_seconds"]
+    if not 0.0 < low <= seconds <= high:
+        raise WrongNumber(f"iteration_seconds = {seconds} in {low} to {high}")
+    for key, value in found.items():
+        if isinstance(value, int | float) and value < 0:
+            raise WrongNumber(f"{key} = {value}")
+
+
+def check_answers(replies: Iterable[dict[str, Any]]) -> None:
+    """Look at answers to questions about operators."""
+    for reply in replies:
+        check_numbers(reply)
+        if "error" not in reply and not 0.0 <= reply["low"] <= reply["seconds"] <= reply["high"]:
+            raise WrongNumber(str(reply))
+
+
+def written(folder: Path, name: str, data: bytes) -> Path:
+    """Put an input into a file."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        if isinstance(data, Sparse):
+            file.truncate(data.size)
+    return path
+
+
+def suffix(data: bytes, other: str = ".toml") -> str:
+    """The ending of an input that may be in one of two syntaxes."""
+    return ".json" if data.lstrip()[:1] in {b"{", b"["} else other
+
+
+# Cases and what stands beside them.
+
+
+def read_case(data: bytes, folder: Path) -> None:
+    """A case file, and the estimate of what is legal."""
+    check_estimate(Case.from_file(written(folder, f"case{suffix(data)}", data)))
+
+
+def read_run_records(data: bytes, folder: Path) -> None:
+    """Run records, packed or not, and the estimate of each."""
+    name = "runs.jsonl.gz" if data.startswith(b"\x1f\x8b") else "runs.jsonl"
+    for record in read_records(written(folder, name, data)):
+        check_numbers(check(record).to_dict())
+
+
+def read_named(name: str, section: str) -> Callable[[bytes, Path], object]:
+    """A file that a case names."""
+
+    def read(data: bytes, folder: Path) -> None:
+        written(folder, name, data)
+        case = written(folder, "case.toml", (HERE / "seeds" / f"{section}.toml").read_bytes())
+        check_estimate(Case.from_file(case))
+
+    return read
+
+
+def read_study_file(data: bytes, folder: Path) -> None:
+    """A study, and its first and last case."""
+    study = read_study(written(folder, f"study{suffix(data)}", data))
+    for number in {0, study.cases - 1}:
+        Case.from_dict(study.case(number))
+
+
+def read_price_file(data: bytes, folder: Path) -> None:
+    """A table of prices."""
+    load_prices(written(folder, f"prices{suffix(data)}", data))
+
+
+def read_foreign(name: str, form: str, *more: Path) -> Callable[[bytes, Path], object]:
+    """A file of another tool, and the case that it stands for, with more files where it needs."""
+
+    def read(data: bytes, folder: Path) -> None:
+        found = [read_configuration(str(written(folder, name, data)), form=form)]
+        found += [read_configuration(str(path)) for path in more]
+        Case.from_dict(merged(found, GIVEN).mapping())
+
+    return read
+
+
+# Tables, fits and datasheets.
+
+
+def read_any_table(data: bytes, folder: Path) -> None:
+    """A table; its operator stands in a line before its header."""
+    name, _, rest = data.partition(b"\n")
+    operator = name.decode("ascii", "replace")
+    read_table(written(folder, f"{operator if operator.isidentifier() else 'gemm'}.csv", rest))
+
+
+def read_run_file(data: bytes, folder: Path) -> None:
+    """A runs.toml."""
+    read_runs(written(folder, "runs.toml", data))
+
+
+@contextmanager
+def bench_results(folder: Path) -> Iterator[None]:
+    """Let a folder be that of all tables."""
+    before = os.environ.get(gpus.FOLDER_VARIABLE)
+    os.environ[gpus.FOLDER_VARIABLE] = str(folder)
+    try:
+        forget()
+        yield
+    finally:
+        if before is None:
+            del os.environ[gpus.FOLDER_VARIABLE]
+        else:
+            os.environ[gpus.FOLDER_VARIABLE] = before
+        forget()
+
+
+def forget() -> None:
+    """Forget what was read of a folder: the next input stands under the same name."""
+    for cached in (gpus._read, gpus._folder, loading._load):
+        cached.cache_clear()
+
+
+QUESTIONS = (
+    '{"operator": "gemm", "m": 4096, "n": 4096, "k": 4096}',
+    '{"operator": "gemm", "m": 77, "n": 8, "k": 100000, "kind": "wgrad", "regime": "sustained"}',
+    '{"operator": "optimizer", "elements": 1000000, "dtype": "bf16", "kernel": "adamw"}',
+)
+
+
+def read_fit(data: bytes, folder: Path) -> None:
+    """A fit.json, and one answer of it."""
+    written(folder, f"{SKU}/gpu.toml", (MEASURED / "gpu.toml").read_bytes())
+    written(folder, f"{SKU}/fit.json", data)
+    with bench_results(folder):
+        check_answers(answer(QUESTIONS, sku=SKU))
+
+
+def read_datasheet(data: bytes, folder: Path) -> None:
+    """A gpu.toml, and one answer that rests on it."""
+    written(folder, f"{SKU}/gpu.toml", (MEASURED / "gpu.toml").read_bytes())
+    written(folder, f"{SKU}/fit.json", small_fit())
+    written(folder, f"{SKU}/gemm.csv", b"")  # which says that there is something to borrow
+    written(folder, "new/gpu.toml", data)
+    with bench_results(folder):
+        load_gpu("new")
+        check_answers(answer(QUESTIONS, sku="new"))
+
+
+def read_questions(data: bytes, folder: Path) -> None:
+    """Questions about operators."""
+    del folder
+    check_answers(answer(data.decode("utf-8", "replace").splitlines(), sku=SKU))
+
+
+def read_search_results(data: bytes, folder: Path) -> None:
+    """What ``predictor search --json`` printed, as a page."""
+    read_search(written(folder, "found.json", data))
+
+
+def read_bench_journal(data: bytes, folder: Path) -> None:
+    """What an interrupted bench-run left."""
+    read_journal(written(folder, "journal.jsonl", data))
+
+
+# Measurements of others.
+
+
+def read_nccl_log(data: bytes, folder: Path) -> None:
+    """A log of nccl-tests, text or JSON."""
+    path = written(folder, "all_reduce_perf.log", data)
+    for row in read_nccl_tests([path], load_gpu(SKU), source="fuzz").rows:
+        check_numbers([row.seconds, row.seconds_low, row.seconds_high])
+
+
+def read_foreign_tables(data: bytes, folder: Path) -> None:
+    """Tables of aiconfigurator: Parquet as it is, rows in JSON, or a list of reused tables."""
+    from pyarrow import ArrowException, Table, parquet  # noqa: PLC0415 - an extra
+
+    place = folder / "a100_sxm" / "gemm" / "trtllm"
+    table = written(place, "1.0.0/gemm_perf.parquet", data)
+    if data.lstrip()[:1] == b"[":
+        try:
+            parquet.write_table(Table.from_pylist(json.loads(data)), table)
+        except (ValueError, TypeError, AttributeError, ArrowException, RecursionError):
+            return  # no table to read
+    elif not data.startswith(b"PAR1"):
+        written(place, "2.0.0/reuse.yaml", data)
+        table.unlink()
+        first = next(iter(SEEDS["aiconfigurator"]()))
+        parquet.write_table(Table.from_pylist(json.loads(first)), table)
+    imported = read_aiconfigurator("a100_sxm", load_gpu("a100-sxm4-80gb"), folder=folder)
+    for row in imported.rows:
+        check_numbers(row.seconds)
+
+
+# Seeds.
+
+
+def files(*paths: Path) -> Callable[[], Iterable[bytes]]:
+    """Seeds that are files, or all files of a folder."""
+
+    def read() -> Iterator[bytes]:
+        for path in paths:
+            for each in sorted(path.iterdir()) if path.is_dir() else [path]:
+                yield each.read_bytes()
+
+    return read
+
+
+def case_seeds() -> Iterator[bytes]:
+    """The examples, and the same in JSON."""
+    import tomllib  # noqa: PLC0415 - for seeds alone
+
+    for path in sorted((ROOT / "examples").glob("*.toml")):
+        yield path.read_bytes()
+        yield json.dumps(tomllib.loads(path.read_text(encoding="utf-8")), default=str).encode()
+    yield from files(HERE / "seeds" / "case")()
+
+
+def record_seeds() -> Iterator[bytes]:
+    """Published records of different stacks, one a seed, and the examples packed."""
+    lines = gzip.decompress(
+        (ROOT / "tests" / "validation" / "published.jsonl.gz").read_bytes()
+    ).splitlines()
+    yield from lines[:: max(1, len(lines) // 12)]
+    yield gzip.compress((ROOT / "examples" / "runs.jsonl").read_bytes(), mtime=0)
+
+
+def table_seeds() -> Iterator[bytes]:
+    """The first rows of every table, after its operator."""
+    for path in sorted(MEASURED.glob("*.csv")):
+        lines = path.read_bytes().splitlines(keepends=True)[: 1 + SMALL]
+        yield f"{path.stem}\n".encode() + b"".join(lines)
+
+
+@cache
+def small_fit() -> bytes:
+    """A fit of two operators with few measured rows."""
+    raw = json.loads((MEASURED / "fit.json").read_bytes())
+    chosen = ("gemm/cold", "optimizer/cold")
+    for part in ("fits", "measured"):
+        raw[part] = {key: raw[part][key] for key in chosen}
+    raw["measured"] = {key: _cut(tables) for key, tables in raw["measured"].items()}
+    for fit in raw["fits"].values():
+        fit.pop("errors", None)
+    return json.dumps(raw).encode()
+
+
+def _cut(tables: list[Any]) -> list[Any]:
+    """Few tables of few points."""
+    return [
+        {name: each[:SMALL] if isinstance(each, list) else each for name, each in table.items()}
+        if isinstance(table, dict)
+        else table
+        for table in tables[:SMALL]
+    ]
+
+
+def datasheet_seeds() -> Iterator[bytes]:
+    """All datasheets."""
+    for path in sorted((ROOT / "bench_results").glob("*/gpu.toml")):
+        yield path.read_bytes()
+
+
+def runs_seeds() -> Iterator[bytes]:
+    """The first run of each SKU."""
+    for path in sorted((ROOT / "bench_results").glob("*/runs.toml")):
+        lines = io.StringIO(path.read_text(encoding="utf-8")).readlines()
+        yield "".join(lines[:40]).encode()
+
+
+def parquet_seeds() -> Iterator[bytes]:
+    """Rows, a list of reused tables, and the rows as Parquet."""
+    from pyarrow import Table, parquet  # noqa: PLC0415 - an extra
+
+    yield from files(HERE / "seeds" / "aiconfigurator")()
+    stream = io.BytesIO()
+    rows = json.loads((HERE / "seeds" / "aiconfigurator" / "gemm.json").read_bytes())
+    parquet.write_table(Table.from_pylist(rows), stream)
+    yield stream.getvalue()
+
+
+def question_seeds() -> Iterator[bytes]:
+    """The examples, one a seed."""
+    yield from (ROOT / "examples" / "questions.jsonl").read_bytes().splitlines()
+
+
+def seeds_of(name: str) -> Callable[[], Iterable[bytes]]:
+    """Seeds in a folder of their own."""
+    return files(HERE / "seeds" / name)
+
+
+SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "aiconfigurator": parquet_seeds,
+    "case": case_seeds,
+    "deepspeed": seeds_of("deepspeed"),
+    "fit": lambda: [small_fit()],
+    "gpu": datasheet_seeds,
+    "histogram": seeds_of("histogram"),
+    "huggingface": seeds_of("huggingface"),
+    "journal": seeds_of("journal"),
+    "links": seeds_of("links"),
+    "megatron": seeds_of("megatron"),
+    "nccl-tests": seeds_of("nccl-tests"),
+    "nemo": seeds_of("nemo"),
+    "prices": files(ROOT / "predictor" / "case" / "presets" / "prices"),
+    "questions": question_seeds,
+    "records": record_seeds,
+    "runs": runs_seeds,
+    "search": seeds_of("search"),
+    "study": files(ROOT / "examples" / "studies"),
+    "table": table_seeds,
+    "torchtitan": seeds_of("torchtitan"),
+}
+READ: dict[str, Callable[[bytes, Path], object]] = {
+    "aiconfigurator": read_foreign_tables,
+    "case": read_case,
+    "deepspeed": read_foreign(
+        "ds.json", "deepspeed", HERE / "seeds" / "huggingface" / "llama.json"
+    ),
+    "fit": read_fit,
+    "gpu": read_datasheet,
+    "histogram": read_named("tokens.txt", "histogram_case"),
+    "huggingface": read_foreign("config.json", "huggingface"),
+    "journal": read_bench_journal,
+    "links": read_named("links.csv", "links_case"),
+    "megatron": read_foreign("train.sh", "megatron"),
+    "nccl-tests": read_nccl_log,
+    "nemo": read_foreign("recipe.yaml", "nemo"),
+    "prices": read_price_file,
+    "questions": read_questions,
+    "records": read_run_records,
+    "runs": read_run_file,
+    "search": read_search_results,
+    "study": read_study_file,
+    "table": read_any_table,
+    "torchtitan": read_foreign("titan.toml", "torchtitan"),
+}
+READERS = {name: Reader(read=read, seeds=SEEDS[name]) for name, read in READ.items()}
