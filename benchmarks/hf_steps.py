@@ -34,11 +34,23 @@ SHAPES: dict[str, dict[str, Any]] = {
     | {"name": "qwen3", "num_layers": 28, "hidden_size": 1024, "ffn_hidden_size": 3072}
     | {"num_attention_heads": 16, "num_query_groups": 8, "head_dim": 128, "vocab_size": 151936}
     | {"tied_embeddings": True, "qk_norm": True},
+    "qwen3-30b-a3b-L2": LLAMA
+    | {"name": "qwen3-moe", "num_layers": 2, "hidden_size": 2048, "ffn_hidden_size": 6144}
+    | {"num_attention_heads": 32, "num_query_groups": 4, "head_dim": 128, "vocab_size": 151936}
+    | {"tied_embeddings": False, "qk_norm": True}
+    | {"moe": {"num_experts": 128, "top_k": 8, "expert_ffn_hidden_size": 768}},
+    "mixtral-L1": LLAMA
+    | {"name": "mixtral", "num_layers": 1, "hidden_size": 4096, "ffn_hidden_size": 14336}
+    | {"num_attention_heads": 32, "num_query_groups": 8, "head_dim": 128, "vocab_size": 32000}
+    | {"tied_embeddings": False, "qk_norm": False}
+    | {"moe": {"num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 14336}},
     "gpt2-medium": GPT2
     | {"name": "gpt2", "num_layers": 24, "hidden_size": 1024, "ffn_hidden_size": 4096}
     | {"num_attention_heads": 16, "num_query_groups": 16, "head_dim": 64, "vocab_size": 50304}
     | {"tied_embeddings": True, "qk_norm": False},
 }
+
+SHAPES["qwen3-30b-a3b-L6"] = SHAPES["qwen3-30b-a3b-L2"] | {"num_layers": 6}
 
 STEPS: dict[str, tuple[str, int, int, str, str]] = {
     "llama-1b-s1024-b4": ("llama-1b", 1024, 4, "hf-eager", "none"),
@@ -46,34 +58,39 @@ STEPS: dict[str, tuple[str, int, int, str, str]] = {
     "gpt2-medium-s1024-b8": ("gpt2-medium", 1024, 8, "hf-eager", "none"),
     "llama-8b-L4-s8192-b1": ("llama-8b-L4", 8192, 1, "hf-eager", "none"),
     "llama-1b-s16384-b1-ckpt": ("llama-1b", 16384, 1, "hf-eager", "full"),
+    "qwen3-30b-a3b-L2-s4096-b1": ("qwen3-30b-a3b-L2", 4096, 1, "hf-eager", "none"),
+    "qwen3-30b-a3b-L6-s512-b1": ("qwen3-30b-a3b-L6", 512, 1, "hf-eager", "none"),
+    "mixtral-L1-s8192-b1": ("mixtral-L1", 8192, 1, "hf-eager", "none"),
     "gpt2-medium-s1024-b8-compile": ("gpt2-medium", 1024, 8, "hf-compile", "none"),
     "qwen3-0.6b-s2048-b2-compile": ("qwen3-0.6b", 2048, 2, "hf-compile", "none"),
 }
 
 
-def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run one configuration; return its run record and its kernels."""
-    import torch
+def predicted(record: dict[str, Any]) -> str:
+    """The estimate of a step that has not run yet, in words."""
+    from predictor import Case, estimate
+    from predictor.errors import PredictorError
 
-    family, seq_length, batch, implementation, recompute = STEPS[name]
-    shape = SHAPES[family]
-    torch.manual_seed(0)
-    step = hugging_face_iteration(
-        {
-            "implementation": implementation,
-            "model": shape,
-            "seq_length": seq_length,
-            "batch": batch,
-            "recompute": recompute,
-        }
+    known = ("model", "training", "plan", "cluster", "implementation")
+    try:
+        answer = estimate(Case.from_dict({key: record[key] for key in known}))
+    except PredictorError as error:
+        return f"refused: {error}"
+    low, high = answer.interval_seconds
+    memory = answer.memory_bytes_per_gpu / 2**30
+    return (
+        f"predicted {answer.iteration_seconds * 1e3:.1f} ms "
+        f"({low * 1e3:.1f} to {high * 1e3:.1f}), {memory:.1f} GiB"
     )
-    measured = timed(step)
-    reserved = torch.cuda.max_memory_reserved()
-    free, total = torch.cuda.mem_get_info()
-    record = {
+
+
+def record_of(name: str, gpu: str) -> dict[str, Any]:
+    """The run record of a step, but for what is measured."""
+    family, seq_length, batch, implementation, recompute = STEPS[name]
+    return {
         "id": f"{gpu.split('-', maxsplit=1)[0]}/{name}",
         "source": "measured by benchmarks/hf_steps.py",
-        "model": shape,
+        "model": SHAPES[family],
         "training": {
             "seq_length": seq_length,
             "micro_batch_size": batch,
@@ -86,9 +103,31 @@ def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
         "plan": {"tensor_parallel": 1, "pipeline_parallel": 1, "data_parallel": 1},
         "cluster": {"gpu": gpu, "num_gpus": 1, "gpus_per_node": 1},
         "implementation": implementation,
-        "measured": measured,
-        "notes": f"reserved {reserved} B, device total less free {total - free} B",
     }
+
+
+def measure(name: str, gpu: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run one configuration; return its run record and its kernels."""
+    import torch
+
+    record = record_of(name, gpu)
+    print(f"{name}: {predicted(record)}", flush=True)
+    training = record["training"]
+    torch.manual_seed(0)
+    step = hugging_face_iteration(
+        {
+            "implementation": record["implementation"],
+            "model": record["model"],
+            "seq_length": training["seq_length"],
+            "batch": training["micro_batch_size"],
+            "recompute": training["recompute"],
+        }
+    )
+    measured = timed(step)
+    reserved = torch.cuda.max_memory_reserved()
+    free, total = torch.cuda.mem_get_info()
+    record["measured"] = measured
+    record["notes"] = f"reserved {reserved} B, device total less free {total - free} B"
     return record, {"id": record["id"], "kernels": profile(step)}
 
 

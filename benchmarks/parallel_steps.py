@@ -24,7 +24,7 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hf_steps import LLAMA, profile
+from hf_steps import GPT2, LLAMA, predicted, profile
 
 from predictor.bench.steps.child import ITERATIONS, hugging_face_iteration
 
@@ -45,6 +45,10 @@ LLAMA_8B = {"num_layers": 32, "hidden_size": 4096, "ffn_hidden_size": 14336} | {
 SHAPES: dict[str, dict[str, Any]] = {
     "l1b": MEGATRON | LLAMA_1B,
     "l8b": MEGATRON | LLAMA_8B | {"num_layers": 8},
+    "gpt7": GPT2
+    | {"name": "megatron-gpt", "num_layers": 8, "hidden_size": 4096, "ffn_hidden_size": 16384}
+    | {"num_attention_heads": 32, "num_query_groups": 32, "head_dim": 128, "vocab_size": 51200}
+    | {"tied_embeddings": False, "qk_norm": False},
     "mixtral": MEGATRON
     | LLAMA_8B
     | {"num_layers": 4, "vocab_size": 32000}
@@ -74,7 +78,23 @@ STEPS: dict[str, Step] = {
         4096,
         1,
         2,
-        {"tensor_parallel": 2, "expert_parallel": 2, "expert_tensor_parallel": 1},
+        {"tensor_parallel": 2, "expert_parallel": 2, "sequence_parallel": True},
+    ),
+    "mixtral-ep2-etp2": (
+        "mixtral",
+        4096,
+        1,
+        2,
+        {"expert_tensor_parallel": 2, "expert_parallel": 2}
+        | {"tensor_parallel": 2, "sequence_parallel": True},
+    ),
+    "gpt7-tp4-sp": ("gpt7", 2048, 4, 4, {"tensor_parallel": 4, "sequence_parallel": True}),
+    "l8b-tp2-sp-pp2": (
+        "l8b",
+        4096,
+        1,
+        8,
+        {"tensor_parallel": 2, "sequence_parallel": True, "pipeline_parallel": 2},
     ),
     "qwen3-moe-ep4": ("qwen3-moe", 4096, 1, 2, {"expert_parallel": 4}),
     "fsdp-l8b-b1": ("llama-8b", 4096, 1, 1, {"sharding": "parameters"}),
@@ -95,6 +115,7 @@ def record_of(name: str, gpu: str, world: int) -> dict[str, Any]:
         interleaved = plan.get("virtual_pipeline", 1) > 1
         common |= overlap | {"sequence_parallel": False}  # the local norms have none
         common |= {"schedule": "interleaved" if interleaved else "1f1b"}
+        common |= {"expert_tensor_parallel": 1}
     return {
         "id": f"{gpu.split('-', maxsplit=1)[0]}-x{world}/{name}",
         "source": "measured by benchmarks/parallel_steps.py",
@@ -113,24 +134,6 @@ def record_of(name: str, gpu: str, world: int) -> dict[str, Any]:
         "cluster": {"gpu": gpu, "num_gpus": world, "gpus_per_node": world},
         "implementation": "megatron-core-local" if megatron else "hf-fsdp2",
     }
-
-
-def predicted(record: dict[str, Any]) -> str:
-    """The estimate of a step that has not run yet, in words."""
-    from predictor import Case, estimate
-    from predictor.errors import PredictorError
-
-    known = ("model", "training", "plan", "cluster", "implementation")
-    try:
-        answer = estimate(Case.from_dict({key: record[key] for key in known}))
-    except PredictorError as error:
-        return f"refused: {error}"
-    low, high = answer.interval_seconds
-    memory = answer.memory_bytes_per_gpu / 2**30
-    return (
-        f"predicted {answer.iteration_seconds * 1e3:.1f} ms "
-        f"({low * 1e3:.1f} to {high * 1e3:.1f}), {memory:.1f} GiB"
-    )
 
 
 def measure(record: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:

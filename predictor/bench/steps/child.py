@@ -27,6 +27,9 @@ WARM_UP = 5
 DISTRIBUTED = frozenset({"hf-fsdp2", "megatron-core-local"})
 """Stacks that need a process group, even of one."""
 
+FAMILIES = {"llama": "Llama", "qwen3": "Qwen3", "mixtral": "Mixtral", "qwen3-moe": "Qwen3Moe"}
+"""Names of transformers' classes."""
+
 ITERATIONS = 10
 LEARNING_RATE = 1e-4
 SHORTEST_POSITIONS = 1024
@@ -58,7 +61,7 @@ def build_model(step: dict[str, Any], dtype: Any) -> Any:  # noqa: ANN401 - of a
             **common,
         )
     else:
-        family = {"llama": "Llama", "qwen3": "Qwen3"}[shape["name"]]
+        family = FAMILIES[shape["name"]]
         kind = getattr(transformers, f"{family}ForCausalLM")
         config = getattr(transformers, f"{family}Config")(
             hidden_size=shape["hidden_size"],
@@ -68,6 +71,7 @@ def build_model(step: dict[str, Any], dtype: Any) -> Any:  # noqa: ANN401 - of a
             num_key_value_heads=shape["num_query_groups"],
             head_dim=shape["head_dim"],
             max_position_embeddings=positions,
+            **_experts(shape.get("moe")),
             **common,
         )
     config._attn_implementation = "sdpa"  # noqa: SLF001 - the library's own switch
@@ -76,6 +80,18 @@ def build_model(step: dict[str, Any], dtype: Any) -> Any:  # noqa: ANN401 - of a
         model = kind(config)
     torch.set_default_dtype(torch.float32)
     return model.train()
+
+
+def _experts(moe: dict[str, Any] | None) -> dict[str, Any]:
+    """What Mixtral's and Qwen3's configurations call their experts; each reads its own names."""
+    if moe is None:
+        return {}
+    return {
+        "num_local_experts": moe["num_experts"],
+        "num_experts": moe["num_experts"],
+        "num_experts_per_tok": moe["top_k"],
+        "moe_intermediate_size": moe["expert_ffn_hidden_size"],
+    }
 
 
 def shard(model: Any) -> None:  # noqa: ANN401 - of an optional library

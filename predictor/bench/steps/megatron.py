@@ -24,9 +24,15 @@ from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from megatron.core.transformer import TransformerConfig
 from megatron.core.transformer.module import Float16Module
+from megatron.core.transformer.moe.moe_logging import destroy_moe_metrics_tracker
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+NORMS = {"rmsnorm": "RMSNorm", "layernorm": "LayerNorm"}
+POSITIONS = {"rope": "rope", "learned": "learned_absolute"}
 
 
 class Attention(torch.nn.Module):  # type: ignore[misc]  # untyped
@@ -46,6 +52,18 @@ class Attention(torch.nn.Module):  # type: ignore[misc]  # untyped
         return context.permute(2, 0, 1, 3).flatten(2)
 
 
+def norm(config: Any, hidden_size: int, eps: float, **_: object) -> Any:  # noqa: ANN401 - torch's
+    """Make PyTorch's norm, whose gradients sequence parallelism sums over tensor-parallel ranks.
+
+    Megatron-Core's own local norm refuses sequence parallelism.
+    """
+    kind = torch.nn.RMSNorm if config.normalization == "RMSNorm" else torch.nn.LayerNorm
+    module = kind(hidden_size, eps=eps)
+    for parameter in module.parameters():
+        parameter.sequence_parallel = config.sequence_parallel
+    return module
+
+
 def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
     """All micro-batches of a rank, gradient reduction and AdamW.
 
@@ -56,6 +74,7 @@ def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
     plan: dict[str, Any] = step.get("plan", {})
     chunks = plan.get("virtual_pipeline", 1)
     parallel_state.destroy_model_parallel()
+    destroy_moe_metrics_tracker()  # holds a slot for each layer of the model before
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=plan.get("tensor_parallel", 1),
         pipeline_model_parallel_size=plan.get("pipeline_parallel", 1),
@@ -127,6 +146,7 @@ def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:
             "expert_tensor_parallel_size": plan.get("expert_tensor_parallel", 1),
         }
     chunks = plan.get("virtual_pipeline", 1)
+    gated = shape["gated_mlp"]
     return TransformerConfig(
         num_layers=shape["num_layers"],
         hidden_size=shape["hidden_size"],
@@ -134,9 +154,9 @@ def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:
         num_attention_heads=shape["num_attention_heads"],
         num_query_groups=shape["num_query_groups"],
         kv_channels=shape["head_dim"],
-        gated_linear_unit=True,
-        activation_func=torch.nn.functional.silu,
-        normalization="RMSNorm",
+        gated_linear_unit=gated,
+        activation_func=torch.nn.functional.silu if gated else torch.nn.functional.gelu,
+        normalization=NORMS[shape["normalization"]],
         qk_layernorm=bool(shape.get("qk_norm")),
         add_bias_linear=False,
         hidden_dropout=0.0,
@@ -151,6 +171,7 @@ def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:
         params_dtype=torch.bfloat16,
         pipeline_dtype=torch.bfloat16,
         tensor_model_parallel_size=plan.get("tensor_parallel", 1),
+        sequence_parallel=bool(plan.get("sequence_parallel")),
         pipeline_model_parallel_size=plan.get("pipeline_parallel", 1),
         virtual_pipeline_model_parallel_size=chunks if chunks > 1 else None,
         deallocate_pipeline_outputs=True,
@@ -170,19 +191,24 @@ def _chunk(
     spec = get_gpt_layer_local_spec(
         num_experts=moe["num_experts"] if moe else None,
         qk_layernorm=config.qk_layernorm,
-        normalization="RMSNorm",
+        normalization=config.normalization,
     )
-    spec.submodules.self_attention.submodules.core_attention = Attention
+    layer, attention = spec.submodules, spec.submodules.self_attention.submodules
+    attention.core_attention = Attention
+    layer.input_layernorm = layer.pre_mlp_layernorm = norm
+    if config.qk_layernorm:
+        attention.q_layernorm = attention.k_layernorm = norm
+    held = shape["num_layers"] // chunks // parallel_state.get_pipeline_model_parallel_world_size()
     place = {"ignore_virtual": False, "vp_stage": chunk} if chunks > 1 else {}
     model = GPTModel(
         config=config,
-        transformer_layer_spec=spec,
+        transformer_layer_spec=TransformerBlockSubmodules([spec] * held, norm),
         vocab_size=shape["vocab_size"],
         max_sequence_length=step["seq_length"],
         pre_process=parallel_state.is_pipeline_first_stage(**place),
         post_process=parallel_state.is_pipeline_last_stage(**place),
         share_embeddings_and_output_weights=shape["tied_embeddings"],
-        position_embedding_type="rope",
+        position_embedding_type=POSITIONS[shape["position_embedding"]],
         vp_stage=chunk if chunks > 1 else None,
     )
     return Float16Module(config, model.cuda())
