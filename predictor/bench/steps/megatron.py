@@ -162,7 +162,7 @@ def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:
         hidden_dropout=0.0,
         attention_dropout=0.0,
         bias_dropout_fusion=True,
-        bias_activation_fusion=True,
+        bias_activation_fusion=gated,
         masked_softmax_fusion=False,
         gradient_accumulation_fusion=False,
         apply_rope_fusion=False,
