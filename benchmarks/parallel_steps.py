@@ -88,6 +88,8 @@ STEPS: dict[str, Step] = {
         {"expert_tensor_parallel": 2, "expert_parallel": 2}
         | {"tensor_parallel": 2, "sequence_parallel": True},
     ),
+    "gpt7-tp2-sp": ("gpt7", 2048, 4, 4, {"tensor_parallel": 2, "sequence_parallel": True}),
+    "l8b-tp2-sp": ("l8b", 4096, 1, 8, {"tensor_parallel": 2, "sequence_parallel": True}),
     "gpt7-tp4-sp": ("gpt7", 2048, 4, 4, {"tensor_parallel": 4, "sequence_parallel": True}),
     "l8b-tp2-sp-pp2": (
         "l8b",
