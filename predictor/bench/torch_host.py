@@ -1,26 +1,28 @@
 """What the host spends: seconds of one CPU thread to launch layers, steps and bare kernels.
 
-Small random models keep the GPU far ahead, so the time until a phase's calls return is the host's
-alone. Two depths give the cost a layer (slope) and a step (intercept); for the optimizer, which
-walks tensors, the slope is a tensor's. A round is a median over steps, each ending in a
-synchronisation; a phase's own calls end before it.
+Layers are those of small random models (``torch_small_steps``); bare launches are chains of adds.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
 import torch
 
+from predictor.bench import torch_ranks_host
 from predictor.bench.host_rounds import Group, HostWorkload, Quantities
+from predictor.bench.torch_small_steps import (
+    STEPS,
+    Steps,
+    Workings,
+    layer_quantities,
+    synchronize,
+)
 from predictor.operators import Host
 
-STEPS: Final = 15
-WARMUP_STEPS: Final = 4
-_DEPTHS: Final = {"hf-eager": (1, 9), "hf-compile": (1, 4)}
+_DEPTHS: Final = {"hf-eager": (1, 9), "hf-compile": (1, 4), "hf-fsdp2": (1, 9)}
 _VOCABULARY: Final = 512
 _SEQ_LENGTH: Final = 32
 _CHAIN: Final = 500
@@ -45,101 +47,64 @@ class HostCosts:
         return group.workload(f"host {name}", quantity)
 
     def _measurer(self, operator: Host) -> Callable[[], Quantities]:
-        if operator.stack == "torch":
+        stack, block = operator.stack, operator.block
+        if stack == "torch":
             return lambda: bare_quantities(self._device)
-        if operator.stack not in _DEPTHS:
-            raise NotImplementedError(f"no host costs of stack {operator.stack!r}")
+        if stack == torch_ranks_host.DISTRIBUTED:
+            return torch_ranks_host.collective_quantities()
+        if stack == torch_ranks_host.MEGATRON:
+            return torch_ranks_host.megatron_quantities(block)
+        if stack not in _DEPTHS:
+            raise NotImplementedError(f"no host costs of stack {stack!r}")
+        if stack == "hf-fsdp2":
+            torch_ranks_host.join_imagined_ranks()
         models = [
-            Steps(operator.block, depth, self._device, compiled=operator.stack == "hf-compile")
-            for depth in _DEPTHS[operator.stack]
+            Steps(
+                transformer(
+                    block,
+                    depth,
+                    self._device,
+                    compiled=stack == "hf-compile",
+                    sharded=stack == "hf-fsdp2",
+                ),
+                self._device,
+            )
+            for depth in _DEPTHS[stack]
         ]
         return lambda: layer_quantities([steps.measured() for steps in models])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phases:
-    """Median host seconds of a step's phases for one depth.
+def transformer(
+    block: str, layers: int, device: str, *, compiled: bool = False, sharded: bool = False
+) -> Workings:
+    """A causal language model of one kind of block, in bf16 with PyTorch's attention.
 
-    Attributes:
-        layers: Depth of the model.
-        tensors: Parameter tensors.
-        forward: With the loss.
-        backward: Until the engine has queued everything.
-        optimizer: Fused step, and forgetting the gradients.
-        waiting: What the GPU needed after that.
+    Args:
+        block: ``llama``, ``qwen3`` or ``gpt2``.
+        layers: Depth.
+        device: Where.
+        compiled: Through ``torch.compile``.
+        sharded: Each block a unit of FSDP2 over the default process group.
     """
+    from predictor.bench.steps.child import shard  # noqa: PLC0415
 
-    layers: int
-    tensors: int
-    forward: float
-    backward: float
-    optimizer: float
-    waiting: float
+    model = _model(block, layers).to(device)
+    if sharded:
+        shard(model.float())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    called = torch.compile(model) if compiled else model
+    ids = torch.randint(_VOCABULARY, (1, _SEQ_LENGTH), device=device)
 
+    def optimize() -> None:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
-def layer_quantities(measured: list[Phases]) -> Quantities:
-    """Slopes and intercepts from two depths.
-
-    Raises:
-        RuntimeError: The GPU was the slower one, so the host's time is not what was measured.
-    """
-    shallow, deep = measured
-    for each in measured:
-        if each.waiting > 0.5 * (each.forward + each.backward + each.optimizer):
-            raise RuntimeError(f"the GPU is the slower one: {each}")
-    values: Quantities = {}
-    for phase, unit, more in (
-        ("forward", "layer", deep.layers - shallow.layers),
-        ("backward", "layer", deep.layers - shallow.layers),
-        ("optimizer", "tensor", deep.tensors - shallow.tensors),
-    ):
-        slope = (getattr(deep, phase) - getattr(shallow, phase)) / more
-        start = shallow.layers if unit == "layer" else shallow.tensors
-        values[phase, unit] = slope
-        values[phase, "fixed"] = getattr(shallow, phase) - slope * start
-    return values
-
-
-class Steps:
-    """A small model that takes training steps."""
-
-    def __init__(self, block: str, layers: int, device: str, *, compiled: bool) -> None:
-        """Build the model, compile it if asked, and take warm-up steps."""
-        model = _model(block, layers).to(device)
-        self._layers = layers
-        self._device = device
-        self._tensors = len(list(model.parameters()))
-        self._ids = torch.randint(_VOCABULARY, (1, _SEQ_LENGTH), device=device)
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-        self._model = torch.compile(model) if compiled else model
-        for _ in range(WARMUP_STEPS):
-            self._step()
-
-    def measured(self) -> Phases:
-        """Medians over steps."""
-        steps = [self._step() for _ in range(STEPS)]
-        forward, backward, optimizer, waiting = (median(part) for part in zip(*steps, strict=True))
-        return Phases(
-            layers=self._layers,
-            tensors=self._tensors,
-            forward=forward,
-            backward=backward,
-            optimizer=optimizer,
-            waiting=waiting,
-        )
-
-    def _step(self) -> tuple[float, float, float, float]:
-        clock = time.perf_counter
-        begin = clock()
-        loss = self._model(input_ids=self._ids, labels=self._ids, use_cache=False).loss
-        forward = clock()
-        loss.backward()
-        backward = clock()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        optimizer = clock()
-        _synchronize(self._device)
-        return forward - begin, backward - forward, optimizer - backward, clock() - optimizer
+    return Workings(
+        layers=layers,
+        tensors=len(list(model.parameters())),
+        forward=lambda: called(input_ids=ids, labels=ids, use_cache=False).loss,
+        optimize=optimize,
+    )
 
 
 def _model(block: str, layers: int) -> Any:  # noqa: ANN401 - a transformers model
@@ -190,12 +155,12 @@ def bare_quantities(device: str) -> Quantities:
 
 def _chain_seconds(x: torch.Tensor, device: str) -> float:
     """Host seconds to enqueue a chain of out-of-place adds."""
-    _synchronize(device)
+    synchronize(device)
     begin = time.perf_counter()
     for _ in range(_CHAIN):
         x = x + 1.0
     seconds = time.perf_counter() - begin
-    _synchronize(device)
+    synchronize(device)
     return seconds
 
 
@@ -234,8 +199,3 @@ def _timed() -> Iterator[Callable[[], float]]:
     begin.record()
     yield elapsed
     end.record()
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()

@@ -10,12 +10,15 @@ class Host:
     """One host-side activity of a training stack.
 
     Attributes:
-        stack: ``hf-eager``, ``hf-compile``, ``torch`` (a bare chain of operators) or ``cuda`` (the
-            runtime's own calls, measured natively).
-        block: Kind of transformer layer (``llama``, ``qwen3``, ``gpt2``), or ``any``.
+        stack: ``hf-eager``, ``hf-compile``, ``hf-fsdp2``, ``megatron-core-local``, ``torch`` (a
+            bare chain of operators), ``torch.distributed``, or ``cuda`` (the runtime's own calls,
+            measured natively).
+        block: Kind of transformer layer (``llama``, ``qwen3``, ``gpt2``, ``moe``), or ``any``.
         phase: ``forward``, ``backward`` or ``optimizer``.
         quantity: ``layer`` (seconds a layer), ``fixed`` (seconds a step beside the layers),
-            ``tensor`` (seconds a parameter tensor), ``launch`` (seconds a bare launch),
+            ``tensor`` (seconds a parameter tensor), ``expert`` (seconds an expert of a layer, which
+            then stands for itself without any), ``launch`` (seconds a bare launch),
+            ``collective`` (seconds a call that the stream waits for),
             ``gap`` (idle seconds of the GPU between two dependent kernels of a full queue). Of
             ``cuda``: ``launch``, ``event_record``, ``stream_wait``, ``graph_launch`` (a replay of
             one node) and ``graph_launch_node`` (each further one) of the host; ``graph_node``

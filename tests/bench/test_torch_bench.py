@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from predictor.bench.host_rounds import Group  # noqa: E402
 from predictor.bench.points import Point  # noqa: E402
 from predictor.bench.torch_bench import TorchBench, buffer_sets, launches_of  # noqa: E402
-from predictor.bench.torch_host import Phases, layer_quantities  # noqa: E402
+from predictor.bench.torch_small_steps import Phases, layer_quantities  # noqa: E402
 from predictor.operators import Host, MemoryBound, Optimizer  # noqa: E402
 
 L2_BYTES = 1e6
@@ -179,8 +179,28 @@ def test_an_unknown_stack_or_block_is_unsupported(
 @pytest.mark.slow
 def test_a_small_model_takes_timed_steps_on_the_cpu() -> None:
     pytest.importorskip("transformers")
-    from predictor.bench.torch_host import Steps  # noqa: PLC0415 - skips first
+    from predictor.bench.torch_host import transformer  # noqa: PLC0415 - skips first
+    from predictor.bench.torch_small_steps import Steps  # noqa: PLC0415
 
-    measured = Steps("gpt2", 1, "cpu", compiled=False).measured()
+    measured = Steps(transformer("gpt2", 1, "cpu"), "cpu").measured()
     assert measured.layers == 1
     assert min(measured.forward, measured.backward, measured.optimizer) > 0
+
+
+@pytest.mark.slow
+def test_fsdp2_takes_timed_steps_among_ranks_that_do_not_exist() -> None:
+    pytest.importorskip("transformers")
+    from torch import distributed  # noqa: PLC0415 - skips first
+
+    from predictor.bench.torch_host import transformer  # noqa: PLC0415
+    from predictor.bench.torch_ranks_host import join_imagined_ranks  # noqa: PLC0415
+    from predictor.bench.torch_small_steps import Steps  # noqa: PLC0415
+
+    join_imagined_ranks()
+    try:
+        plain = Steps(transformer("llama", 2, "cpu"), "cpu").measured()
+        sharded = Steps(transformer("llama", 2, "cpu", sharded=True), "cpu").measured()
+    finally:
+        distributed.destroy_process_group()
+    assert sharded.tensors == plain.tensors
+    assert sharded.forward > plain.forward, "gathers and hooks cost the host"

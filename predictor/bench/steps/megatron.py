@@ -8,6 +8,7 @@ Apex nor Transformer Engine.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,23 @@ def norm(config: Any, hidden_size: int, eps: float, **_: object) -> Any:  # noqa
     return module
 
 
-def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
-    """All micro-batches of a rank, gradient reduction and AdamW.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A rank's share of a model, ready to train.
+
+    Attributes:
+        config: Megatron-Core's.
+        models: The rank's chunks of layers.
+        optimizer: Over all of them.
+    """
+
+    config: TransformerConfig
+    models: list[Any]
+    optimizer: Any
+
+
+def built(step: dict[str, Any]) -> Built:
+    """Build the model and its optimizer on a process group that exists.
 
     Args:
         step: ``model``, ``batch`` (of a micro-batch), ``seq_length``; and, where not one,
@@ -85,10 +101,11 @@ def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
     )
     tensor_parallel.model_parallel_cuda_manual_seed(1)
     config = _config(step["model"], plan)
-    overlap = bool(plan.get("overlap_grad_reduce"))
     sharded = plan.get("sharding") == "optimizer"
     ddp = DistributedDataParallelConfig(
-        grad_reduce_in_fp32=True, overlap_grad_reduce=overlap, use_distributed_optimizer=sharded
+        grad_reduce_in_fp32=True,
+        overlap_grad_reduce=bool(plan.get("overlap_grad_reduce")),
+        use_distributed_optimizer=sharded,
     )
     models = [
         DistributedDataParallel(config, ddp, _chunk(step, config, chunk, chunks))
@@ -103,32 +120,49 @@ def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
     )
     config.finalize_model_grads_func = finalize_model_grads
     config.grad_scale_func = optimizer.scale_loss
-    if overlap:
+    if plan.get("overlap_grad_reduce"):
         (config.no_sync_func,) = (model.no_sync for model in models)
-    size = (step["batch"], step["seq_length"])
-    tokens = torch.randint(0, step["model"]["vocab_size"], size, device="cuda")
-    places = torch.arange(step["seq_length"], device="cuda").expand_as(tokens)
+    return Built(config, models, optimizer)
+
+
+def megatron_iteration(step: dict[str, Any]) -> Callable[[], None]:
+    """All micro-batches of a rank, gradient reduction and AdamW, of a step as ``built`` takes."""
+    mine = built(step)
+    many = len(mine.models) > 1
+    tokens, places = inputs(step)
     run = partial(
         get_forward_backward_func(),
         forward_step_func=lambda _, part: (
             part(tokens, places, None, labels=tokens),
             lambda losses: (losses.mean(), {}),
         ),
-        data_iterator=[None] * chunks if chunks > 1 else None,
-        model=models if chunks > 1 else models[0],
+        data_iterator=[None] * len(mine.models) if many else None,
+        model=mine.models if many else mine.models[0],
         num_microbatches=step.get("micro_batches", 1),
         seq_length=step["seq_length"],
         micro_batch_size=step["batch"],
     )
 
     def iteration() -> None:
-        for model in models:
-            model.zero_grad_buffer()
-        optimizer.zero_grad()
+        forget(mine)
         run()
-        optimizer.step()
+        mine.optimizer.step()
 
     return iteration
+
+
+def inputs(step: dict[str, Any]) -> tuple[Any, Any]:
+    """Random tokens of a micro-batch and their places in the sequence."""
+    size = (step["batch"], step["seq_length"])
+    tokens = torch.randint(0, step["model"]["vocab_size"], size, device="cuda")
+    return tokens, torch.arange(step["seq_length"], device="cuda").expand_as(tokens)
+
+
+def forget(mine: Built) -> None:
+    """Clear gradients and their buffers."""
+    for model in mine.models:
+        model.zero_grad_buffer()
+    mine.optimizer.zero_grad()
 
 
 def _config(shape: dict[str, Any], plan: dict[str, Any]) -> TransformerConfig:

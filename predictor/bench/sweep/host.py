@@ -14,6 +14,7 @@ LAYER_QUANTITIES: Final = (
     ("optimizer", "tensor"),
     ("optimizer", "fixed"),
 )
+EXPERT_QUANTITIES: Final = (("forward", "expert"), ("backward", "expert"))
 BARE_QUANTITIES: Final = (("forward", "launch"), ("forward", "gap"))
 RUNTIME_QUANTITIES: Final = (
     "launch",
@@ -55,4 +56,24 @@ def points() -> list[Point]:
         for block in ("llama", "gpt2")
         for phase, quantity in LAYER_QUANTITIES[:4]
     ]
-    return [*runtime, *bare_launches(), *eager, *compiled]
+    return [*runtime, *bare_launches(), *eager, *compiled, *of_many_ranks()]
+
+
+def of_many_ranks() -> list[Point]:
+    """A collective's call, and the layers of FSDP2 and of Megatron-Core."""
+    layers = (
+        ("hf-fsdp2", "llama", LAYER_QUANTITIES),
+        ("megatron-core-local", "llama", LAYER_QUANTITIES),
+        ("megatron-core-local", "moe", (*LAYER_QUANTITIES[:4], *EXPERT_QUANTITIES)),
+    )
+    return [
+        Point(operator=Host(stack="torch.distributed", quantity="collective"), tier=HOST),
+        *(
+            Point(
+                operator=Host(stack=stack, block=block, phase=phase, quantity=quantity),
+                tier=COMPILED_HOST,
+            )
+            for stack, block, quantities in layers
+            for phase, quantity in quantities
+        ),
+    ]

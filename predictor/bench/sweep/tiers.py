@@ -15,7 +15,7 @@ COMPILED: Final = 4
 SUSTAINED: Final = 5
 """Long loads at the settled clock."""
 COMPILED_HOST: Final = 6
-"""Host cost of compiled models: half a minute of compilation each."""
+"""Host cost of compiled models, half a minute of compilation each, and of stacks of many ranks."""
 WIDE: Final = 7
 """The rest of the box that the cost functions cover."""
 BETWEEN: Final = 8
