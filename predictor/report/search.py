@@ -49,6 +49,9 @@ def search_text(result: SearchResult) -> str:
         f"{count_text(result.plans_evaluated)} plans in {seconds_text(result.search_seconds)} "
         f"({count_text(rate)}/s), {count_text(result.plans_fitting)} fit{stopped}"
     )
+    if result.plans_passed_over:
+        told = count_text(result.plans_passed_over)
+        head += f"\n{told} of these take longer by a lower bound alone than the best ones"
     blocks = [[head], _table(result.plans), _rejected(result), _misses(result.near_misses)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 

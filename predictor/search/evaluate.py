@@ -1,8 +1,8 @@
-"""The array form: seconds, memory, energy of every plan of a space.
+"""The array form: seconds and energy of every plan of a space.
 
-Layouts are laid over their stages, those that do not fit memory leave, the parts of the others are
-priced once a group, composed once a cut, and joined by the closed forms of schedules and replicas.
-A step's clock settles by its mix of operators, as the estimate's does.
+Layouts are laid over their stages; the passes of their steps (:mod:`predictor.search.bodies`) are
+joined with what replicas add (:mod:`predictor.search.replicas`). A lower bound of a step comes from
+fewer parts: those of the layout without what only adds to it.
 """
 
 from dataclasses import dataclass, replace
@@ -11,28 +11,24 @@ from typing import Any, Final
 
 import numpy as np
 
-from predictor.case import load_gpu
 from predictor.costs import Costs
-from predictor.costs.fabric import domain_gpus
-from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.collectives import collective_costs
-from predictor.iteration.groups import Group, message
 from predictor.iteration.implementations import load as load_stack
-from predictor.iteration.launches import COMMUNICATION, FAMILIES
-from predictor.iteration.schedules import SPLIT_BACKWARD
+from predictor.search.bodies import LOCAL, Bodies
 from predictor.search.cuts import Cut, cut_of
-from predictor.search.passes import Composer, StagePasses
-from predictor.search.pieces import pieces_of
+from predictor.search.menu import MENUS
+from predictor.search.passes import StagePasses
 from predictor.search.replicas import Tails
 from predictor.search.room import Layouts
-from predictor.search.schedule_forms import Hops, pipeline_seconds
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
 
-LOCAL_NAMES: Final = tuple(name for name in FAMILIES if name != COMMUNICATION)
-LOCAL: Final = [FAMILIES.index(name) for name in LOCAL_NAMES]
 FLAGS: Final = ("overlap_grad_reduce", "overlap_param_gather", "overlap_p2p")
+CHEAPER: Final = {
+    "recompute": {"selective": "none"},
+    "sharding": {"parameters": "optimizer", "gradients": "optimizer"},
+}
+"""What passes cost no more with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,39 +68,91 @@ def layouts_of(space: Space) -> Layouts:
     return Layouts(space, stack, Shapes(space.case, stack.vocab_multiple), tuple(cuts), which)
 
 
+class Least:
+    """Lower bounds of the seconds of steps, by layout.
+
+    Passes alone, without what replicas add, and with the parts of a layout that has the same
+    products and less around them: no replay of attention, no parameters to gather, and one rank's
+    rows of ``b`` sequences split over ``c`` ranks as those of ``b/g`` over ``c/g``. There are far
+    fewer of these than layouts. Where gathers and reductions of sharded parameters take turns on
+    one stream, a step takes as long as these at least.
+    """
+
+    def __init__(self, layouts: Layouts, costs: Costs) -> None:
+        """Price the cheaper layouts."""
+        self._bodies = bodies = Bodies(layouts_of(_cheaper(layouts.space)), costs)
+        self._body = np.empty((len(layouts), bodies.clocks))
+        self._busy = np.empty((len(layouts), bodies.clocks, len(LOCAL)))
+        for cut, rows, passes in bodies.cuts():
+            asked = layouts.space.flags["overlap_p2p"]
+            found = [bodies.seconds(cut, rows, passes, each) for each in asked]
+            self._body[rows] = np.min(found, axis=0)
+            self._busy[rows] = bodies.busy(rows, passes)
+        self._gathers = np.zeros(len(layouts))
+        menu = MENUS[layouts.stack.name]
+        whole = np.flatnonzero(layouts.space.is_("sharding", "parameters"))
+        if menu.gathers and len(whole):
+            tails = Tails(layouts.take(whole), costs)
+            once = tails.in_turns(menu.gathers, menu.reductions).max(axis=1)
+            self._gathers[whole] = layouts.column("num_microbatches")[whole] * once
+
+    def seconds(self, limit: float | None = None) -> Floats:
+        """What a step takes at least, if that is no more than a limit.
+
+        A step that ends within the limit waits no longer than what its kernels leave of it, and
+        its clock is no higher than that of so much waiting. Without a limit, as if nothing waited:
+        the order in which to look.
+        """
+        most = self._body[:, 0] if limit is None else np.full(len(self._body), limit)
+        more = np.maximum(most - self._body[:, 0], 0.0)
+        settled = self._bodies.settled(self._body, more, self._busy).seconds
+        return np.asarray(np.maximum(settled, self._gathers))
+
+
+def _cheaper(space: Space) -> Space:
+    columns = dict(space.columns)
+    for name, changes in CHEAPER.items():
+        values = space.values[name]
+        for costly, cheap in changes.items():
+            if costly in values and cheap in values:
+                places = values.index(costly), values.index(cheap)
+                columns[name] = np.where(columns[name] == places[0], places[1], columns[name])
+    names = ("micro_batch_size", "context_parallel")
+    shared = np.gcd(*(columns[name] for name in names))
+    columns |= {name: columns[name] // shared for name in names}
+    return replace(space, columns=columns)
+
+
 class Evaluation:
     """Seconds and joules of layouts that fit."""
 
     def __init__(self, layouts: Layouts, costs: Costs) -> None:
         """Price all parts."""
         self._layouts, self._costs = layouts, costs
-        self._pieces = pieces_of(layouts, costs)
+        self._bodies = Bodies(layouts, costs)
         self._tails = Tails(layouts, costs)
         self._tail = self._tails.tail()
         self._gpus = layouts.space.case.cluster.num_gpus
-        self._messages, self._tied = self._message_seconds()
 
     def plans(self) -> list[Plans]:
         """Every plan: each combination of overlaps that makes a difference, in one table."""
-        composer, layouts = Composer(self._pieces), self._layouts
+        layouts, bodies = self._layouts, self._bodies
         flags = list(product(*layouts.space.flags.values()))
         beside = {flag[:2]: self._tails.overlapped(*flag[:2]) for flag in flags}
         varied = {flag: layouts.varied(flag) for flag in flags}
         found: dict[tuple[bool | None, ...], list[tuple[Ints, Floats, Floats]]] = {}
-        for number, cut in enumerate(layouts.cuts):
-            rows, passes = self._passes(composer, number)
-            if passes is None:
-                continue
+        for cut, rows, alone in bodies.cuts():
+            passes = self._accumulating(cut, rows, alone)
             around = self._around(cut, rows, passes)
+            busy = bodies.busy(rows, passes)
             for asked in layouts.space.flags["overlap_p2p"]:
-                body = self._body(cut, rows, passes, asked)
-                settled = None
+                body = bodies.seconds(cut, rows, passes, asked)
                 for flag in (each for each in flags if each[2] == asked):
                     kept = varied[flag][rows]
                     if not kept.any():
                         continue
                     more = around.seconds(*(each[rows] for each in beside[flag[:2]]))
-                    settled = settled or self._settled(body, more, rows, passes)
+                    settled = bodies.settled(body, more, busy)
                     seconds = settled.seconds + more
                     joules = settled.joules(seconds, self._costs.heat)
                     entry = (rows[kept], seconds[kept], joules[kept] * self._gpus)
@@ -115,28 +163,11 @@ class Evaluation:
             plans.append(Plans(layout=layout, seconds=seconds, joules=joules, flags=flag))
         return plans
 
-    def _passes(self, composer: Composer, number: int) -> tuple[Ints, StagePasses | None]:
-        """Rows of a cut, and the seconds of their passes."""
-        rows = np.flatnonzero(self._layouts.cut == number)
-        if not len(rows):
-            return rows, None
-        groups, which = np.unique(self._pieces.group[rows], return_inverse=True)
-        passes = composer.passes(self._layouts.cuts[number], groups).take(which)
+    def _accumulating(self, cut: Cut, rows: Ints, passes: StagePasses) -> StagePasses:
+        """Passes with what sums gradients of micro-batches."""
         several = self._layouts.column("num_microbatches")[rows] > 1
-        stages = slice(0, len(self._layouts.cuts[number].holds))
-        more = self._tail.accumulate[rows, stages] * several[:, None, None]
-        return rows, passes.accumulating(more[..., 0], more[..., 1])
-
-    def _body(
-        self,
-        cut: Cut,
-        rows: Ints,
-        passes: StagePasses,
-        asked: bool | None,  # noqa: FBT001
-    ) -> Floats:
-        """Seconds of all passes of a step, by layout and clock."""
-        batches = self._layouts.column("num_microbatches")[rows]
-        return pipeline_seconds(cut, passes, batches, self._hops(cut, rows, asked))
+        more = self._tail.accumulate[rows, : len(cut.holds)] * several[:, None, None]
+        return passes.accumulating(more[..., 0], more[..., 1])
 
     def _around(self, cut: Cut, rows: Ints, passes: StagePasses) -> "_Around":
         """What gathers, sums and updates add before and after the passes."""
@@ -150,10 +181,10 @@ class Evaluation:
         behind = exposed_sums(sums, reduce.buckets[rows, stages], backward, cut)
         drain = np.zeros_like(sums)
         if not cut.schedule.startswith(("zb", "dual")):
-            hop = self._hops(cut, rows, None).total / max(cut.stages - 1, 1)
+            hop = self._bodies.hops(cut, rows, None).total / max(cut.stages - 1, 1)
             drain = first * (backward.mean(axis=1) / cut.chunks + hop)[:, None]
         update = self._tail.update[rows, stages]
-        tied = self._tied[rows] if cut.stages > 1 else np.zeros(len(rows))
+        tied = self._bodies.tied[rows] if cut.stages > 1 else np.zeros(len(rows))
         return _Around(
             begin=(count * ahead).sum(axis=1),
             gathered=(update + fetched).max(axis=1) + tied,
@@ -161,73 +192,6 @@ class Evaluation:
             behind=np.maximum((behind - drain).max(axis=1), 0.0),
             after=np.maximum((self._tail.blocking[rows, stages] - drain).max(axis=1), 0.0),
         )
-
-    def _hops(self, cut: Cut, rows: Ints, asked: bool | None) -> Hops:  # noqa: FBT001
-        case = self._layouts.space.case
-        node = domain_gpus(load_gpu(case.cluster.gpu), case.cluster.gpus_per_node)
-        places = np.arange(cut.stages) * (case.cluster.num_gpus // cut.stages) // node
-        far = places != np.roll(places, -1)
-        near_seconds, far_seconds = self._messages[self._pieces.group[rows]].T
-        distant = int(far[:-1].sum())
-        total = distant * far_seconds + (cut.stages - 1 - distant) * near_seconds
-        longest = far_seconds if distant else near_seconds
-        turn = far_seconds if far[-1] else near_seconds
-        passed = np.full(cut.stages, cut.chunks)  # times that a micro-batch goes over each hop
-        passed[-1] -= 1
-        before = np.roll(np.arange(cut.stages), 1)
-        distant_hops = passed * far + (passed * far)[before]
-        hops = passed + passed[before]
-        worst = [
-            int(np.argmax(distant_hops[hold.first : hold.last + 1])) + hold.first
-            for hold in cut.holds
-        ]
-        beside = np.outer(far_seconds, distant_hops[worst])
-        beside += np.outer(near_seconds, (hops - distant_hops)[worst])
-        return Hops(total, beside, longest, turn, self._overlapped(cut, rows, asked))
-
-    def _overlapped(self, cut: Cut, rows: Ints, asked: bool | None) -> bool:  # noqa: FBT001
-        shape = replace(
-            self._layouts.shapes.of(self._layouts.space, int(rows[0])),
-            schedule=cut.schedule,
-            chunks=cut.chunks,
-            overlap_p2p=asked,
-        )
-        return cut.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
-
-    def _message_seconds(self) -> tuple[Floats, Floats]:
-        """Seconds of messages in a node and between nodes by group, and of tied sums by layout."""
-        layouts = self._layouts
-        first = np.unique(self._pieces.group, return_index=True)[1]
-        shapes = [layouts.shapes.of(layouts.space, int(row)) for row in first]
-        sizes = [layouts.stack.message_bytes(shape) for shape in shapes]
-        asked: list[Any] = [
-            message(size, same_node=same) for size in sizes for same in (True, False)
-        ]
-        if shapes[0].tied_embeddings:
-            pair = Group(2, 1)
-            asked += [pair.all_reduce(s.gradient_bytes * s.vocab * s.hidden) for s in shapes]
-        seconds = collective_costs(layouts.space.case, self._costs)(asked).seconds
-        count = 2 * len(shapes)
-        tied = seconds[count:] if len(seconds) > count else np.zeros(len(shapes))
-        return seconds[:count].reshape(-1, 2), tied[self._pieces.group]
-
-    def _settled(self, body: Floats, more: Floats, rows: Ints, passes: StagePasses) -> "_Settled":
-        """The passes at the clock that the mix at the highest clock settles at."""
-        heat, clocks = self._costs.heat, self._pieces.clocks
-        batches = self._layouts.column("num_microbatches")[rows]
-        busiest = np.argmax(passes.period[:, :, 0], axis=1)
-        families = passes.families[np.arange(len(rows)), busiest] * batches[:, None, None]
-        busy = families[:, 0, LOCAL]
-        mix = dict(zip(LOCAL_NAMES, busy.T, strict=True))
-        mix["idle"] = np.maximum(body[:, 0] + more - busy.sum(axis=1), 0.0)
-        clock = heat.settled_clock_hz(mix)
-        table = at_clock(
-            np.concatenate([body[:, :, None], families[:, :, LOCAL]], 2), clocks, clock
-        )
-        busy = table[:, 1:]
-        watts = (heat.power(name, clock) for name in LOCAL_NAMES)
-        drawn = sum(part * power for part, power in zip(busy.T, watts, strict=True))
-        return _Settled(table[:, 0], busy.sum(axis=1), np.asarray(drawn))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,42 +216,6 @@ class _Around:
         """All of it, where sums and gathers run beside passes or not."""
         end = np.where(reduced, self.behind, self.after)
         return np.asarray(end + np.where(gathered, self.begin + self.updated, self.gathered))
-
-
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    """Passes at their settled clock, by layout.
-
-    Attributes:
-        seconds: Of all passes.
-        busy: Of the kernels of the busiest stage.
-        drawn: Joules of these kernels on one GPU.
-    """
-
-    seconds: Floats
-    busy: Floats
-    drawn: Floats
-
-    def joules(self, seconds: Floats, heat: Heat) -> Floats:
-        """Energy of one GPU in a step of some seconds."""
-        idle = np.maximum(seconds - self.busy, 0.0) * heat.idle_watts
-        return np.asarray(np.minimum(self.drawn + idle, heat.cap_watts * seconds))
-
-
-def at_clock(values: Floats, clocks: Floats, clock: Floats) -> Floats:
-    """Values at given clocks, linear in the clock's inverse between them.
-
-    Args:
-        values: By row and clock, and any further axis.
-        clocks: Highest first.
-        clock: Of each row; below the lowest, the last line goes on.
-    """
-    inverse, wanted = 1.0 / clocks, 1.0 / clock
-    place = np.clip(np.searchsorted(inverse, wanted) - 1, 0, len(clocks) - 2)
-    rows = np.arange(len(values))
-    share = (wanted - inverse[place]) / (inverse[place + 1] - inverse[place])
-    low, high = values[rows, place], values[rows, place + 1]
-    return np.asarray(low + share.reshape(-1, *[1] * (values.ndim - 2)) * (high - low))
 
 
 def exposed_gather(seconds: Floats, buckets: Floats, forward: Floats) -> Floats:

@@ -2,15 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from predictor.case import Case, load_gpu
 from predictor.case.reading import case_from_dict
-from predictor.costs import load_costs
+from predictor.costs import Costs, load_costs
 from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import Estimate, estimate
 from predictor.iteration.implementations import load as load_stack
@@ -18,10 +17,12 @@ from predictor.iteration.shape import refuse
 from predictor.search.candidates import QUANTITIES, RERANKED, Candidate, candidates_of, front
 from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import near_misses, rejected_by
+from predictor.search.pursuit import rounds
 from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
-from predictor.search.room import Layouts, room_of
+from predictor.search.room import room_of
 from predictor.search.space import space_of
+from predictor.units import HOUR_SECONDS
 
 
 def search(  # noqa: PLR0913 - each of them is a flag of the command
@@ -123,7 +124,7 @@ class _Search:
         self._estimates: list[Estimate] = []
         self._rejected: Counter[str] = Counter()
         self._misses: list[NearMiss] = []
-        self._evaluated = self._fitting = 0
+        self._evaluated = self._fitting = self._passed_over = 0
         self._refused: Counter[str] = Counter()
 
     def run(self) -> SearchResult:
@@ -146,6 +147,7 @@ class _Search:
             plans=tuple(self._ranked()[: self._question.top]),
             plans_evaluated=self._evaluated,
             plans_fitting=self._fitting,
+            plans_passed_over=self._passed_over,
             rejected=dict(self._rejected),
             near_misses=tuple(sorted(self._misses, key=lambda miss: miss.missing_bytes)[:3]),
             search_seconds=time.perf_counter() - self._begin,
@@ -174,21 +176,43 @@ class _Search:
         kept = layouts.take(fits)
         kept_room = room.take(fits)
         wanted = (question.objective, question.pareto)
-        for rows in _parts(kept):
+        left = np.ones(len(kept), dtype=bool)
+        for rows in rounds(kept, costs, lambda: self._limit(costs, case)):
+            left[rows] = False
             part = kept.take(rows)
             plans = Evaluation(part, costs).plans()
             self._candidates += candidates_of(
                 sections, part, kept_room.take(rows), plans, costs, wanted
             )
+        self._passed_over += int(kept.variants[left].sum())
+
+    def _limit(self, costs: Costs, case: Case) -> float | None:
+        """Seconds beyond which a plan of a case cannot be among the best; None: it may always."""
+        question = self._question
+        if question.pareto or question.objective == "energy":
+            return None
+        usd, gpus = costs.gpu.usd_per_gpu_hour, case.cluster.num_gpus
+        ranked = sorted(map(self._rank, self._candidates))
+        if len(ranked) < RERANKED:
+            return np.inf
+        quantity, seconds = ranked[RERANKED - 1]
+        if question.objective == "usd":
+            return np.inf if usd is None else quantity / (gpus * usd / HOUR_SECONDS)
+        if question.objective == "gpus" and quantity != gpus:
+            return np.inf if quantity > gpus else 0.0
+        return seconds
 
     def _exact(self) -> None:
         """Estimate the best candidates exactly; one that a rule of its schedule refuses is out."""
-        order = sorted(self._candidates, key=lambda candidate: candidate.quantities[self._first()])
-        for candidate in order[:RERANKED]:
+        for candidate in sorted(self._candidates, key=self._rank)[:RERANKED]:
             try:
                 self._estimates.append(estimate(case_from_dict(candidate.case, origin="search")))
             except NotPredictable as error:
                 self._rejected[str(error)] += 1
+
+    def _rank(self, candidate: Candidate) -> tuple[float, float]:
+        """What a candidate has least of; ties go to the faster."""
+        return candidate.quantities[self._first()], candidate.quantities[0]
 
     def _first(self) -> int:
         question = self._question
@@ -219,19 +243,6 @@ class _Search:
             f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
             f"global_batch_size {question.global_batch_size}: {told}"
         )
-
-
-def _parts(layouts: Layouts) -> Iterator[Any]:
-    """Rows of layouts evaluated together: of one micro-batch size, and gathering parameters or not.
-
-    An interrupt leaves what earlier parts found, and a part's arrays stay small.
-    """
-    whole = layouts.space.is_("sharding", "parameters")
-    sizes = layouts.column("micro_batch_size")
-    for size, gathers in product(np.unique(sizes).tolist(), (False, True)):
-        rows = (sizes == size) & (whole == gathers)
-        if rows.any():
-            yield rows
 
 
 def _quantities(found: Estimate) -> tuple[float, ...]:

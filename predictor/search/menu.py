@@ -45,6 +45,8 @@ class Menu:
         sharding: What replicas may split.
         flags: Overlaps that a user of the stack can switch.
         sequence: Whether activations may be, or are, split over the tensor ranks.
+        gathers: Of sharded parameters by every micro-batch, in turns with the reductions.
+        reductions: Of their gradients by every micro-batch, on the same stream.
         apart: A layer's launches depend on whether stages lie on different nodes.
     """
 
@@ -54,6 +56,8 @@ class Menu:
     sharding: tuple[str, ...] = ("none", "optimizer")
     flags: frozenset[str] = frozenset()
     sequence: tuple[bool, ...] = (False,)
+    gathers: int = 0
+    reductions: int = 0
     apart: bool = False
 
 
@@ -71,6 +75,8 @@ MENUS: Final[dict[str, Menu]] = {
             {"overlap_grad_reduce", "overlap_param_gather", "overlap_p2p", "tp_overlap"}
         ),
         sequence=(True, False),
+        gathers=2,
+        reductions=1,
     ),
     "megatron-core-local": replace(
         _MEGATRON,

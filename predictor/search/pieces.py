@@ -68,8 +68,8 @@ def clocks_of(costs: Costs) -> Floats:
     return np.array(sorted({heat.max_clock_hz, *lower}, reverse=True))
 
 
-def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
-    """Name, price and walk the parts of all layouts."""
+def groups_of(layouts: Layouts) -> tuple[Ints, Ints]:
+    """First layout of each group, and the group of each layout."""
     space = layouts.space
     selective = space.is_("recompute", "selective")
     split = space.is_("schedule", *SPLIT_BACKWARD)
@@ -78,7 +78,14 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
     ranks = np.where(whole, stages * (1 + sharding), 0)
     apart = MENUS[layouts.stack.name].apart & (stages > 1)
     keys = [*(layouts.column(name) for name in GROUPED), selective, split, ranks, apart]
-    first, which = distinct(keys)
+    return distinct(keys)
+
+
+def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
+    """Name, price and walk the parts of all layouts."""
+    space = layouts.space
+    first, which = groups_of(layouts)
+    split = space.is_("schedule", *SPLIT_BACKWARD)
     full = space.is_("recompute", "full", "selective")
     replays = np.bincount(which, full, minlength=len(first)) > 0
     segments: list[Segment] = []

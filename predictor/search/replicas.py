@@ -16,6 +16,7 @@ from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.groups import Group
+from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
 from predictor.iteration.launches import Program, Segment
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.priced import GAP, price
@@ -76,10 +77,7 @@ class Tails:
         """Price everything."""
         replicas = [self._replicas(stage, overlapped=True) for stage in self._probes]
         stopping = [self._replicas(stage, overlapped=False) for stage in self._probes]
-        held = [
-            HeldParameters(s.parameters - s.expert_parameters, s.expert_parameters)
-            for s in self._probes
-        ]
+        held = [_held(stage) for stage in self._probes]
         buckets = np.array([_buckets(*pair) for pair in zip(self._probes, replicas, strict=True)])
         shares = [
             HeldParameters(round(each.dense / max(count, 1)), round(each.experts / max(count, 1)))
@@ -108,6 +106,21 @@ class Tails:
             accumulate[self._which],
             update[self._which].max(axis=-1),
         )
+
+    def in_turns(self, times: int, reductions_: int) -> Floats:
+        """Seconds of so many gathers and reductions of all of a stage, one after another."""
+        spent = []
+        for stage in self._probes:
+            held = _held(stage)
+            asked = Replicas(
+                reduce="reduce_scatter",
+                gradient_bytes=stage.shape.gradient_bytes,
+                gather_bytes=WEIGHT_BYTES,
+            )
+            steps = times * gathers(held, asked, stage.shape)
+            spent.append(steps + reductions_ * reductions(held, asked, stage.shape))
+        (seconds,) = self._priced([spent])
+        return seconds[self._which]
 
     def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
         """Which layouts and stages run their sums and gathers beside passes, under some flags."""
@@ -223,6 +236,10 @@ class Tails:
         both = (matrices[:, 0, place, place] @ times for place in (COMPUTE, HOST))
         seconds, host = (float(each) for each in both)
         return seconds, host
+
+
+def _held(stage: Stage) -> HeldParameters:
+    return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
 
 
 def _buckets(stage: Stage, replicas: Replicas) -> int:

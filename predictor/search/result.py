@@ -29,8 +29,10 @@ class SearchResult:
     Attributes:
         objective: What the first plan has least of.
         plans: Exact estimates, best first.
-        plans_evaluated: Plans whose memory was evaluated; of those that fit, time and energy too.
+        plans_evaluated: Plans whose memory was evaluated, and of those that fit the time or a lower
+            bound of it.
         plans_fitting: Of these, how many fit.
+        plans_passed_over: Of these, how many a lower bound of their time ruled out.
         rejected: How many do not, by reason.
         near_misses: Plans that nearly fit.
         search_seconds: What the search took.
@@ -41,6 +43,7 @@ class SearchResult:
     plans: tuple[Estimate, ...]
     plans_evaluated: int
     plans_fitting: int
+    plans_passed_over: int
     rejected: Mapping[str, int]
     near_misses: tuple[NearMiss, ...]
     search_seconds: float
@@ -52,6 +55,7 @@ class SearchResult:
             "objective": self.objective,
             "plans_evaluated": self.plans_evaluated,
             "plans_fitting": self.plans_fitting,
+            "plans_passed_over": self.plans_passed_over,
             "search_seconds": self.search_seconds,
             "interrupted": self.interrupted,
             "plans": [{**plan.case.to_dict(), **plan.to_dict()} for plan in self.plans],

@@ -130,7 +130,7 @@ def test_an_interrupt_while_spaces_are_evaluated_leaves_what_was_found(monkeypat
         return whole(*given)
 
     monkeypatch.setattr(finding, "Evaluation", stopped)
-    result = found(top=2)
+    result = found(num_gpus=[8, 16], top=2)
     assert result.interrupted
     assert len(result.plans) == 2
 
