@@ -16,6 +16,7 @@ from predictor.costs.families import FAMILIES
 from predictor.costs.loading import FIT_FILE, FIT_FORMAT
 from predictor.costs.model import chip_of, operator_key
 from predictor.costs.physics import check_physics
+from predictor.costs.points import POINT_COLUMNS, PointTable, point_tables
 from predictor.costs.prediction import Floats
 from predictor.costs.regression import Sample, fit_surface
 from predictor.costs.settling import Bursts, fit_heat
@@ -77,13 +78,14 @@ def fit_folder(folder: Path) -> dict[str, Any]:
                 continue
             key = f"{name}/{cache}"
             surface, report = fit_surface(sample_of(merged, name, chip, cache), f"{sku}/{key}")
+            errors = report.pop("errors")
             fits[key] = {"surface": surface.to_dict(), **report}
             if cache == "cold":
                 bursts[name] = partial(_burst_seconds, name, surface, chip)
-            exact[key] = [_exact_row(operator, rows) for operator, rows in merged.items()]
+            exact[key] = _tables(name, merged, error=errors)
     if "interference" in measured.tables:
         merged = merge(measured.tables["interference"].rows, regime="burst", cache="cold")
-        exact["interference/cold"] = [_exact_row(op, rows) for op, rows in merged.items()]
+        exact["interference/cold"] = _tables("interference", merged)
     if not fits:
         msg = f"{folder}: no table to fit; measure one with `bench-run --out {folder}`"
         raise FitError(msg)
@@ -119,9 +121,13 @@ def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
     )
 
 
-def _exact_row(operator: Operator, rows: Sequence[Row]) -> list[Any]:
-    seconds = [_middle(rows, c) for c in ("seconds", "seconds_low", "seconds_high")]
-    return [*operator_key(operator), *(float(f"{s:.6g}") for s in seconds)]
+def _tables(family: str, merged: Merged, **columns: list[float]) -> list[PointTable]:
+    """Measured points with their seconds and whatever else is kept of each."""
+    seconds = {
+        name: [float(f"{_middle(rows, name):.6g}") for rows in merged.values()]
+        for name in POINT_COLUMNS
+    }
+    return point_tables(family, list(merged), seconds | columns)
 
 
 def _host_rows(measured: Folder) -> list[list[Any]]:
@@ -151,10 +157,25 @@ def _versions() -> dict[str, str]:
 
 def write_fit(folder: Path) -> Path:
     """Refit a SKU and replace its ``fit.json``."""
-    text = json.dumps(fit_folder(folder), indent=None, separators=(",", ":"), sort_keys=True)
     path = folder / FIT_FILE
-    write_atomically(path, text.replace('"fits"', '\n"fits"') + "\n")
+    write_atomically(path, _in_lines(fit_folder(folder)) + "\n")
     return path
+
+
+def _in_lines(content: Any, depth: int = 3) -> str:  # noqa: ANN401 - of any JSON
+    """JSON with a line for each surface and each table of points, so that two fits can be compared.
+
+    Entries of objects have lines of their own down to ``depth``, those of a list if they are near
+    enough to the top.
+    """
+    if depth and isinstance(content, dict):
+        entries = [
+            f"{json.dumps(key)}:{_in_lines(content[key], depth - 1)}" for key in sorted(content)
+        ]
+        return "{\n" + ",\n".join(entries) + "\n}"
+    if depth and isinstance(content, list):
+        return "[\n" + ",\n".join(_in_lines(each, 0) for each in content) + "\n]"
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
 
 
 def check_fit(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from predictor.case import bench_results_folder, load_gpu
 from predictor.costs.fitting import merge
 from predictor.costs.loading import borrowed_costs, load_costs
-from predictor.costs.model import Costs, Measured
+from predictor.costs.model import Costs
 from predictor.tables import read_folder
 from predictor.values import frozen
 
@@ -88,8 +88,7 @@ def forward_only(costs: Costs, reference: Costs) -> Costs:
         ]
         groups = costs.groups_of(forward)
         surfaces[f"{name}/cold"] = replace(surface, known=np.array(sorted(groups), dtype=np.int64))
-    measured: dict[str, Measured] = {key: {} for key in surfaces}
-    return replace(costs, surfaces=surfaces, measured=measured, reference=reference)
+    return replace(costs, surfaces=surfaces, measured={}, reference=reference)
 
 
 def scores() -> list[Score]:

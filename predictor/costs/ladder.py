@@ -11,14 +11,14 @@ smaller took and the least that anything larger took, which is the measurement i
 contradicts it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.operators import Operator, field_names
+from predictor.operators import OPERATORS, Operator, field_names
 from predictor.values import frozen
 
 SIZES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -35,6 +35,15 @@ ALIGNMENT: Final[Mapping[str, int]] = {"gemm": 64, "grouped_gemm": 64}
 """Sizes that share fewer factors of two are classes of their own up to this one."""
 
 
+Options = tuple[Any, ...]
+Sizes = tuple[int, ...]
+Point = tuple[float, float, float]
+"""Seconds, low and high."""
+
+Classes = Mapping[Options, Mapping[Sizes, Point]]
+"""Measured operators of one family."""
+
+
 def size_names(family: str) -> tuple[str, ...]:
     """Fields of a family in which time grows."""
     return SIZES.get(family, ("bytes",))
@@ -46,15 +55,35 @@ def option_names(family: str) -> tuple[str, ...]:
     return tuple(name for name in field_names(family) if name not in size_names(family))
 
 
-def options_of(operator: Operator) -> tuple[Any, ...]:
+def options_of(operator: Operator) -> Options:
     """Values of the other fields."""
     return tuple(getattr(operator, name) for name in option_names(operator.name))
 
 
-def sizes_of(operators: Sequence[Operator]) -> Floats:
-    """Sizes of operators of one family, a row each."""
-    names = size_names(operators[0].name)
-    return np.array([[getattr(op, name) for name in names] for op in operators], dtype=float)
+def sizes_of(operator: Operator) -> Sizes:
+    """Values of the fields in which time grows."""
+    return tuple(getattr(operator, name) for name in size_names(operator.name))
+
+
+def classes_of(operators: Sequence[Operator], seconds: Floats) -> Classes:
+    """Operators of one family that took some seconds, by options and sizes."""
+    classes: dict[Options, dict[Sizes, Point]] = {}
+    for operator, each in zip(operators, seconds.tolist(), strict=True):
+        classes.setdefault(options_of(operator), {})[sizes_of(operator)] = (each, each, each)
+    return classes
+
+
+def measured_operators(family: str, measured: Classes) -> Iterator[Operator]:
+    """Operators of one family that were measured."""
+    names = option_names(family) + size_names(family)
+    for options, points in measured.items():
+        for sizes in points:
+            yield OPERATORS[family](**dict(zip(names, options + sizes, strict=True)))
+
+
+def measured_point(measured: Classes, operator: Operator) -> Point | None:
+    """Seconds, low and high of an operator; None where it was not measured."""
+    return measured.get(options_of(operator), {}).get(sizes_of(operator))
 
 
 def alignment_codes(family: str, sizes: Floats) -> Ints:
@@ -111,42 +140,53 @@ def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
     return _Rung(steps, least, most)
 
 
+@frozen
+class _Class:
+    """Measured points of one class of options.
+
+    Attributes:
+        sizes: A row a point.
+        log_seconds: Logarithms of what they took.
+        codes: Their alignment.
+        rungs: Tables of the points of one alignment, made when they are asked.
+    """
+
+    sizes: Floats
+    log_seconds: Floats
+    codes: Ints
+    rungs: dict[int, _Rung]
+
+    def rung(self, code: int) -> _Rung | None:
+        """The table of an alignment; None where nothing of it was measured."""
+        if code not in self.rungs:
+            chosen = self.codes == code
+            if not chosen.any():
+                return None
+            self.rungs[code] = _rung(self.sizes[chosen], self.log_seconds[chosen])
+        return self.rungs[code]
+
+
 class Ladder:
     """Measured points of one family by class; the tables of a class are made when it is asked."""
 
-    def __init__(self, family: str, operators: Sequence[Operator], seconds: Floats) -> None:
-        """Sort measured seconds into classes."""
-        names = field_names(family)
-        self._sort(family, [[getattr(op, name) for name in names] for op in operators], seconds)
-
-    @classmethod
-    def of_rows(cls, family: str, rows: Sequence[Sequence[Any]], seconds: Floats) -> "Ladder":
-        """The same of operators given by the values of their fields, in order."""
-        ladder = cls.__new__(cls)
-        ladder._sort(family, rows, seconds)  # noqa: SLF001 - of this class
-        return ladder
-
-    def _sort(self, family: str, rows: Sequence[Sequence[Any]], seconds: Floats) -> None:
+    def __init__(self, family: str, measured: Classes) -> None:
+        """Keep what was measured, by options and sizes."""
         self.family = family
-        self._points: dict[tuple[Any, ...], list[int]] = {}
-        self._rungs: dict[tuple[Any, ...], _Rung] = {}
-        self._log_seconds = np.log(seconds)
-        if not rows:
-            return
-        columns = dict(zip(field_names(family), zip(*rows, strict=True), strict=True))
-        self._sizes = np.array([columns[name] for name in size_names(family)], dtype=float).T
-        codes = alignment_codes(family, self._sizes).tolist()
-        options = zip(*(columns[name] for name in option_names(family)), strict=True)
-        for index, key in enumerate(zip(options, codes, strict=True)):
-            self._points.setdefault(key, []).append(index)
+        self._measured = measured
+        self._classes: dict[Options, _Class] = {}
 
-    def _find(self, key: tuple[Any, ...]) -> _Rung | None:
-        if key not in self._rungs and key in self._points:
-            points = self._points[key]
-            self._rungs[key] = _rung(self._sizes[points], self._log_seconds[points])
-        return self._rungs.get(key)
+    def _class(self, options: Options) -> _Class | None:
+        if options not in self._classes:
+            points = self._measured.get(options)
+            if not points:
+                return None
+            sizes = np.array(list(points), dtype=float)
+            seconds = np.array([point[0] for point in points.values()])
+            codes = alignment_codes(self.family, sizes)
+            self._classes[options] = _Class(sizes, np.log(seconds), codes, {})
+        return self._classes[options]
 
-    def clip(self, options: tuple[Any, ...], sizes: Floats, log_seconds: Floats) -> Floats:
+    def clip(self, options: Options, sizes: Floats, log_seconds: Floats) -> Floats:
         """Bracket shapes that share their options."""
         return np.clip(log_seconds, *self._bracket(options, sizes))
 
@@ -157,19 +197,22 @@ class Ladder:
     def bracket(self, operators: Sequence[Operator]) -> tuple[Floats, Floats]:
         """Least and most that logarithms of the seconds of operators may be."""
         least, most = np.full(len(operators), -np.inf), np.full(len(operators), np.inf)
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        groups: dict[Options, list[int]] = {}
         for index, operator in enumerate(operators):
             groups.setdefault(options_of(operator), []).append(index)
         for options, chosen in groups.items():
-            sizes = sizes_of([operators[index] for index in chosen])
+            sizes = np.array([sizes_of(operators[index]) for index in chosen], dtype=float)
             least[chosen], most[chosen] = self._bracket(options, sizes)
         return least, most
 
-    def _bracket(self, options: tuple[Any, ...], sizes: Floats) -> tuple[Floats, Floats]:
+    def _bracket(self, options: Options, sizes: Floats) -> tuple[Floats, Floats]:
         least, most = np.full(len(sizes), -np.inf), np.full(len(sizes), np.inf)
+        measured = self._class(options)
+        if measured is None:
+            return least, most
         codes = alignment_codes(self.family, sizes)
         for code in np.flatnonzero(np.bincount(codes)).tolist():
-            rung = self._find((options, code))
+            rung = measured.rung(code)
             if rung is not None:
                 asked = codes == code
                 least[asked], most[asked] = rung.bracket(sizes[asked])

@@ -12,26 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from predictor.case import Gpu, bench_results_folder, gpu_names, load_gpu
-from predictor.costs.model import Costs, Measured
+from predictor.costs.deferred import DAMAGE
+from predictor.costs.model import Costs
+from predictor.costs.points import read_tables
 from predictor.costs.power import Heat
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import nearest_measured
 from predictor.errors import FitError
 from predictor.files import MEBIBYTE, read_text
-from predictor.operators import OPERATORS, Host, Operator, column_fields
+from predictor.operators import Host
 
 FIT_FILE: Final = "fit.json"
-FIT_FORMAT: Final = 3
+FIT_FORMAT: Final = 4
 MAX_FIT_BYTES: Final = 16 * MEBIBYTE
-_DAMAGE: Final = (
-    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError
-)  # fmt: skip
-"""What reading a JSON file of any content as a fit may raise."""
-
-
-def _newer_defaults(family: type[Operator], held: int) -> tuple[Any, ...]:
-    """Defaults of the fields beyond the first ``held``, which are newer than the fit."""
-    return tuple(each.default for each in column_fields(family)[held:])
 
 
 def load_costs(sku: str) -> Costs:
@@ -103,17 +96,13 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
             msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
             raise FitError(msg)
         return _parse(gpu, raw, source=source, reference=reference)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
         raise FitError(msg) from error
 
 
 def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | None) -> Costs:
     borrowed = source.sku != gpu.sku
-    measured: dict[str, Measured] = {}
-    for key, rows in raw["measured"].items():
-        tail = _newer_defaults(OPERATORS[key.partition("/")[0]], len(rows[0]) - 3)
-        measured[key] = {(*row[:-3], *tail): (row[-3], row[-2], row[-1]) for row in rows}
     heat = Heat.from_dict(raw["heat"])
     host = {
         Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
@@ -128,7 +117,10 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
     return Costs(
         gpu=gpu,
         surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
-        measured=measured,
+        measured={
+            key: read_tables(key.partition("/")[0], tables)
+            for key, tables in raw["measured"].items()
+        },
         host=host,
         heat=heat,
         borrowed=borrowed,

@@ -18,7 +18,7 @@ from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
 from predictor.costs.fabric import Fabric
 from predictor.costs.families import COLLECTIVES, FAMILIES
-from predictor.costs.ladder import Ladder, option_names
+from predictor.costs.ladder import Classes, Ladder, measured_point, option_names
 from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints, Origin, Prediction, PredictionRow
 from predictor.costs.products import product_design
@@ -44,8 +44,6 @@ REPEAT_HALF_WIDTH: Final = 0.015
 MEMORY: Final = 100_000
 
 AnyOperator = TypeVar("AnyOperator", bound=Operator)
-
-Measured = dict[tuple[Any, ...], tuple[float, float, float]]
 
 
 def chip_of(gpu: Gpu) -> Chip:
@@ -86,7 +84,7 @@ class Costs:
 
     gpu: Gpu
     surfaces: Mapping[str, Surface]
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, Classes]
     host: Mapping[Host, float]
     heat: Heat
     borrowed: bool = False
@@ -220,9 +218,7 @@ class Costs:
     def _ladder(self, key: str) -> Ladder:
         if key not in self._ladders:
             family = key.partition("/")[0]
-            points = self.measured.get(key, {})
-            seconds = np.array([point[0] for point in points.values()])
-            self._ladders[key] = Ladder.of_rows(family, list(points), seconds)
+            self._ladders[key] = Ladder(family, self.measured.get(key, {}))
         return self._ladders[key]
 
     def _surface(self, key: str) -> Surface:
@@ -292,7 +288,7 @@ class Costs:
         if not self.borrowed:
             log_seconds = self._ladder(key).clip_operators(operators, log_seconds)
         result = self._interval(surface, design, log_seconds, half)
-        return result if self.borrowed else self._exact(self.measured[key], operators, result)
+        return result if self.borrowed else self._exact(key, operators, result)
 
     def _interval(
         self, surface: Surface, design: Design, log_seconds: Floats, half: Floats
@@ -346,13 +342,14 @@ class Costs:
         Raises:
             FitError: One was not.
         """
-        points = {} if self.borrowed else self.measured.get(f"{family}/cold", {})
+        classes = {} if self.borrowed else self.measured.get(f"{family}/cold", {})
         rows: list[PredictionRow] = []
         for operator in operators:
-            point = points.get(operator_key(operator))
+            point = measured_point(classes, operator)
             if point is None:
+                points = sum(len(each) for each in classes.values())
                 raise FitError(
-                    f"{self.gpu.sku} has {len(points)} measured points of {family!r}, and none is "
+                    f"{self.gpu.sku} has {points} measured points of {family!r}, and none is "
                     f"{operator}; measure it with `bench-run --operators {family}`"
                 )
             rows.append((*point, Origin.MEASURED.value))
@@ -378,12 +375,11 @@ class Costs:
         least = np.log(np.maximum(design.floor, TINY_SECONDS))
         return np.maximum(np.log(design.bound) + np.clip(ratio, -4.0, 6.0), least), half
 
-    def _exact(
-        self, measured: Measured, operators: Sequence[Operator], result: Prediction
-    ) -> Prediction:
+    def _exact(self, key: str, operators: Sequence[Operator], result: Prediction) -> Prediction:
         """Mark exactly measured shapes; their interval holds the measurement and its rounds."""
+        measured = self.measured.get(key, {})
         for index, operator in enumerate(operators):
-            point = measured.get(operator_key(operator))
+            point = measured_point(measured, operator)
             if point is not None:
                 _, low, high = point
                 seconds = result.seconds[index]

@@ -14,10 +14,10 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 
 from predictor.costs.design import Design, LinearDesign
-from predictor.costs.ladder import Ladder
+from predictor.costs.ladder import Ladder, classes_of
 from predictor.costs.newton import fit_tiles
 from predictor.costs.prediction import Floats, Ints
-from predictor.costs.surface import Surface, correlation, half_width
+from predictor.costs.surface import Residuals, Surface, correlation, half_width
 from predictor.costs.tiles import TileDesign
 from predictor.errors import FitError
 from predictor.operators import Operator
@@ -225,15 +225,15 @@ def _fit_groups(design: LinearDesign, target: Floats, prior: Prior) -> Trend:
     return Trend(coefficients=coefficients, errors=errors, groups=groups)
 
 
-def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> Floats:
-    """Weights of the residuals' kriging mean."""
-    design = sample.design
-    weights = np.zeros_like(residual)
+def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> dict[int, Residuals]:
+    """Weights of the residuals' kriging mean, by group."""
+    design, kept = sample.design, {}
     for chosen in _members(design.group):
         places = design.coordinates[chosen]
         kernel = correlation(places, places, scales) + nugget * np.eye(len(places))
-        weights[chosen] = np.linalg.solve(kernel, residual[chosen])
-    return weights
+        weights = np.linalg.solve(kernel, residual[chosen])
+        kept[int(design.group[chosen[0]])] = Residuals(places, weights)
+    return kept
 
 
 def _members(group: Ints) -> list[Ints]:
@@ -251,9 +251,7 @@ def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surfa
         names=design.names,
         coefficients=trend.coefficients,
         groups=trend.groups,
-        points=places[:0],
-        point_group=design.group[:0],
-        weights=np.zeros(0),
+        residuals={},
         scales=np.full(places.shape[1], scale),
         strata=np.zeros(1, dtype=np.int64),
         near=np.zeros(1),
@@ -264,8 +262,7 @@ def assemble(sample: Sample, trend: Trend, scale: float, nugget: float) -> Surfa
     if not keep:
         return surface
     residual = sample.log_ratio - surface.evaluate(design)[0]
-    weights = krige(sample, residual, surface.scales, nugget)
-    return replace(surface, points=places, point_group=design.group, weights=weights)
+    return replace(surface, residuals=krige(sample, residual, surface.scales, nugget))
 
 
 Hypers = tuple[float, float]
@@ -280,7 +277,7 @@ def _held_out(
     for fold in range(int(np.max(folds)) + 1):
         train, test = sample.take(folds != fold), sample.take(folds == fold)
         trend = fit_trend(train, where, errors=False)
-        ladder = Ladder(train.operators[0].name, train.operators, train.seconds)
+        ladder = Ladder(train.operators[0].name, classes_of(train.operators, train.seconds))
         least, most = ladder.bracket(test.operators)
         bound, target = np.log(test.design.bound), np.log(test.seconds)
         for pair, (error, closeness) in found.items():

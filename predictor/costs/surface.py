@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor.costs.deferred import Deferred
 from predictor.costs.design import Design
 from predictor.costs.prediction import Floats, Ints
 from predictor.values import frozen
@@ -31,6 +32,35 @@ def half_width(near: Floats, far: Floats, closeness: Floats) -> Floats:
     return np.asarray(np.sqrt(near**2 * closeness**2 + far**2 * (1 - closeness**2)))
 
 
+@frozen
+class Residuals:
+    """What the regression leaves of the measured shapes of one group.
+
+    Attributes:
+        points: Coordinates of the shapes.
+        weights: Kriging weights.
+    """
+
+    points: Floats
+    weights: Floats
+
+    def to_dict(self) -> dict[str, Any]:
+        """A line of text for each coordinate and for the weights."""
+        coordinates = self.points.round(4).T.tolist()
+        weights = self.weights.round(6).tolist()
+        return {
+            "coordinates": [" ".join(map(repr, each)) for each in coordinates],
+            "weights": " ".join(map(repr, weights)),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Residuals":
+        """Read back what :meth:`to_dict` wrote."""
+        columns = [*raw["coordinates"], raw["weights"]]
+        numbers = np.array([[float(word) for word in text.split()] for text in columns])
+        return cls(np.ascontiguousarray(numbers[:-1].T), numbers[-1])
+
+
 @frozen(kw_only=True)
 class Surface:
     """One operator family on one SKU, in one cache state.
@@ -39,9 +69,7 @@ class Surface:
         names: Coefficients.
         coefficients: β; one row for each of ``groups``, then one for any other group.
         groups: Groups that have coefficients of their own, in order.
-        points: Coordinates of the measured shapes that residuals are kept of; maybe none.
-        point_group: Their groups.
-        weights: Kriging weights.
+        residuals: What it leaves of measured shapes, by group; maybe nothing is kept.
         scales: Correlation length along each coordinate.
         strata: Strata that were measured, in order.
         near: Half-width of the 90 % interval of log seconds beside a measured shape, by stratum.
@@ -53,9 +81,7 @@ class Surface:
     names: tuple[str, ...]
     coefficients: Floats
     groups: Ints
-    points: Floats
-    point_group: Ints
-    weights: Floats
+    residuals: Mapping[int, Residuals]
     scales: Floats
     strata: Ints
     near: Floats
@@ -77,11 +103,12 @@ class Surface:
         else:
             trend = design.log_trend(self.coefficients[0])
         mean, closest = np.zeros_like(trend), np.zeros_like(trend)
-        for group in set(design.group.tolist()) if len(self.points) else ():
-            asked, known = design.group == group, self.point_group == group
-            if known.any():
-                nearness = correlation(design.coordinates[asked], self.points[known], self.scales)
-                mean[asked] = nearness @ self.weights[known]
+        for group in set(design.group.tolist()) if self.residuals else ():
+            kept = self.residuals.get(group)
+            if kept is not None:
+                asked = design.group == group
+                nearness = correlation(design.coordinates[asked], kept.points, self.scales)
+                mean[asked] = nearness @ kept.weights
                 closest[asked] = nearness.max(axis=1)
         return trend + mean, closest
 
@@ -101,9 +128,7 @@ class Surface:
             "regressors": list(self.names),
             "coefficients": self.coefficients.round(6).tolist(),
             "groups": self.groups.tolist(),
-            "points": self.points.round(4).tolist(),
-            "point_group": self.point_group.tolist(),
-            "weights": self.weights.round(6).tolist(),
+            "residuals": {str(group): each.to_dict() for group, each in self.residuals.items()},
             "scales": self.scales.tolist(),
             "strata": self.strata.tolist(),
             "near": self.near.round(5).tolist(),
@@ -122,13 +147,12 @@ class Surface:
         def whole(name: str) -> Ints:
             return np.array(raw[name], dtype=np.int64)
 
+        residuals = {int(group): each for group, each in raw["residuals"].items()}
         return cls(
             names=tuple(raw["regressors"]),
             coefficients=real("coefficients"),
             groups=whole("groups"),
-            points=real("points").reshape(-1, len(raw["scales"])),
-            point_group=whole("point_group"),
-            weights=real("weights"),
+            residuals=Deferred(residuals, Residuals.from_dict),
             scales=real("scales"),
             strata=whole("strata"),
             near=real("near"),

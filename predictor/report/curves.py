@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from predictor.costs.families import FAMILIES
-from predictor.costs.ladder import size_names
+from predictor.costs.ladder import measured_operators, measured_point, size_names
 from predictor.errors import PredictorError, nearest
 from predictor.operators import OPERATORS, Collective, Operator, field_names
 
@@ -92,11 +92,10 @@ def line_of(operator: Operator) -> Line:
 
 def lines_of(costs: Costs, name: str) -> dict[Line, list[Operator]]:
     """What the tables of a SKU hold of an operator, by line; sizes rise."""
-    running, names = RUNNING[name], field_names(name)
+    running = RUNNING[name]
     found: dict[Line, dict[int, Operator]] = defaultdict(dict)
     for cache in () if costs.borrowed else ("cold", "warm"):
-        for values in costs.measured.get(f"{name}/{cache}", {}):
-            operator = OPERATORS[name](**dict(zip(names, values, strict=True)))
+        for operator in measured_operators(name, costs.measured.get(f"{name}/{cache}", {})):
             found[line_of(operator)].setdefault(getattr(operator, running), operator)
     return {line: [by_size[size] for size in sorted(by_size)] for line, by_size in found.items()}
 
@@ -167,9 +166,9 @@ def _sizes(least: float, most: float, step: int) -> list[int]:
 
 
 def _measured(costs: Costs, operator: Operator) -> tuple[float, float, float]:
-    key = tuple(getattr(operator, name) for name in field_names(operator.name))
     tables = (costs.measured.get(f"{operator.name}/{cache}", {}) for cache in ("cold", "warm"))
-    return next(table[key] for table in tables if key in table)
+    points = (measured_point(table, operator) for table in tables)
+    return next(point for point in points if point is not None)
 
 
 def _span(operators: Sequence[Operator], running: str, seconds: Floats) -> Span:

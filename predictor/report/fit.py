@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from predictor.costs.points import point_rows
 from predictor.errors import FitError, nearest
 from predictor.operators import OPERATORS, field_names
 from predictor.report.quantities import percent_text
@@ -41,7 +42,7 @@ def read_fits(folder: Path, operator: str) -> dict[str, dict[str, Any]]:
             f"{path}: cannot be read as a fit; run `predictor fit {folder.name}`"
         ) from error
     chosen = {
-        key: {**fit, "measured": measured.get(key, [])}
+        key: {**fit, "measured": point_rows(operator, measured.get(key, []))}
         for key, fit in fits.items()
         if key.split("/")[0] == operator
     }
@@ -74,11 +75,11 @@ def _block(title: str, operator: str, fit: dict[str, Any]) -> list[str]:
     ]
 
 
-def _domain(operator: str, measured: list[list[Any]]) -> list[str]:
+def _domain(operator: str, measured: list[dict[str, Any]]) -> list[str]:
     """Lowest and highest of each size that varies."""
     spans = []
-    for index, name in enumerate(field_names(operator)):
-        values = {row[index] for row in measured if len(row) > index}
+    for name in field_names(operator):
+        values = {row[name] for row in measured if name in row}
         whole = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
         if len(whole) > 1:
             spans.append(f"{name} {min(whole)} to {max(whole)}")
@@ -109,19 +110,17 @@ def _share(beta: float, error: float, rate: str) -> str:
 
 def _worst(operator: str, fit: dict[str, Any]) -> list[str]:
     """Shapes with the largest held-out errors."""
-    pairs = zip(fit.get("errors", []), fit["measured"], strict=False)
-    worst = sorted(pairs, key=lambda pair: -abs(pair[0]))[:WORST]
+    worst = sorted(fit["measured"], key=lambda row: -abs(row["error"]))[:WORST]
     if not worst:
         return []
     rows = [["held-out error", "measured", "shape"]]
-    for error, row in worst:
-        rows.append(
-            [f"{100 * math.expm1(-error):+.1f} %", f"{row[-3]:.3g} s", _shape(operator, row)]
-        )
+    for row in worst:
+        error = f"{100 * math.expm1(-row['error']):+.1f} %"
+        rows.append([error, f"{row['seconds']:.3g} s", _shape(operator, row)])
     return ["worst held out:", *columns(rows, right=(0, 1))]
 
 
-def _shape(operator: str, row: list[Any]) -> str:
+def _shape(operator: str, row: dict[str, Any]) -> str:
     defaults = {n: s.default for n, s in OPERATORS[operator].__dataclass_fields__.items()}
-    named = zip(field_names(operator), row[:-3], strict=False)
+    named = ((name, row.get(name, defaults[name])) for name in field_names(operator))
     return " ".join(f"{name}={value}" for name, value in named if value != defaults[name])

@@ -28,8 +28,8 @@ def plot_fit(folder: Path, operator: str, path: Path) -> None:
     with style():
         for index, (key, fit) in enumerate(fits.items()):
             axes = figure.add_subplot(len(fits), 1, index + 1)
-            measured = np.array([row[-3] for row in fit["measured"]])
-            ratio = np.exp(np.array(fit["errors"]))
+            measured = np.array([row["seconds"] for row in fit["measured"]])
+            ratio = np.exp(np.array([row["error"] for row in fit["measured"]]))
             axes.scatter(measured, ratio, s=6, alpha=0.5, linewidths=0, color=COLOURS[0])
             axes.axhspan(1 - BAND, 1 + BAND, alpha=0.12, color=COLOURS[0])
             axes.axhline(1.0, linewidth=0.8, color=COLOURS[-1])

@@ -10,6 +10,7 @@ from predictor.case import load_gpu
 from predictor.costs import Costs, load_costs
 from predictor.costs.fitting import fit_folder
 from predictor.costs.grouped import grouped_design
+from predictor.costs.ladder import options_of
 from predictor.costs.messages import collective_design, memcpy_design
 from predictor.costs.physics import physics_fault
 from predictor.costs.prediction import Origin
@@ -212,13 +213,12 @@ def test_interference_is_answered_where_it_was_measured_alone():
         ranks_per_node=2,
     )
     known = load_costs(SKU)
-    key = tuple(getattr(pair, name) for name in pair.__dataclass_fields__ if name != "name")
     costs = Costs(
         gpu=load_gpu(SKU),
         surfaces=known.surfaces,
         host=known.host,
         heat=known.heat,
-        measured={"interference/cold": {key: (2.0, 1.0, 3.0)}},
+        measured={"interference/cold": {options_of(pair): {(8,): (2.0, 1.0, 3.0)}}},
     )
     assert costs.predict([pair]).rows() == [(2.0, 1.0, 3.0, Origin.MEASURED)]
 

@@ -19,9 +19,9 @@ FIT = {
     "standard_errors": [[0.01, 0.02]],
     "points": 40,
     "held_out": {"median": 0.031, "p95": 0.12},
-    "errors": [0.01, -0.5],
 }
-MEASURED = [[8, 16, 32, 1e-6, 1e-6, 1e-6], [64, 16, 32, 2e-6, 1e-6, 3e-6]]
+POINTS = {"m": "8 64", "n": "16 16", "k": "32 32", "seconds": "1e-06 2e-06", "error": "0.01 -0.5"}
+MEASURED = [{"options": {"kind": "dgrad"}, "points": POINTS}]
 
 
 FITS = {"fits": {"gemm/cold": FIT}, "measured": {"gemm/cold": MEASURED}}
@@ -53,7 +53,7 @@ def test_domain_and_worst_shapes_are_named(folder: Path) -> None:
     assert "domain: m 8 to 64" in text
     worst = text.split("worst held out:")[1].splitlines()[2]
     assert worst.split()[:2] == ["+64.9", "%"]
-    assert worst.endswith("m=64 n=16 k=32")
+    assert worst.endswith("m=64 n=16 k=32 kind=dgrad")
 
 
 def test_a_plot_is_written_as_the_suffix_says(folder: Path, tmp_path: Path) -> None:
