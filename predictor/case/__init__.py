@@ -6,10 +6,15 @@ presets of models, networks and GPUs. Out: a frozen :class:`Case` in which every
 key; and, from :func:`resolve`, the same case with every documented default filled in.
 """
 
-from predictor.case.gpus import Gpu, bench_results_folder, gpu_names, load_gpu
+from predictor.case.gpus import Gpu, bench_results_folder, domain_gpus, gpu_names, load_gpu
 from predictor.case.models import HYBRID_RULE, is_hybrid, load_model, model_names
 from predictor.case.networks import Network, load_network, network_names
-from predictor.case.resolve import Resolved, resolve, tensor_parallel_candidates
+from predictor.case.resolve import (
+    Resolved,
+    resolve,
+    tensor_parallel_candidates,
+    with_expert_exchange,
+)
 from predictor.case.schema import Case, Cluster, Mla, Model, Moe, Plan, Training
 
 __all__ = [
@@ -25,6 +30,7 @@ __all__ = [
     "Resolved",
     "Training",
     "bench_results_folder",
+    "domain_gpus",
     "gpu_names",
     "is_hybrid",
     "load_gpu",
@@ -34,4 +40,5 @@ __all__ = [
     "network_names",
     "resolve",
     "tensor_parallel_candidates",
+    "with_expert_exchange",
 ]

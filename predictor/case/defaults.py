@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from predictor.case.gpus import load_gpu
+from predictor.case.gpus import domain_gpus, load_gpu
 from predictor.case.networks import load_network, named_network
 from predictor.values import frozen
 
@@ -167,6 +167,31 @@ def _crosses_nodes(draft: Draft) -> bool:
     return bool(cluster["num_gpus"] > cluster["gpus_per_node"])
 
 
+def _experts_cross_nodes(draft: Draft) -> bool:
+    plan, cluster = draft["plan"], draft["cluster"]
+    ranks = plan["expert_parallel"] * plan["expert_tensor_parallel"]
+    return bool(ranks > domain_gpus(load_gpu(cluster["gpu"]), cluster["gpus_per_node"]))
+
+
+def _dispatcher(draft: Draft) -> str:
+    if _stack(draft) == "nemo-automodel":
+        return "deepep"
+    moe = draft["model"].get("moe") or {}
+    limited = (moe.get("groups_per_token") or 1) < (moe.get("routing_groups") or 1)
+    fused = _stack(draft) == "megatron-core-te" and limited and _experts_cross_nodes(draft)
+    return "deepep" if fused else "alltoall"
+
+
+def _overlaps_experts(draft: Draft) -> bool:
+    """Megatron-Core computes one micro-batch beside another's exchange where chunks interleave."""
+    model, plan = draft["model"], draft["plan"]
+    moe = model.get("moe")
+    if moe is None or _stack(draft) != "megatron-core-te" or plan["virtual_pipeline"] == 1:
+        return False
+    narrow = moe["expert_ffn_hidden_size"] < model["hidden_size"]
+    return bool(narrow and _experts_cross_nodes(draft))
+
+
 def _network(draft: Draft) -> str | None:
     cluster = draft["cluster"]
     if not _crosses_nodes(draft):
@@ -188,6 +213,9 @@ def _inter_node_latency(draft: Draft) -> float | None:
     name = draft["cluster"].get("network") or load_gpu(draft["cluster"]["gpu"]).network
     return load_network(name).inter_node_latency_seconds
 
+
+EXCHANGE = frozenset({"plan.moe_dispatcher", "plan.moe_overlap"})
+"""Defaults that follow from how many ranks share the experts."""
 
 DEFAULTS: tuple[Default, ...] = (
     Default("implementation", DEFAULT_IMPLEMENTATION, lambda _: DEFAULT_IMPLEMENTATION),
@@ -342,12 +370,6 @@ DEFAULTS: tuple[Default, ...] = (
         _sharding,
     ),
     Default(
-        "plan.moe_dispatcher",
-        "alltoall; nemo-automodel: deepep",
-        lambda d: "deepep" if _stack(d) == "nemo-automodel" else "alltoall",
-        matters=lambda d: d["plan"]["expert_parallel"] > 1,
-    ),
-    Default(
         "plan.moe_experts",
         "grouped; megatron-core-local: sequential",
         lambda d: "sequential" if _stack(d) == "megatron-core-local" else "grouped",
@@ -375,6 +397,19 @@ DEFAULTS: tuple[Default, ...] = (
         "where the job crosses nodes: the preset that inter_node names, else, unless a rate is "
         "given, that of the GPU's usual machine",
         _network,
+    ),
+    Default(
+        "plan.moe_dispatcher",
+        "alltoall; deepep in nemo-automodel, and in megatron-core-te where a token's experts lie "
+        "on several nodes and its routing is limited to groups",
+        _dispatcher,
+        matters=lambda d: d["plan"]["expert_parallel"] > 1,
+    ),
+    Default(
+        "plan.moe_overlap",
+        "in megatron-core-te where stages interleave and experts narrower than the model lie on "
+        "several nodes",
+        lambda d: True if _overlaps_experts(d) else None,
     ),
     Default("cluster.inter_node_bytes_per_second_per_gpu", "that of the network", _inter_node_rate),
     Default(

@@ -20,6 +20,9 @@ from predictor.values import frozen
 REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
 """Architectures whose NVLink switches can reduce (NVLS); NCCL lets them unless told not to."""
 
+NODE_GPUS = 8
+"""A scale-up domain of more GPUs than this spans nodes: its size is the datasheet's."""
+
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
 GPU_FILE = "gpu.toml"
 LEAST_VALUE, MOST_VALUE = 1e-3, 1e21
@@ -85,6 +88,13 @@ class Gpu:
     def generation(self) -> int:
         """Major number of the compute capability: GPUs of one generation run the same kernels."""
         return int(self.compute_capability.partition(".")[0])
+
+
+def domain_gpus(gpu: Gpu, gpus_per_node: int | None) -> int:
+    """GPUs that NVLink joins: those of a node, or of the rack where NVLink leaves the node."""
+    if gpu.scaleup_gpus > NODE_GPUS:
+        return gpu.scaleup_gpus
+    return gpus_per_node or gpu.scaleup_gpus
 
 
 def bench_results_folder() -> Path:

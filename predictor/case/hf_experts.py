@@ -26,6 +26,8 @@ _DEEPSEEK = {
     "n_shared_experts": "num_shared_experts",
     "first_k_dense_replace": "first_dense_layers",
     "moe_layer_freq": "moe_layer_frequency",
+    "n_group": "routing_groups",
+    "topk_group": "groups_per_token",
 }
 EXPERT_KEYS: dict[str, dict[str, str]] = {
     "mixtral": _LOCAL,

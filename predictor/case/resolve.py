@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from predictor.case.defaults import DEFAULTS, Draft
+from predictor.case.defaults import DEFAULTS, EXCHANGE, Draft
 from predictor.case.gpus import bench_results_folder
 from predictor.case.models import find_preset, model_fields
 from predictor.case.reading import case_from_sections
@@ -43,6 +43,8 @@ _CANONICAL_MOE = (
     "shared_expert_ffn_hidden_size",
     "first_dense_layers",
     "moe_layer_frequency",
+    "routing_groups",
+    "groups_per_token",
     "residual_ffn_hidden_size",
 )
 
@@ -58,6 +60,26 @@ class Resolved:
 
     case: Case
     defaults_taken: tuple[str, ...]
+
+
+def with_expert_exchange(case: Case, *, virtual_pipeline: int) -> Case:
+    """A resolved case of another layout, with the defaults that depend on where experts lie.
+
+    Fields that are given stay.
+
+    Args:
+        case: Resolved but for these defaults.
+        virtual_pipeline: Of the layout, whatever the case has.
+    """
+    draft, plan = case.to_dict(), case.plan
+    draft["plan"]["virtual_pipeline"] = virtual_pipeline
+    found = {
+        default.key.partition(".")[2]: default.value(draft)
+        for default in DEFAULTS
+        if default.key in EXCHANGE
+    }
+    absent = {key: value for key, value in found.items() if getattr(plan, key) is None}
+    return replace(case, plan=replace(plan, **absent))
 
 
 def resolve(case: Case) -> Resolved:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
-    from predictor.case.schema import Case, Cluster, Links, Model, Plan, Training
+    from predictor.case.schema import Case, Cluster, Links, Model, Moe, Plan, Training
 
 # An embedding and a loss may each take a layer's place in a pipeline chunk.
 PLACES_BESIDE_LAYERS = 2
@@ -89,6 +89,7 @@ def _check_model(model: Model) -> None:
         raise RuleError(
             "model.moe.top_k", moe.top_k, f"may not exceed num_experts ({moe.num_experts})"
         )
+    _check_groups(moe)
     if (moe.first_dense_layers or 0) > model.num_layers:
         rule = f"may not exceed num_layers ({model.num_layers})"
         raise RuleError("model.moe.first_dense_layers", moe.first_dense_layers, rule)
@@ -99,6 +100,20 @@ def _check_model(model: Model) -> None:
         raise RuleError("model.moe.expert_tokens", f"{len(moe.expert_tokens)} counts", rule)
     if moe.pad_to_capacity and moe.capacity_factor is None:
         raise RuleError("model.moe.pad_to_capacity", moe.pad_to_capacity, "needs capacity_factor")
+
+
+def _check_groups(moe: Moe) -> None:
+    groups, visited = moe.routing_groups, moe.groups_per_token
+    if visited is not None and visited > (groups or 0):
+        rule = f"may not exceed routing_groups ({groups})"
+        raise RuleError("model.moe.groups_per_token", visited, rule)
+    if groups is None:
+        return
+    _divides("model.moe.routing_groups", groups, of="num_experts", dividend=moe.num_experts)
+    within = moe.num_experts // groups * (visited or groups)
+    if moe.top_k > within:
+        rule = f"may not exceed the experts of a token's groups ({within})"
+        raise RuleError("model.moe.top_k", moe.top_k, rule)
 
 
 def _check_tensor_parallel(model: Model, training: Training, plan: Plan) -> None:

@@ -111,6 +111,12 @@ class Moe(Section):
     moe_layer_frequency: int = optional(
         Count(MAX_LAYERS), "Every how many layers one is a mixture of experts."
     )
+    routing_groups: int = optional(
+        Count(MAX_EXPERTS), "Groups of experts, of which a token visits a few (DeepSeek's n_group)."
+    )
+    groups_per_token: int = optional(
+        Count(MAX_EXPERTS), "Groups that a token's experts come from (DeepSeek's topk_group)."
+    )
     residual_ffn_hidden_size: int = optional(
         Count(MAX_FFN, 0), "Width of a dense feed-forward beside the experts (Arctic); 0: none."
     )

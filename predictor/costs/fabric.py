@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from predictor.case import Cluster, Gpu, Network, load_network
+from predictor.case import Cluster, Gpu, Network, domain_gpus, load_network
 from predictor.costs.levels import (
     Levels,
     Links,
@@ -26,9 +26,6 @@ from predictor.costs.levels import (
 from predictor.costs.prediction import Floats, Origin, Prediction
 from predictor.operators import Collective
 from predictor.operators.collective import EVEN
-
-NODE_GPUS = 8
-"""A scale-up domain of more GPUs than this spans nodes: its size is the datasheet's."""
 
 NVLS_LEAST_RANKS = 5
 """NCCL 2.27 reduces in the switch from five GPUs on (stas00/ml-engineering, network/README.md)."""
@@ -274,10 +271,3 @@ class Fabric:
 
     def _strided(self, kind: str, size: float, ranks: int, stride: int) -> float:
         return float(self.seconds(kind, size, ranks, self.ranks_per_node(ranks, stride)))
-
-
-def domain_gpus(gpu: Gpu, gpus_per_node: int | None) -> int:
-    """GPUs that NVLink joins: those of a node, or of the rack where NVLink leaves the node."""
-    if gpu.scaleup_gpus > NODE_GPUS:
-        return gpu.scaleup_gpus
-    return gpus_per_node or gpu.scaleup_gpus

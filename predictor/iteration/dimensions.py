@@ -28,6 +28,8 @@ class Experts:
         ffn: Columns of a routed expert's first product on the rank (one of the two, if gated).
         shared_ffn: Columns of all shared experts on the rank; every token visits them.
         residual_ffn: Columns of a dense feed-forward with its own norm beside the experts.
+        groups: Groups of experts.
+        groups_visited: Groups that a token's experts come from.
     """
 
     total: int
@@ -36,6 +38,8 @@ class Experts:
     ffn: int
     shared_ffn: int = 0
     residual_ffn: int = 0
+    groups: int = 1
+    groups_visited: int = 1
 
 
 @frozen(kw_only=True)
@@ -308,6 +312,8 @@ def _experts(model: Model, tensor: int, expert: int, expert_tensor: int) -> Expe
         ffn=moe.expert_ffn_hidden_size // expert_tensor,
         shared_ffn=shared // tensor,
         residual_ffn=(moe.residual_ffn_hidden_size or 0) // tensor,
+        groups=moe.routing_groups or 1,
+        groups_visited=moe.groups_per_token or moe.routing_groups or 1,
     )
 
 

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from predictor.case import load_gpu
+from predictor.case import domain_gpus, load_gpu
 from predictor.costs import Costs
-from predictor.costs.fabric import domain_gpus
 from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs

@@ -7,11 +7,12 @@ begins a search of its own, and all of them compete.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, Final
 
 from predictor.case import Case, resolve
+from predictor.case.defaults import EXCHANGE
 from predictor.case.kinds import Count, KindError, Real
 from predictor.case.schema import field_paths, kinds, section_at
 from predictor.errors import CaseError, nearest
@@ -104,8 +105,17 @@ class Question:
                 for part in path:
                     inner = inner.setdefault(part, {})
                 inner[last] = value
-            found.append((whole, resolve(Case.from_dict(whole, origin="search")).case))
+            found.append(
+                (whole, _open(resolve(Case.from_dict(whole, origin="search")).case, whole))
+            )
         return found
+
+
+def _open(case: Case, whole: Mapping[str, Any]) -> Case:
+    """A resolved case whose layout decides how experts are reached, unless that was asked for."""
+    names = {key.partition(".")[2] for key in EXCHANGE}
+    absent: dict[str, Any] = dict.fromkeys(names - set(whole["plan"]))
+    return replace(case, plan=replace(case.plan, **absent))
 
 
 def counts(text: str) -> tuple[int, ...]:

@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from predictor.case import Case, load_gpu
-from predictor.costs.fabric import domain_gpus
+from predictor.case import Case, domain_gpus, load_gpu, with_expert_exchange
 from predictor.costs.prediction import Ints
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.places import Places
@@ -48,9 +47,11 @@ class Shapes:
         whole = sharding == "parameters"
         stages = at["pipeline_parallel"] if whole else 1
         names = ("tensor_parallel", "sequence_parallel", "context_parallel", "expert_parallel")
-        key = (*(at[name] for name in names), at["expert_tensor_parallel"], stages, whole)
+        chunks = min(at["virtual_pipeline"], 2)
+        key = (*(at[name] for name in names), at["expert_tensor_parallel"], stages, whole, chunks)
         if key not in self._known:
-            self._known[key] = self._made(at, stages, sharding if whole else "optimizer")
+            case, shape = self._made(at, stages, sharding if whole else "optimizer")
+            self._known[key] = with_expert_exchange(case, virtual_pipeline=chunks), shape
         case, shape = self._known[key]
         shape = replace(
             shape,

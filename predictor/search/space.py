@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.case import Case, load_gpu
+from predictor.case import Case, domain_gpus, load_gpu
 from predictor.case.rules import RuleError
 from predictor.case.schema import Plan, Training
-from predictor.costs.fabric import domain_gpus
 from predictor.costs.prediction import Ints
 from predictor.errors import NotPredictable
 from predictor.iteration.placement import is_even

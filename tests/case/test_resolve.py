@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from predictor.case import (
     tensor_parallel_candidates,
 )
 from predictor.case.defaults import DEFAULTS
+from predictor.errors import CaseError
 
 H100 = {"gpu": "h100-sxm5-80gb"}
 
@@ -146,6 +148,7 @@ def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
     resolved = resolve(case).case
     optional = {
         "fp8_recipe",
+        "moe_overlap",
         "network",
         "inter_node_bytes_per_second_per_gpu",
         "inter_node_latency_seconds",
@@ -157,6 +160,47 @@ def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
             value = getattr(value, part) if value is not None else None
         if "moe" not in path and name not in optional | {"max_position_embeddings"}:
             assert value is not None, default.key
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "chunks", "expected"),
+    [
+        ("deepseek-v3", "h100-sxm5-80gb", 4, ("deepep", True)),
+        ("deepseek-v3", "h100-sxm5-80gb", 1, ("deepep", None)),
+        ("deepseek-v3", "gb200", 4, ("alltoall", None)),
+        ("qwen3-235b-a22b", "h100-sxm5-80gb", 4, ("alltoall", True)),
+        ("mixtral-8x22b", "h100-sxm5-80gb", 2, ("alltoall", None)),
+    ],
+)
+def test_how_experts_are_reached_follows_from_nodes_and_groups(
+    model: str, gpu: str, chunks: int, expected: tuple[str, bool | None]
+) -> None:
+    plan = {"tensor_parallel": 1, "pipeline_parallel": 2, "virtual_pipeline": chunks}
+    experts = 8 if model == "mixtral-8x22b" else 32
+    case = Case.from_dict(
+        {
+            "model": {"preset": model},
+            "training": {"seq_length": 4096, "global_batch_size": 1024},
+            "plan": {**plan, "expert_parallel": experts, "expert_tensor_parallel": 1},
+            "cluster": {"gpu": gpu, "num_gpus": 256},
+        }
+    )
+    found = resolve(case).case.plan
+    assert (found.moe_dispatcher, found.moe_overlap) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "complaint"),
+    [
+        ({"groups_per_token": 2}, "may not exceed routing_groups"),
+        ({"routing_groups": 3, "groups_per_token": 1}, "must divide num_experts"),
+        ({"routing_groups": 8, "groups_per_token": 1}, "the experts of a token's groups"),
+    ],
+)
+def test_groups_of_experts_must_fit(groups: dict[str, int], complaint: str) -> None:
+    moe = {"num_experts": 16, "top_k": 4, "expert_ffn_hidden_size": 64, **groups}
+    with pytest.raises(CaseError, match=complaint):
+        on_gpus(1, {"preset": "qwen3-30b-a3b", "moe": moe})
 
 
 def test_every_preset_resolves_on_one_gpu() -> None:

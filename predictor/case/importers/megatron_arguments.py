@@ -59,6 +59,7 @@ _WITHOUT_FLAG = {
     "plan.overlap_grad_reduce": "--overlap-grad-reduce",
     "plan.overlap_param_gather": "--overlap-param-gather",
     "plan.tp_overlap": "--tp-comm-overlap",
+    "plan.moe_overlap": "--overlap-moe-expert-parallel-comm",
 }
 
 

@@ -47,6 +47,8 @@ FLAGS = {
 EXPERT_COUNTS = {
     "num_moe_experts": "model.moe.num_experts",
     "moe_router_topk": "model.moe.top_k",
+    "moe_router_num_groups": "model.moe.routing_groups",
+    "moe_router_group_topk": "model.moe.groups_per_token",
     "moe_ffn_hidden_size": "model.moe.expert_ffn_hidden_size",
     "moe_shared_expert_intermediate_size": "model.moe.shared_expert_ffn_hidden_size",
 }
@@ -141,7 +143,7 @@ _FREE = re.compile(
     |seq_len_interp|original_max_position|yarn|mscale|beta_fast|beta_slow|softmax_scale
     |attention_softmax_in_fp32|apply_query_key|normalize_attention|use_scaled_init|mtp_loss
     |fp8_margin|fp8_interval|fp8_amax|fp8_quantizer|fp4_quantizer|fp4_recipe|amax_|moe_aux|moe_z
-    |moe_router_(load|pre|score|topk_|num_groups|group_topk|enable_expert_bias|bias_update|dtype
+    |moe_router_(load|pre|score|topk_|enable_expert_bias|bias_update|dtype
         |force|padding)|moe_token_drop|moe_per_layer|moe_upcycling|moe_use_upcycling
     |moe_deepep_num|moe_hybridep|moe_input_jitter|distributed_backend|distributed_timeout|local_rank
     |lazy_mpu|use_gloo|disable_gloo|enable_gloo|external_gpu|flight_recorder|high_priority

@@ -79,7 +79,7 @@ def _deduplicated(experts: Experts, plan: ExpertPlan, whole: float) -> list[Tran
     buffers here are the bytes of all places, a rank's own among them.
     """
     across, inside = (
-        whole * places_visited(experts.total, experts.top_k, places, consecutive=plan.consecutive)
+        whole * places_visited(experts, places, consecutive=plan.consecutive)
         for places in (plan.outer.ranks, plan.expert.ranks)
     )
     return [(plan.outer.all_to_all(across), "expert"), (plan.inner.all_to_all(inside), "tensor")]

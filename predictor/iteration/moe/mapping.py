@@ -93,15 +93,25 @@ def expert_plan(case: Case, *, tokens: int, groups: Mapping[str, Group]) -> Expe
     )
 
 
-def places_visited(experts: int, top_k: int, places: int, *, consecutive: bool = False) -> float:
+def places_visited(experts: Experts, places: int, *, consecutive: bool = False) -> float:
     """Expected number of ``places`` that a token visits whose experts are picked evenly.
 
-    A place holds ``g = experts/places`` experts and is left out with the hypergeometric probability
-    that none of the ``top_k`` lies there. Consecutive experts begin at multiples of ``top_k`` and
-    touch ``1 + (top_k - gcd(top_k, g))/g`` places on average.
+    Of ``n`` experts that may be picked, a place that holds ``g`` of them is left out with the
+    hypergeometric probability that none of the ``top_k`` lies there. Routing limited to groups
+    (DeepSeek-V3, arXiv:2412.19437, section 2.1.2) picks groups evenly first: a group lies on many
+    places, or a place holds several, of which it has as many picked ones as chance gives.
+    Consecutive experts begin at multiples of ``top_k`` and touch ``1 + (top_k - gcd(top_k, g))/g``
+    places on average.
     """
-    held = experts // places
+    top_k, held = experts.top_k, experts.total // places
     if consecutive:
         return 1.0 + (top_k - gcd(top_k, held)) / held
-    elsewhere = experts - held
-    return places * (1.0 - comb(elsewhere, top_k) / comb(experts, top_k))
+    visited = experts.groups_visited
+    groups = experts.groups if visited < experts.groups else 1
+    visited, size = min(visited, groups), experts.total // groups
+    eligible, groups_held, here = visited * size, max(1, held // size), min(held, size)
+    missed = 0
+    for picked in range(min(groups_held, visited) + 1):
+        others = comb(groups - groups_held, visited - picked)
+        missed += comb(groups_held, picked) * others * comb(eligible - picked * here, top_k)
+    return places * (1.0 - missed / (comb(groups, visited) * comb(eligible, top_k)))

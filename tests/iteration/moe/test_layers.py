@@ -1,10 +1,13 @@
 """What an expert layer launches and sends, by hand and by law."""
 
+import itertools
+
 import pytest
 
 from predictor.case import Case, resolve
 from predictor.errors import CaseError
 from predictor.iteration import estimate
+from predictor.iteration.dimensions import Experts
 from predictor.iteration.implementations import hf_eager, megatron_core_te
 from predictor.iteration.launches import Launch, Sync
 from predictor.iteration.moe.dispatch import combine, dispatch
@@ -112,8 +115,8 @@ def test_dispatchers_send_what_they_say():
     two_level = [("all_to_all", 16000, 2), ("all_to_all", 16000, 8)]
     assert transfers("hierarchical") == [two_level, two_level[::-1]]
     (across, inside), _ = transfers("deepep")
-    assert across[1] == pytest.approx(2000 * places_visited(128, 8, 2), abs=2)
-    assert inside[1] == pytest.approx(2000 * places_visited(128, 8, 16), abs=2)
+    assert across[1] == pytest.approx(2000 * places_visited(experts(128, 8), 2), abs=2)
+    assert inside[1] == pytest.approx(2000 * places_visited(experts(128, 8), 16), abs=2)
     assert across[1] < 16000
 
 
@@ -129,24 +132,46 @@ def test_fp8_and_compression_shrink_what_is_sent():
     assert sizes[2] == [size // 2 for size in sizes[0]]
 
 
+def experts(total, top_k, **groups):
+    return Experts(total=total, held=1, top_k=top_k, ffn=1, **groups)
+
+
 @pytest.mark.parametrize(
-    ("experts", "top_k", "places", "expected"),
+    ("total", "top_k", "places", "expected"),
     [(4, 1, 4, 1.0), (4, 4, 4, 4.0), (4, 2, 2, 2 * (1 - 1 / 6)), (8, 2, 1, 1.0)],
 )
-def test_places_a_token_visits(experts, top_k, places, expected):
-    assert places_visited(experts, top_k, places) == pytest.approx(expected)
+def test_places_a_token_visits(total, top_k, places, expected):
+    assert places_visited(experts(total, top_k), places) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("places", [1, 2, 4, 12])
+@pytest.mark.parametrize(
+    ("groups", "visited", "top_k"), [(4, 2, 3), (4, 1, 2), (2, 1, 3), (3, 3, 2)]
+)
+def test_places_of_tokens_limited_to_groups_by_enumeration(groups, visited, top_k, places):
+    size = 12 // groups
+    counts = [
+        len({expert // (12 // places) for expert in chosen})
+        for picked in itertools.combinations(range(groups), visited)
+        for chosen in itertools.combinations(
+            [group * size + at for group in picked for at in range(size)], top_k
+        )
+    ]
+    limited = experts(12, top_k, groups=groups, groups_visited=visited)
+    assert places_visited(limited, places) == pytest.approx(sum(counts) / len(counts))
 
 
 @pytest.mark.parametrize(
-    ("experts", "top_k", "places", "expected"),
+    ("total", "top_k", "places", "expected"),
     [(256, 8, 8, 1.0), (256, 8, 64, 2.0), (12, 4, 2, 1 + (4 - 2) / 6), (12, 4, 12, 4.0)],
 )
-def test_places_of_consecutive_experts_by_enumeration(experts, top_k, places, expected):
-    held = experts // places
-    starts = range(0, experts * top_k, top_k)
-    visited = [len({(s + i) % experts // held for i in range(top_k)}) for s in starts]
+def test_places_of_consecutive_experts_by_enumeration(total, top_k, places, expected):
+    held = total // places
+    starts = range(0, total * top_k, top_k)
+    visited = [len({(s + i) % total // held for i in range(top_k)}) for s in starts]
     assert sum(visited) / len(visited) == pytest.approx(expected)
-    assert places_visited(experts, top_k, places, consecutive=True) == pytest.approx(expected)
+    found = places_visited(experts(total, top_k), places, consecutive=True)
+    assert found == pytest.approx(expected)
 
 
 def test_experts_are_folded_apart_from_attention():
