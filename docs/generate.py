@@ -1,10 +1,11 @@
 """Write the generated pages and blocks, or with ``--check`` say which of them are out of date.
 
-    python docs/generate.py [--check] [case accuracy readme ...]
+    python docs/generate.py [--check] [case accuracy readme reliability]
 
 ``case`` is docs/case_reference.md, from the schema; ``accuracy`` is docs/accuracy.md, from the run
 records in tests/validation; ``readme`` is what stands between the markers of README.md: the output
-of its first command and a table of the steps that were measured for this project.
+of its first command and a table of the steps that were measured for this project; ``reliability``
+is the table of docs/reliability.md, from what tests/bench/faults.py promises.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import runpy
 import shlex
 import sys
 from dataclasses import MISSING, fields
@@ -100,6 +102,14 @@ def readme() -> str:
     return _with_block(text, "accuracy", _readme_accuracy())
 
 
+def reliability() -> str:
+    """Return docs/reliability.md with its table of faults renewed."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = runpy.run_path(str(ROOT / "tests" / "bench" / "faults.py"))["table"]()
+    head = ["fault", "brought about by", "the point under way", "the run", "exit code"]
+    return _with_block(text, "faults", "\n".join(markdown(head, rows)) + "\n")
+
+
 def _output_of(command: str) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -136,7 +146,7 @@ def _readme_accuracy() -> str:
 def _with_block(text: str, name: str, content: str) -> str:
     pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
     if not re.search(pattern, text, re.DOTALL):
-        raise SystemExit(f"README.md lacks the markers of the block {name!r}")
+        raise SystemExit(f"the page lacks the markers of the block {name!r}")
     return re.sub(
         pattern, lambda found: f"{found[1]}{content}{found[2]}", text, count=1, flags=re.DOTALL
     )
@@ -146,6 +156,7 @@ PAGES: dict[str, tuple[Path, Callable[[], str]]] = {
     "case": (ROOT / "docs" / "case_reference.md", case_reference),
     "accuracy": (ROOT / "docs" / "accuracy.md", accuracy_page),
     "readme": (ROOT / "README.md", readme),
+    "reliability": (ROOT / "docs" / "reliability.md", reliability),
 }
 
 

@@ -35,6 +35,10 @@ def test_the_case_reference_follows_from_the_schema() -> None:
     assert generated("case") == ""
 
 
+def test_the_page_on_reliability_shows_what_the_tests_ask_for() -> None:
+    assert generated("reliability") == ""
+
+
 @pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
 def test_the_readme_and_the_accuracy_page_show_what_the_commands_print() -> None:
     assert generated("readme", "accuracy") == ""

@@ -201,7 +201,6 @@ def _measure(
         points = [point for point in points if point.identity not in known]
     identity = provenance.identity(hello, sku)
     at = provenance.now()
-    key = provenance.run_key(sku, at, held.runs)
     limits = limits_of(sku, hello)
     progress = Progress(budget)
     source = None if mock else nvml_source(str(hello.properties.get("pci_bus_id", "")))
@@ -212,6 +211,8 @@ def _measure(
         Telemetry(source) as telemetry,
         progress,
     ):
+        begun = (record["run"] for record in journal.records if record["record"] == "run")
+        key = provenance.run_key(sku, at, {*held.runs, *begun})
         journal.append({"record": "run", "run": key, "provenance": described})
         recorder = Recorder(journal, identity=identity, run=key)
         raw = RawSamples(folder / RAW_FILE, run=key, resume=options.resume, say=progress.say)

@@ -97,7 +97,7 @@ class WorkerProcess:
         """
         try:
             self._connection.send((request, arguments, named))
-        except (BrokenPipeError, ConnectionError) as error:
+        except OSError as error:
             raise self._died(request) from error
         return self._receive(timeout_seconds, request)
 
@@ -131,7 +131,7 @@ class WorkerProcess:
                 msg = f"{doing} took more than {waited:.0f} s and was killed"
                 raise RequestFailed("timeout", msg, lost=True)
             reply = self._connection.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:  # the latter where it died in the middle of a message
             raise self._died(doing) from error
         if isinstance(reply, Answer):
             return reply.value

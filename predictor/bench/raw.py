@@ -1,7 +1,9 @@
 """Every sample of a run in a side file: a JSON line a round, appended as it is measured."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +22,13 @@ class RawSamples:
         self._run = run
         self._say = say
         self._working = True
+        self._torn = False
         if not resume:
             path.unlink(missing_ok=True)
+        else:
+            with suppress(OSError), path.open("rb") as stream:
+                stream.seek(-1, os.SEEK_END)
+                self._torn = stream.read() != b"\n"
 
     def add(self, point: Point, seconds: Sequence[float]) -> None:
         """Keep the samples of one round, seconds per launch in the order they were taken."""
@@ -37,7 +44,9 @@ class RawSamples:
         }
         try:
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(record, separators=(",", ":")) + "\n")
+                line = json.dumps(record, separators=(",", ":")) + "\n"
+                stream.write("\n" + line if self._torn else line)
+            self._torn = False
         except OSError as error:
             self._working = False
             self._say(f"no more raw samples are kept: {error}")

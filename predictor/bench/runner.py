@@ -87,14 +87,21 @@ class Runner:
             self._run_rounds(chunk, chunk)
             self._second_look(chunk)
             self._check_results(chunk)
-        finally:
-            for each in chunk:
-                if each.point not in crowded and self._recorder.keep(each):
-                    self.left -= 1
-                    self._progress.advance(each.final_status)
+        except CannotWrite:
+            raise  # points that lack rounds are gone on with, as far as their rounds were written
+        except BaseException:
+            self._keep(chunk, crowded)
+            raise
+        self._keep(chunk, crowded)
         self._release(chunk)
         for point in crowded:
             self._measure([point])
+
+    def _keep(self, chunk: Iterable[Measurement], crowded: Sequence[Point]) -> None:
+        for each in chunk:
+            if each.point not in crowded and self._recorder.keep(each):
+                self.left -= 1
+                self._progress.advance(each.final_status)
 
     def _prepare(self, chunk: list[Measurement], crowded: list[Point]) -> None:
         """Build workloads while there is time left to sample them."""
@@ -144,8 +151,8 @@ class Runner:
     def _sample(self, each: Measurement) -> None:
         result = self._session.sample(each.key, each.point)
         if result.is_sound:
-            each.rounds.append(result)
             self._recorder.keep_round(each, result)
+            each.rounds.append(result)
         else:
             each.fail("crash", f"a round of {result.seconds} s a launch is no measurement")
 
@@ -223,9 +230,11 @@ class Runner:
         if not failure.lost:
             return
         self._session.restart()
-        for each in chunk:
-            if each.open:
-                self._prepare_one(each, ())
+        lost = [each for each in chunk if each.open]
+        for each in lost:
+            each.prepared = False
+        for each in lost:  # those before it once more, where one costs the new worker too
+            self._prepare_one(each, lost)
 
 
 def chunks(points: Sequence[Point], l2_bytes: float) -> Iterator[list[Point]]:

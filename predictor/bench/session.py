@@ -1,5 +1,6 @@
 """A worker kept alive: requests about points, restarts after a loss, drift controls."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -94,10 +95,12 @@ class Session:
             self._raw(point, raw)
         if self._telemetry is None:
             return result
-        loaded = max(result.end_seconds - result.begin_seconds, point.sustained_seconds)
+        loaded = max(result.end_seconds - result.begin_seconds, point.sustained_seconds, 0.0)
         self.loaded_seconds += loaded
         if loaded >= _SHORT_LOAD_SECONDS:
-            self._idle_until_seconds = result.end_seconds + IDLE_SECONDS
+            # Whatever the worker's clock says: an idle time is never longer than that from now.
+            ended = min(result.end_seconds, time.monotonic())
+            self._idle_until_seconds = ended + IDLE_SECONDS
         seen = self._telemetry.window(result.begin_seconds, result.end_seconds)
         return result.observed(
             sm_clock_hz=seen.sm_clock_hz, watts=seen.watts, event_reasons=seen.event_reasons

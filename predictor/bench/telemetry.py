@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from math import isfinite
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
@@ -124,13 +125,24 @@ def nvml_source(pci_bus_id: str) -> Callable[[], Reading] | None:
     def poll() -> Reading:
         return Reading(
             at_seconds=time.monotonic(),
-            sm_clock_hz=clock() if clock else None,
-            watts=power() if power else None,
-            joules=energy() if energy else None,
-            event_reasons=int(reasons()) if reasons else 0,
+            sm_clock_hz=_believable(clock),
+            watts=_believable(power),
+            joules=_believable(energy),
+            event_reasons=int(_believable(reasons) or 0),
         )
 
     return poll
+
+
+def _believable(query: Callable[[], float] | None) -> float | None:
+    """What a query answers; None where it refuses, or names a loaded GPU's clock or power zero."""
+    if query is None:
+        return None
+    try:
+        value = query()
+    except Exception:  # noqa: BLE001 - one refused answer must not cost the others
+        return None
+    return value if isfinite(value) and value > 0 else None
 
 
 def _available(query: Callable[[], float]) -> Callable[[], float] | None:
@@ -161,4 +173,6 @@ def _energy_watts(readings: list[Reading]) -> float | None:
         return None
     seconds = known[-1].at_seconds - known[0].at_seconds
     joules = (known[-1].joules or 0.0) - (known[0].joules or 0.0)
-    return joules / seconds if seconds >= _LEAST_ENERGY_WINDOW_SECONDS else None
+    if seconds < _LEAST_ENERGY_WINDOW_SECONDS or joules <= 0:  # a counter that went back
+        return None
+    return joules / seconds

@@ -6,8 +6,10 @@ context does not recover from it.
 """
 
 import importlib
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RUNTIME_SAMPLES: Final = 15
+_PARENT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +228,7 @@ def describe(error: BaseException) -> str:
 def serve(connection: Connection, start: Start, bench_class: type[Bench] = Bench) -> None:
     """Answer requests until the parent stops or dies. Entry point of the spawned process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         bench = bench_class(start)
         connection.send(Answer(bench.hello()))
@@ -244,3 +248,13 @@ def serve(connection: Connection, start: Start, bench_class: type[Bench] = Bench
         pass
     # Skip destructors: after a fault they may hang, and the driver frees everything anyway.
     os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """End this process soon after its parent, even while it waits for a device or lost ranks."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    while os.getppid() == parent.pid:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from predictor.bench.journal import JOURNAL_FILE, read_records
 from predictor.bench.main import Options, Outcome, run
 from predictor.bench.points import Point
-from predictor.operators import Gemm
+from predictor.operators import OPERATORS, Gemm
+from predictor.tables import TIMED_STATUSES, read_folder
 
 HERE = Path(__file__).parent
 
@@ -42,3 +44,33 @@ def gemm(m: int, **fields: Any) -> Point:
 def point() -> Callable[..., Point]:
     """Make a GEMM point by its ``m``."""
     return gemm
+
+
+def assert_intact(folder: Path, *, tables: bool = True) -> dict[str, list[int]]:
+    """Assert that nothing is lost, doubled or wrong; ``m`` of the journal's points by status."""
+    records = read_records(folder / JOURNAL_FILE)
+    points = [record for record in records if record["record"] == "point"]
+    assert len({point["key"] for point in points}) == len(points), "a point is recorded twice"
+    by_status: dict[str, list[int]] = {}
+    for point in points:
+        by_status.setdefault(point["status"], []).append(point["fields"]["m"])
+        looks: dict[int, list[object]] = {}
+        for record in records:
+            if record["record"] == "round" and record["key"] == point["key"]:
+                looks.setdefault(record["look"], []).append(record["round"])
+        assert point["rounds"] in ([], *looks.values()), "its rounds are not those measured"
+        if point["status"] in TIMED_STATUSES:
+            work = OPERATORS[point["operator"]](**point["fields"])
+            told = 5e-6 + max(work.flops / 100e12, work.bytes / 1e12)
+            for measured in point["rounds"]:
+                assert measured["seconds"] == pytest.approx(told, rel=0.03)
+    if tables:
+        rows = [row for table in read_folder(folder).tables.values() for row in table.rows]
+        assert len(rows) == len({row.key for row in rows}) >= len(points)
+    return by_status
+
+
+@pytest.fixture
+def intact() -> Callable[..., dict[str, list[int]]]:
+    """The assertion that is made after each fault."""
+    return assert_intact

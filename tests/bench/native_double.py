@@ -1,7 +1,8 @@
 """A double of the native extension's interface on a virtual clock, with faults on demand.
 
 Faults are asked for by a point's ``m``: a GEMM with ``m`` of FAULTS[...] ends the process, hangs
-and so on. It stands for ``predictor._native`` where tests must not depend on a compiler.
+and so on; ``DOUBLE_NativeError=0.01`` has one call in a hundred fail so. It stands for
+``predictor._native`` where tests must not depend on a compiler.
 """
 
 import os
@@ -9,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -25,7 +27,9 @@ FAULTS = {
     "crowded": 70008,
     "timeless": 70009,
     "blind": 70010,
+    "library_oom": 70011,
 }
+RANDOM_FAULTS = ("NativeError", "DeviceFault", "OutOfDeviceMemory")
 MEMORY_BYTES = 80e9
 NOISE = 0.003
 
@@ -126,7 +130,7 @@ class Device:
             "name": "Mock",
             "l2_bytes": 50 << 20,
             "memory_bytes": int(MEMORY_BYTES),
-            "driver_version": "0",
+            "driver_version": os.environ.get("DOUBLE_DRIVER", "0"),
             "runtime_version": "0",
             "pci_bus_id": "",
             "uuid": "mock-uuid",
@@ -138,8 +142,10 @@ class Device:
         self._random = random.Random(seed + index)  # noqa: S311 - noise
         self._clock = 0.0
         self._prepared = 0
+        self._faults = random.Random(f"{seed} {starts()}")  # noqa: S311 - faults
 
     def prepare(self, operator: str, fields: dict[str, Any], **work: Any) -> Workload:
+        self._maybe_fail()
         fault = fields.get("m")
         if work["working_set_bytes"] > MEMORY_BYTES:
             raise OutOfDeviceMemory("80 GB are not enough")
@@ -148,6 +154,8 @@ class Device:
         if fault == FAULTS["unsupported"]:
             raise Unsupported("no such kernel")
         if fault == FAULTS["hangs_in_prepare"]:
+            if folder := os.environ.get("DOUBLE_FOLDER"):
+                (Path(folder) / "hangs").touch()
             time.sleep(60)
         self._prepared += 1
         seconds = 5e-6 + max(work["flops"] / 100e12, work["bytes"] / 1e12)
@@ -161,6 +169,7 @@ class Device:
     def sample(self, workload: Workload, policy: SamplingPolicy) -> Round:
         pause = float(os.environ.get("DOUBLE_ROUND_WALL_SECONDS", "0"))
         time.sleep(pause)
+        self._maybe_fail()
         self._fail(workload.fields.get("m"))
         offset = 1 + NOISE * self._random.gauss(0, 1)
         samples = [
@@ -173,6 +182,7 @@ class Device:
         return Round(samples, begin, self._clock)
 
     def check(self, workload: Workload, _seed: int = 0) -> float:
+        self._maybe_fail()
         return 1.0 if workload.fields.get("m") == FAULTS["wrong"] else 1e-3
 
     def trace(self, workload: Workload) -> "Trace":
@@ -185,6 +195,11 @@ class Device:
     def synchronize(self) -> None:
         return None
 
+    def _maybe_fail(self) -> None:
+        for name in RANDOM_FAULTS:
+            if self._faults.random() < float(os.environ.get(f"DOUBLE_{name}", "0")):
+                raise globals()[name]("asked for")
+
     @staticmethod
     def _fail(fault: object) -> None:
         if fault == FAULTS["killed"]:
@@ -195,6 +210,18 @@ class Device:
             raise DeviceFault("illegal address")
         if fault == FAULTS["raises"]:
             raise ValueError("odd")
+        if fault == FAULTS["library_oom"]:
+            raise OutOfDeviceMemory("cuBLAS: allocation failed")
+
+
+def starts() -> int:
+    """How many workers have started before, as far as a folder counts them."""
+    folder = os.environ.get("DOUBLE_FOLDER")
+    if folder is None:
+        return 0
+    with (Path(folder) / "starts").open("a", encoding="utf-8") as counted:
+        counted.write(".")
+        return counted.tell()
 
 
 def cuda_device_count() -> int:

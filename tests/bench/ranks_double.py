@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 FAULTS = {"killed": 70_001, "hangs": 70_002, "sticky": 70_003, "wrong": 70_004, "crowded": 70_005}
+FAULTS["slow"] = 70_006
+SLOW_SECONDS = 0.2  # late to every meeting, not in its own clock
 ENDLESS_SECONDS = 60.0
 SLOWER = 0.1
 BESIDE = {"compute": 1.1, "collective": 1.5}
@@ -156,6 +158,8 @@ class Device(SingleDevice):
     def _break(self, workload: Workload) -> None:
         if not self._last(workload.fields):
             return
+        if workload.fields["bytes"] == FAULTS["slow"]:
+            time.sleep(SLOW_SECONDS)
         self._fail(
             {FAULTS[name]: single for name, single in _SINGLE.items()}.get(workload.fields["bytes"])
         )

@@ -21,6 +21,7 @@ from predictor.tables import read_folder
 Measure = Callable[..., Outcome]
 MakePoint = Callable[..., Point]
 FAULTS = runpy.run_path(str(Path(__file__).with_name("native_double.py")))["FAULTS"]
+promise = runpy.run_path(str(Path(__file__).with_name("faults.py")))["FAULTS"].__getitem__
 
 
 def faulty(point: MakePoint, name: str) -> Point:
@@ -69,6 +70,10 @@ def test_what_cannot_be_measured_becomes_a_row_with_its_status(
         128: "ok",
     }
     assert outcome.left == 0
+    assert outcome.exit_code == 3
+    assert measure(point(64), big, out=outcome.folder / "other").exit_code in (
+        promise("no memory").exit_codes
+    )
     assert read_folder(outcome.folder).tables["gemm"]
     assert any("no such kernel" in f for f in failures(outcome))
 
@@ -82,6 +87,7 @@ def test_a_wrong_result_is_no_measurement(measure: Measure, point: MakePoint) ->
     outcome = measure(faulty(point, "wrong"))
     assert [row.status for row in outcome.rows] == ["crash"]
     assert outcome.rows[0].seconds is None
+    assert outcome.exit_code in promise("wrong result").exit_codes
     assert "relative error 1" in failures(outcome)[0]
 
 
@@ -89,6 +95,7 @@ def test_a_round_without_time_is_no_measurement(measure: Measure, point: MakePoi
     outcome = measure(point(64), faulty(point, "timeless"))
     assert statuses(outcome) == {64: "ok", FAULTS["timeless"]: "crash"}
     assert "a round of 0.0 s a launch" in failures(outcome)[0]
+    assert outcome.exit_code in promise("no time").exit_codes
 
 
 def test_damaged_tables_are_refused_before_anything_is_measured(
@@ -98,6 +105,7 @@ def test_damaged_tables_are_refused_before_anything_is_measured(
     (tmp_path / "out" / "gemm.csv").write_text("m,n,k\n")
     with pytest.raises(TableError, match=r"gemm.csv:1: column 'seconds' is missing"):
         measure(point(64))
+    assert promise("tables damaged").exit_codes == (2,), "of every error of a user"
     assert not (tmp_path / "out" / "journal.jsonl").exists()
 
 
@@ -108,6 +116,7 @@ def test_a_lost_worker_costs_only_its_point(measure: Measure, point: MakePoint, 
     expected = dict.fromkeys(range(64, 76), "ok") | {bad.operator.m: "crash"}
     assert statuses(outcome) == expected
     assert all(row.rounds == 3 for row in outcome.rows if row.status == "ok")
+    assert outcome.exit_code in promise("sticky error").exit_codes
 
 
 @pytest.mark.parametrize("fault", ["hangs", "hangs_in_prepare"])
@@ -120,6 +129,7 @@ def test_a_hang_is_killed_at_its_timeout(
     outcome = measure(point(64), bad, point(65))
     assert statuses(outcome) == {64: "ok", bad.operator.m: "timeout", 65: "ok"}
     assert "took more than 1 s" in failures(outcome)[0]
+    assert outcome.exit_code in promise("endless kernel").exit_codes
 
 
 def test_a_worker_that_is_lost_again_and_again_ends_the_run_with_what_there_is(
@@ -143,6 +153,7 @@ def test_a_kind_of_point_that_costs_two_workers_is_given_up(
     assert [row.status for row in outcome.rows].count("crash") == 39
     assert [row.status for row in outcome.rows].count("ok") == 2
     assert sum("not tried" in failure for failure in failures(outcome)) == 37
+    assert outcome.exit_code in promise("kind that kills").exit_codes
 
 
 def test_memory_that_lacks_only_beside_others_is_tried_again_alone(
@@ -154,6 +165,7 @@ def test_memory_that_lacks_only_beside_others_is_tried_again_alone(
     notes = [r["note"] for r in read_records(outcome.folder / "journal.jsonl") if "note" in r]
     assert statuses(outcome) == {64: "ok", crowded.operator.m: "oom"}
     assert notes[-1] == "OutOfDeviceMemory: not beside others"
+    assert outcome.exit_code in promise("no memory beside others").exit_codes
 
 
 def test_resume_measures_only_what_is_left(measure: Measure, point: MakePoint) -> None:
@@ -174,15 +186,6 @@ def test_only_what_the_tables_lack_is_measured(measure: Measure, point: MakePoin
     assert set(statuses(again)) == {66}
     held = read_folder(again.folder).tables["gemm"].rows
     assert {row.operator.m for row in held} == {64, 65, 66}
-
-
-def test_resume_refuses_another_library_version(
-    measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measure(point(64))
-    monkeypatch.setenv("DOUBLE_CUBLAS", "2")
-    with pytest.raises(BenchError, match=r"libraries was .*'1'.*, is .*'2'"):
-        measure(point(64), resume=True)
 
 
 def test_a_new_run_keeps_the_rows_of_the_old_one(

@@ -3,12 +3,10 @@
 import importlib
 import os
 import socket
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite
-from typing import Any, Final
+from typing import Any
 
 from predictor.bench.provenance import hashed
 from predictor.bench.ranks.choices import Choices
@@ -16,9 +14,6 @@ from predictor.bench.worker import Bench, Start
 
 WRONG_RESULT = 1.0
 """Relative error that stands for elements that are not exact."""
-
-
-_PARENT_SECONDS: Final = 1.0
 
 
 def gpu_index(start: Start) -> int:
@@ -32,7 +27,6 @@ class RankBench(Bench):
 
     def __init__(self, start: Start) -> None:
         """Open the device."""
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         super().__init__(replace(start, index=gpu_index(start)))
         self._launches: dict[str, Any] = {}
         self._choices = Choices()
@@ -136,10 +130,3 @@ class RankBench(Bench):
         """Forget workloads."""
         for key in keys:
             self._launches.pop(key, None)
-
-
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent, even while it waits for lost ranks."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_SECONDS)
-    os._exit(1)
