@@ -7,12 +7,14 @@ of the process. Each kind of finding is kept once, as an input and a text beside
 goes on. Half of the changes are libFuzzer's own, of bytes; the others put a word that readers may
 stumble over in place of a word of the input, or repeat, drop or swap lines.
 
-Needs atheris (PyPI, Python 3.12) beside what the package needs; aiconfigurator's tables pyarrow.
+Needs atheris (PyPI, Python 3.12), numpy and PyYAML; aiconfigurator's tables need pyarrow too and
+are left out without it.
 """
 
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import os
 import random
 import re
@@ -180,6 +182,8 @@ def main() -> int:
     import readers
 
     names = list(readers.READERS) if asked.all else asked.readers
+    if asked.all and importlib.util.find_spec("pyarrow") is None:
+        names.remove("aiconfigurator")
     with ThreadPoolExecutor(asked.jobs) as pool:
         rows = list(pool.map(lambda name: watched(name, asked.seconds, asked.out), names))
     told = "\n".join(table(rows))

@@ -7,7 +7,6 @@ Exit codes: 0 done, 2 bad input (one line on stderr says what to change), 1 anyt
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ import click
 from predictor.commands.ask import compare_command, explain_command, what_if_command
 from predictor.commands.bring import case_command
 from predictor.commands.case_flags import case_options, read_case
-from predictor.commands.common import OUTPUT, Group, json_flag, print_json
+from predictor.commands.common import OUTPUT, Group, json_flag, json_text, print_json, say
 from predictor.commands.importing import import_command
 from predictor.commands.listing import gpus_command, implementations_command, models_command
 from predictor.commands.search import search_command
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+MAX_ERROR_CHARACTERS = 2000
 GARBAGE_THRESHOLD = 100_000
 """Objects between two searches for garbage: imports and tables make many objects and no garbage,
 and a search every 700, as Python has it, took 6 % of an estimate."""
@@ -79,7 +79,7 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
         return
     from predictor.report.text import estimate_text  # noqa: PLC0415
 
-    click.echo(estimate_text(answer))
+    say(estimate_text(answer))
 
 
 @predictor.command(params=case_options())
@@ -94,7 +94,7 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
     from predictor.report.trace import write_trace  # noqa: PLC0415
 
     count = write_trace(read_case(case, flags), output)
-    click.echo(f"wrote {output}: {count} events", err=True)
+    say(f"wrote {output}: {count} events", err=True)
 
 
 @predictor.command(params=case_options())
@@ -124,7 +124,7 @@ def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: o
     if as_json:
         print_json(told)
     else:
-        click.echo(text)
+        say(text)
 
 
 @predictor.command("run", params=case_options())
@@ -162,7 +162,7 @@ def training_run(case: str | None, *, strict: bool, as_json: bool, **flags: Any)
         return
     from predictor.report.training_run import choice_text  # noqa: PLC0415
 
-    click.echo(choice_text(found))
+    say(choice_text(found))
 
 
 @predictor.command()
@@ -201,7 +201,7 @@ def study(
         print_json(done.to_dict())
     else:
         told = ", ".join(f"{count} {status}" for status, count in done.statuses.items())
-        click.echo(f"wrote {output}: {done.rows} rows of {done.cases} cases ({told})", err=True)
+        say(f"wrote {output}: {done.rows} rows of {done.cases} cases ({told})", err=True)
     if done.statuses.get("failed"):
         raise click.exceptions.Exit(FAILED)
 
@@ -233,7 +233,7 @@ def report(case: str | None, *, output: Path, search_results: Path | None, **fla
         from predictor.report.page.search import write_search  # noqa: PLC0415
 
         write_search(search_results, output)
-    click.echo(f"wrote {output}", err=True)
+    say(f"wrote {output}", err=True)
 
 
 @predictor.command()
@@ -251,7 +251,7 @@ def plot(operator: str, *, skus: str, output: Path, where: tuple[str, ...]) -> N
 
     wanted = dict(_pair(each) for each in where)
     points = plot_operator(operator, [sku for sku in skus.split(",") if sku], output, wanted)
-    click.echo(f"wrote {output}: {points} measured points", err=True)
+    say(f"wrote {output}: {points} measured points", err=True)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -275,7 +275,7 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
     from predictor.costs.questions import answer  # noqa: PLC0415
 
     for reply in answer(sys.stdin, sku=gpu, strict=strict):
-        click.echo(json.dumps(reply, allow_nan=False, ensure_ascii=False))
+        click.echo(json_text(reply, indent=None))
 
 
 @predictor.command()
@@ -308,9 +308,9 @@ def fit(skus: tuple[str, ...], *, check: bool, explain: str | None, plot: Path |
         if check:
             drifts += fitting.check_fit(folder)
         else:
-            click.echo(f"wrote {fitting.write_fit(folder)}", err=True)
+            say(f"wrote {fitting.write_fit(folder)}", err=True)
     for drift in drifts:
-        click.echo(drift, err=True)
+        say(drift, err=True)
     if drifts:
         raise click.exceptions.Exit(FAILED)
 
@@ -319,12 +319,12 @@ def _explain(folders: list[Path], operator: str, plot: Path | None) -> None:
     from predictor.report.fit import fit_text  # noqa: PLC0415
 
     for folder in folders:
-        click.echo(fit_text(folder, operator))
+        say(fit_text(folder, operator))
     if plot is not None:
         from predictor.report.fit_plot import plot_fit  # noqa: PLC0415
 
         plot_fit(folders[0], operator, plot)
-        click.echo(f"wrote {plot}", err=True)
+        say(f"wrote {plot}", err=True)
 
 
 def _measured_folders(skus: Iterable[str]) -> list[Path]:
@@ -358,8 +358,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(words: str, code: int) -> int:
-    """Print one line on stderr and return the exit code."""
-    click.echo(f"predictor: {' '.join(words.split())}", err=True)
+    """Print one line on stderr, of a length that people read, and return the exit code."""
+    line, half = " ".join(words.split()), MAX_ERROR_CHARACTERS // 2
+    cut = f"{line[:half]} … {line[-half:]}" if len(line) > MAX_ERROR_CHARACTERS else line
+    say(f"predictor: {cut}", err=True)
     return code
 
 

@@ -52,7 +52,7 @@ def _initialiser(cls: Any) -> Any:  # noqa: ANN401
         body.append("self.__post_init__()")
     text = f"def __init__({', '.join(arguments)}):\n  " + "\n  ".join(body or ["pass"])
     names: dict[str, Any] = {"_set": object.__setattr__, "_defaults": defaults}
-    exec(text, names)  # noqa: S102 - as the standard library does
+    exec(text, names)  # noqa: S102 - as the standard library does  # nosec B102
     initialiser = names["__init__"]
     initialiser.__qualname__ = f"{cls.__qualname__}.__init__"
     return initialiser

@@ -15,6 +15,7 @@ from predictor.bench.ending import EXIT_CODES
 from predictor.bench.points import Point
 from predictor.bench.sweep import plan, summary
 from predictor.errors import BenchError, PredictorError
+from predictor.printable import printable
 
 app = typer.Typer(
     help="Measure a GPU: fill the tables of its SKU within a time budget.\n\n"
@@ -166,10 +167,10 @@ def main() -> None:
     try:
         app()
     except PredictorError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the message is all a user needs
+        print(printable(str(error)), file=sys.stderr)  # noqa: T201 - all a user needs
         sys.exit(2)
     except OSError as error:
-        print(f"cannot go on: {error}", file=sys.stderr)  # noqa: T201
+        print(printable(f"cannot go on: {error}"), file=sys.stderr)  # noqa: T201
         sys.exit(1)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from predictor.commands.case_flags import SUFFIXES, case_options, read_case
-from predictor.commands.common import json_flag, print_json
+from predictor.commands.common import json_flag, print_json, say
 
 
 @click.command("compare", params=case_options())
@@ -32,7 +32,7 @@ def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -
     if as_json:
         print_json(told.to_dict())
         return
-    click.echo(comparison_text(told))
+    say(comparison_text(told))
 
 
 def _names(cases: tuple[str, ...]) -> tuple[str, ...]:
@@ -60,7 +60,7 @@ def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None
     if as_json:
         print_json(told.to_dict())
         return
-    click.echo(explanation_text(told))
+    say(explanation_text(told))
 
 
 @click.command("what-if", params=case_options())
@@ -105,4 +105,4 @@ def what_if_command(
         return
     lines = paragraph(f"what if {', '.join(changes)}", 100)
     notes = [line for note in found.notes for line in paragraph(f"note: {note}", 100)]
-    click.echo("\n".join([*lines, "", comparison_text(told), *(["", *notes] if notes else [])]))
+    say("\n".join([*lines, "", comparison_text(told), *(["", *notes] if notes else [])]))

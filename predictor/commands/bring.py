@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from predictor.commands.case_flags import case_options, read_brought
+from predictor.commands.common import say
 from predictor.errors import CaseError
 
 
@@ -37,10 +38,10 @@ def case_command(
 
         text = case_file(*read_brought(case, flags))
     if output is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
         return
     _write(output, text, force=force)
-    click.echo(f"wrote {output}", err=True)
+    say(f"wrote {output}", err=True)
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:

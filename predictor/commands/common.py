@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from predictor.printable import hidden_as, printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -25,14 +27,20 @@ def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
-def json_text(value: object) -> str:
-    """Strict JSON, for people too."""
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+def json_text(value: object, *, indent: int | None = 2) -> str:
+    """Strict JSON, for people too: characters that a terminal would obey are escaped."""
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+    return hidden_as(text, lambda character: json.dumps(character)[1:-1])
 
 
 def print_json(value: object) -> None:
     """Print strict JSON on stdout."""
     click.echo(json_text(value))
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print text; what a terminal would obey is shown and not sent."""
+    click.echo(printable(text), err=err, nl=nl)
 
 
 class Group(click.Group):

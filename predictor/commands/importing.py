@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from predictor.commands.common import Group
+from predictor.commands.common import Group, say
 
 
 @click.group(name="import", cls=Group)
@@ -84,5 +84,5 @@ def _write_import(imported: Any, sku: str, out: Path | None) -> None:  # noqa: A
     from predictor.tables.importers import write_import  # noqa: PLC0415
 
     for path in write_import(imported, out or bench_results_folder() / sku):
-        click.echo(f"wrote {path}", err=True)
-    click.echo(f"{len(imported.rows)} rows of run {imported.run}; now `predictor fit {sku}`")
+        say(f"wrote {path}", err=True)
+    say(f"{len(imported.rows)} rows of run {imported.run}; now `predictor fit {sku}`")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from predictor.commands.common import json_flag, print_json
+from predictor.commands.common import json_flag, print_json, say
 
 
 @click.command("models")
@@ -55,4 +55,4 @@ def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     from predictor.report.listing import listing_text  # noqa: PLC0415
 
-    click.echo(listing_text(rows))
+    say(listing_text(rows))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from predictor.commands.case_flags import base, case_options
-from predictor.commands.common import json_flag, json_text
+from predictor.commands.common import json_flag, print_json, say
 
 _OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
 _NO_CONSTRAINTS = frozenset(
@@ -67,9 +67,8 @@ def search_command(
         top=top,
     )
     if as_json:
-        told = json_text(found.to_dict())
-        click.echo(told)
+        print_json(found.to_dict())
         return
     from predictor.report.search import search_text  # noqa: PLC0415
 
-    click.echo(search_text(found))
+    say(search_text(found))

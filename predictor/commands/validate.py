@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.commands.common import json_flag, print_json
+from predictor.commands.common import json_flag, print_json, say
 from predictor.errors import BenchError, CaseError
 
 if TYPE_CHECKING:
@@ -79,10 +79,10 @@ def _measured(names: tuple[str, ...], gpu: str | None, output: Path | None) -> l
     records: list[dict[str, Any]] = []
     for found in measure_steps(names, sku=gpu):
         if found.record is None:
-            click.echo(f"{found.step.name}: failed, {found.failure}", err=True)
+            say(f"{found.step.name}: failed, {found.failure}", err=True)
             continue
         seconds = found.record["measured"]["iteration_seconds"]
-        click.echo(f"{found.step.name}: {seconds * 1e3:.1f} ms", err=True)
+        say(f"{found.step.name}: {seconds * 1e3:.1f} ms", err=True)
         records.append(found.record)
         if output is not None:
             _append(output, found.record)
@@ -104,10 +104,10 @@ def _show(report: ValidationReport, name: str, markdown: Path | None, *, as_json
         from predictor.report.accuracy import write_accuracy  # noqa: PLC0415
 
         write_accuracy(markdown, [(name, report)])
-        click.echo(f"wrote {markdown}", err=True)
+        say(f"wrote {markdown}", err=True)
     if as_json:
         print_json(report.to_dict())
         return
     from predictor.report.validation import validation_text  # noqa: PLC0415
 
-    click.echo(validation_text(report))
+    say(validation_text(report))
