@@ -34,7 +34,9 @@ _ENVIRONMENT_PREFIXES: Final = (
     "TORCHINDUCTOR_",
     "TORCH_CUDNN_",
 )
-_LOG_VARIABLES: Final = "NCCL_DEBUG"
+# Of those, what names a host, a user's folder, or a job.
+_LEFT_OUT_PREFIXES: Final = ("NCCL_DEBUG", "NCCL_COMM_ID", "NCCL_HOSTID")
+_LEFT_OUT_SUFFIXES: Final = ("_DIR", "_FILE", "_PATH")
 _PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
 _GIT_TIMEOUT_SECONDS: Final = 5.0
 
@@ -61,11 +63,7 @@ def _identity_of_ranks(hello: Hello) -> dict[str, Any]:
     """What tells curves of collectives apart: how NCCL is told to work, on how many hosts."""
     if "gpus" not in hello.properties:
         return {}
-    told = {
-        name: text
-        for name, text in sorted(os.environ.items())
-        if name.startswith("NCCL_") and not name.startswith(_LOG_VARIABLES)
-    }
+    told = {name: text for name, text in environment().items() if name.startswith("NCCL_")}
     return {"nccl_environment": told, "nodes": hello.properties.get("nodes")}
 
 
@@ -94,11 +92,18 @@ def describe_run(
         "packages": package_versions(),
         "host_hash": hashed(platform.node()),
         "host": {"cpu_count": os.cpu_count(), "python": platform.python_version()},
-        "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(_ENVIRONMENT_PREFIXES) and not name.startswith(_LOG_VARIABLES)
-        },
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, str]:
+    """The variables that change kernels, by an allow-list; paths are cut to their last part."""
+    return {
+        name: _last_part(value)
+        for name, value in sorted(os.environ.items())
+        if name.startswith(_ENVIRONMENT_PREFIXES)
+        and not name.startswith(_LEFT_OUT_PREFIXES)
+        and not name.endswith(_LEFT_OUT_SUFFIXES)
     }
 
 

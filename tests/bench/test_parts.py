@@ -276,7 +276,10 @@ def test_a_wanted_sku_must_be_a_folders_name() -> None:
 
 def test_provenance_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    for name in ("SECRET_TOKEN", "PREDICTOR_BENCH_SECRET", "NCCL_COMM_ID", "NCCL_HOSTID"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/torchinductor_someone")  # noqa: S108
+    monkeypatch.setenv("NCCL_NET_PLUGIN", "/home/someone/libnccl-net.so")
     monkeypatch.setattr("platform.node", lambda: "secret-host")
     monkeypatch.setattr("sys.argv", ["/home/someone/bin/bench-run", "--out", "/home/someone/x"])
     hello = Hello(
@@ -289,6 +292,7 @@ def test_provenance_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for secret in ("someone", "secret-host", "GPU-1234", "hunter2"):
         assert secret not in text
     assert run["environment"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert run["environment"]["NCCL_NET_PLUGIN"] == "libnccl-net.so"
     assert run["library_files"] == {"cublas": "libcublas.so.13"}
     assert run["gpu_uuid_hash"] == hashed("GPU-1234")
     assert run_key("toy", at) == "toy-20260102T030405Z"

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,24 @@ from predictor.bench import session
 from predictor.bench.main import Options, Outcome, ranks_of
 from predictor.bench.points import Point
 from predictor.bench.ranks import launch
-from predictor.bench.ranks.choices import Choices, choices, log_settings, settings_here
+from predictor.bench.ranks.choices import (
+    Choices,
+    choices,
+    log_settings,
+    nccl_settings,
+    settings_here,
+)
 from predictor.bench.ranks.member import gpu_index
+from predictor.bench.ranks.rendezvous import (
+    PROTOCOL,
+    _greet,
+    _listener,
+    approach,
+    farewell,
+    gather,
+)
 from predictor.bench.ranks.wire import Link, LinkLost
-from predictor.bench.ranks.world import first_host, world_of
+from predictor.bench.ranks.world import World, first_host, world_of
 from predictor.bench.worker import Start
 from predictor.errors import BenchError
 from predictor.operators import (
@@ -37,6 +53,7 @@ from predictor.tables import read_folder
 HERE = Path(__file__).parent
 FAULTS = {"killed": 70_001, "hangs": 70_002, "sticky": 70_003, "wrong": 70_004, "crowded": 70_005}
 SLOW_BYTES = 70_006
+SECRET = "0123456789abcdef"  # noqa: S105 - of these tests
 promise = runpy.run_path(str(HERE / "faults.py"))["FAULTS"].__getitem__
 SLOWED_BYTES = 3 << 20
 
@@ -46,6 +63,7 @@ Measure = Callable[..., Outcome]
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOUBLE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PREDICTOR_BENCH_SECRET", SECRET)
     monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
     monkeypatch.setenv("NCCL_GRAPH_REGISTER", "0")
 
@@ -299,6 +317,7 @@ def torchrun(rank: int, size: int, port: int) -> dict[str, str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "none",
+        "PREDICTOR_BENCH_SECRET": SECRET,
     }
 
 
@@ -310,6 +329,7 @@ def mpirun(rank: int, size: int, port: int) -> dict[str, str]:
         "OMPI_COMM_WORLD_LOCAL_SIZE": str(size),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "PREDICTOR_BENCH_SECRET": SECRET,
     }
 
 
@@ -321,6 +341,7 @@ def srun(rank: int, size: int, port: int) -> dict[str, str]:
         "SLURM_STEP_TASKS_PER_NODE": f"{size}",
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_RESV_PORTS": f"{port}-{port + 1}",
+        "PREDICTOR_BENCH_SECRET": SECRET,
     }
 
 
@@ -361,6 +382,7 @@ def program(tmp_path: Path) -> Path:
         ("MASTER_ADDR", mpirun(0, 2, 1), "-x MASTER_ADDR=host"),
         ("SLURM_STEP_RESV_PORTS", srun(0, 2, 1), "--resv-ports=1"),
         ("LOCAL_RANK", torchrun(0, 2, 1), "LOCAL_RANK is not set"),
+        ("PREDICTOR_BENCH_SECRET", mpirun(0, 2, 1), "mpirun -x PREDICTOR_BENCH_SECRET"),
     ],
 )
 def test_what_a_launcher_leaves_open_is_named_not_guessed(
@@ -420,6 +442,73 @@ def test_messages_arrive_whole_or_not_in_time() -> None:
         link.send({"a": "x" * (5 << 20)})
     ours.close()
     theirs.close()
+
+
+# --- who is let in --------------------------------------------------------------------------------
+
+
+def world(rank: int, port: int, **changes: Any) -> World:
+    found = world_of(mpirun(rank, 2, port))
+    assert found is not None
+    return replace(found, **changes)
+
+
+def meeting(first: World, other: World) -> tuple[list[int] | str, str]:
+    """Ranks that rank 0 takes in, and what becomes of the other."""
+
+    def gathered() -> list[int] | str:
+        try:
+            links = gather(first, timeout_seconds=2.0)
+        except BenchError as error:
+            return str(error)
+        farewell(links)
+        return sorted(links)
+
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(gathered)
+        try:
+            approach(other, timeout_seconds=2.0).close()
+        except BenchError as error:
+            return waiting.result(), str(error)
+        return waiting.result(), "taken in"
+
+
+def test_only_who_knows_the_secret_is_taken_in() -> None:
+    port = free_port()
+    assert meeting(world(0, port), world(1, port)) == ([1], "taken in")
+    found, said = meeting(world(0, port), world(1, port, secret=SECRET[::-1]))
+    assert "ranks [1] did not reach rank 0" in str(found)
+    assert "does not know the run's secret" in said
+    with pytest.raises(BenchError, match="has 5 characters"):
+        world_of(mpirun(0, 2, port) | {"PREDICTOR_BENCH_SECRET": "short"})
+    assert SECRET not in repr(world(0, port))
+
+
+@pytest.mark.parametrize("proof", ["", "back", None])
+def test_a_stranger_who_says_anything_but_the_proof_is_sent_away(proof: str | None) -> None:
+    first = world(0, free_port())
+    links: dict[int, Link] = {}
+    ours, theirs = tcp_pair()
+    with ThreadPoolExecutor(1) as threads:
+        greeted = threads.submit(_greet, Link(ours), first, links)
+        stranger = Link(theirs)
+        stranger.send({"protocol": PROTOCOL, "rank": 1, "size": 2, "nonce": "mine"})
+        answer = stranger.receive(5.0)
+        stranger.send({"proof": answer["proof"] if proof == "back" else proof})
+        assert stranger.receive(5.0) == {"refused": "rank 0 was told another secret"}
+        greeted.result()
+    stranger.close()
+    assert links == {}
+
+
+def test_rank_0_listens_at_its_address_alone() -> None:
+    with _listener(world(0, free_port())) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_rank_0_may_set_nothing_but_nccls_variables() -> None:
+    told = {"LD_PRELOAD": "/evil.so", "NCCL_ALGO": "Ring", "PYTHONPATH": "/evil"}
+    assert nccl_settings(told) == {"NCCL_ALGO": "Ring"}
 
 
 @pytest.mark.parametrize(("launcher", "size"), [(torchrun, 2), (mpirun, 3), (srun, 2)])

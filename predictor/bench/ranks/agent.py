@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from predictor.bench.budget import Budget, BudgetEnded
 from predictor.bench.process import RequestFailed, WorkerProcess
-from predictor.bench.ranks.choices import settings_here
+from predictor.bench.ranks.choices import nccl_settings, settings_here
 from predictor.bench.ranks.member import RankBench
 from predictor.bench.ranks.rendezvous import approach
 from predictor.bench.ranks.wire import Link, LinkLost, Message
@@ -80,7 +80,8 @@ class _Agent:
         if message["do"] == "start":
             if self._worker is not None:
                 self._worker.kill()
-            os.environ.update(settings_here(message["environment"]))
+            told = nccl_settings(message["environment"])  # nothing else is taken over
+            os.environ.update(settings_here(told))
             start = Start(**message["start"] | {"index": self._index})
             self._worker = WorkerProcess(start, Budget(_ENDLESS_SECONDS), RankBench)
             return asdict(self._worker.hello)

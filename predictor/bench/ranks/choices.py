@@ -18,6 +18,11 @@ _LINE: Final = re.compile(
 _FILE: Final = "NCCL_DEBUG_FILE"
 
 
+def nccl_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """How NCCL is told to work."""
+    return {name: text for name, text in environment.items() if name.startswith("NCCL_")}
+
+
 def log_settings(folder: str, environment: Mapping[str, str]) -> dict[str, str]:
     """Variables that have NCCL log its choices; none where the user has it log already."""
     if any(name.startswith("NCCL_DEBUG") for name in environment):

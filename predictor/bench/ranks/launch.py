@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +11,7 @@ from typing import Final
 
 from predictor.bench.budget import Budget
 from predictor.bench.process import RequestFailed, Worker, WorkerProcess
-from predictor.bench.ranks.choices import log_settings
+from predictor.bench.ranks.choices import log_settings, nccl_settings
 from predictor.bench.ranks.crew import Crew
 from predictor.bench.ranks.member import RankBench
 from predictor.bench.ranks.remote import RemoteRank
@@ -98,11 +98,6 @@ def spawner(
             return WorkerProcess(replace(start, index=index), budget, RankBench)
 
         yield lambda: _crew(worker, gpus)
-
-
-def nccl_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """How NCCL is told to work."""
-    return {name: text for name, text in environment.items() if name.startswith("NCCL_")}
 
 
 @contextmanager

@@ -1,5 +1,12 @@
-"""How the processes of a launcher find each other: rank 0 listens, the others come to it."""
+"""How the processes of a launcher find each other: rank 0 listens, the others come to it.
 
+Rank 0 listens at its address alone. Each side proves to the other that it knows the run's secret,
+by a keyed hash of what both have drawn at random, before either believes anything.
+"""
+
+import hashlib
+import hmac
+import secrets
 import socket
 import time
 from contextlib import suppress
@@ -10,7 +17,7 @@ from predictor.bench.ranks.world import World
 from predictor.errors import BenchError
 
 MEET_SECONDS: Final = 120.0
-PROTOCOL: Final = "predictor-bench 1"
+PROTOCOL: Final = "predictor-bench 2"
 _RETRY_SECONDS: Final = 0.2
 _GREETING_SECONDS: Final = 10.0
 _STORE_KEY: Final = "predictor-bench-port"
@@ -56,14 +63,14 @@ def approach(world: World, *, timeout_seconds: float = MEET_SECONDS) -> Link:
         try:
             connection = socket.create_connection((world.address, port), _GREETING_SECONDS)
             link = Link(connection)
-            link.send({"protocol": PROTOCOL, "rank": world.rank, "size": world.size})
-            answer = link.receive(_GREETING_SECONDS)
+            fault = _introduce(link, world)
         except (OSError, LinkLost) as error:
             last = error
             time.sleep(_RETRY_SECONDS)
             continue
-        if answer.get("protocol") != PROTOCOL:
-            raise BenchError(f"rank {world.rank}: {answer.get('refused', 'refused by rank 0')}")
+        if fault:
+            link.close()
+            raise BenchError(f"rank {world.rank}: {fault}")
         return link
     raise BenchError(
         f"rank {world.rank} did not reach rank 0 at {world.address} port {port} in "
@@ -89,12 +96,27 @@ def _listener(world: World) -> socket.socket:
     return listener
 
 
+def _introduce(link: Link, world: World) -> str:
+    """Another rank's side of the greeting; why it is not to go on, or nothing."""
+    mine = secrets.token_hex()
+    greeting = {"protocol": PROTOCOL, "rank": world.rank, "size": world.size, "nonce": mine}
+    link.send(greeting)
+    answer = link.receive(_GREETING_SECONDS)
+    if "refused" in answer:
+        return str(answer["refused"])
+    theirs = str(answer.get("nonce"))
+    if not _is_proof(answer.get("proof"), world, "rank 0", mine, theirs):
+        return f"what listens at {world.address} does not know the run's secret"
+    link.send({"proof": _proof(world, f"rank {world.rank}", mine, theirs)})
+    return str(link.receive(_GREETING_SECONDS).get("refused", ""))
+
+
 def _greet(link: Link, world: World, links: dict[int, Link]) -> None:
     """Take a rank in; whoever else knocks is sent away."""
     try:
         greeting = link.receive(_GREETING_SECONDS)
         rank = greeting.get("rank")
-        fault = _fault(greeting, world, links)
+        fault = _fault(greeting, world, links) or _stranger(link, world, greeting)
         link.send({"refused": fault} if fault else {"protocol": PROTOCOL})
     except (LinkLost, TimeoutError):
         fault = "silent"
@@ -102,6 +124,25 @@ def _greet(link: Link, world: World, links: dict[int, Link]) -> None:
         link.close()
         return
     links[rank] = link
+
+
+def _stranger(link: Link, world: World, greeting: dict[str, Any]) -> str:
+    """Rank 0 proves itself and asks for the same; why the other is sent away, or nothing."""
+    mine, theirs = secrets.token_hex(), str(greeting.get("nonce"))
+    link.send({"nonce": mine, "proof": _proof(world, "rank 0", theirs, mine)})
+    given = link.receive(_GREETING_SECONDS).get("proof")
+    known = _is_proof(given, world, f"rank {greeting['rank']}", theirs, mine)
+    return "" if known else "rank 0 was told another secret"
+
+
+def _proof(world: World, who: str, theirs: str, mine: str) -> str:
+    """What only one who knows the secret can say; ``who`` keeps it from being said back."""
+    said = f"{PROTOCOL} {who} of {world.size} {theirs} {mine}"
+    return hmac.new(world.secret.encode(), said.encode(), hashlib.sha256).hexdigest()
+
+
+def _is_proof(given: object, world: World, who: str, theirs: str, mine: str) -> bool:
+    return hmac.compare_digest(str(given).encode(), _proof(world, who, theirs, mine).encode())
 
 
 def _fault(greeting: dict[str, Any], world: World, links: dict[int, Link]) -> str:

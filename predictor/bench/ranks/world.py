@@ -7,11 +7,14 @@ reserved ports). Where one is missing, the error says what to set.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from predictor.errors import BenchError
 
 PORTS = range(1, 1 << 16)
+SECRET_VARIABLE: Final = "PREDICTOR_BENCH_SECRET"  # noqa: S105 - its name
+LEAST_SECRET_CHARACTERS: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class World:
         port: At which rank 0 listens; where ``store`` is set, of the launcher's own store.
         store: The launcher keeps a key-value store at the port (torchrun's agent), through which
             rank 0 says its port.
+        secret: That all processes of the run know, and no one else.
     """
 
     launcher: str
@@ -38,6 +42,7 @@ class World:
     address: str
     port: int
     store: bool = False
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ def world_of(environment: Mapping[str, str]) -> World | None:
         address=_address(environment, names.launcher),
         port=_port(environment, names.launcher),
         store=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
+        secret=_secret(environment, names.launcher),
     )
 
 
@@ -130,6 +136,19 @@ def _port(environment: Mapping[str, str], launcher: str) -> int:
         f"{launcher} started this process, but MASTER_PORT is not set: set it to a free port of "
         f"rank 0's host for every rank{_HOW_TO_SET.get(launcher, '')}"
     )
+
+
+def _secret(environment: Mapping[str, str], launcher: str) -> str:
+    secret = environment.get(SECRET_VARIABLE, "")
+    if len(secret) < LEAST_SECRET_CHARACTERS:
+        wrong = f"has {len(secret)} characters" if secret else "is not set"
+        raise BenchError(
+            f"{launcher} started this process, but {SECRET_VARIABLE} {wrong}: give every rank the "
+            f"same random text of at least {LEAST_SECRET_CHARACTERS} characters, by which they "
+            f"know each other: `export {SECRET_VARIABLE}=$(openssl rand -hex 16)`"
+            + (f" and `mpirun -x {SECRET_VARIABLE}`" if launcher == "mpirun" else "")
+        )
+    return secret
 
 
 _HOW_TO_SET = {
