@@ -39,7 +39,8 @@ def interfered(
 
     A collective meets the compute launches of its segment between itself and the wait for its
     stream; one that is not waited for before the segment ends meets the beginning of a repetition.
-    Collectives of another segment (a bucket of gradients) meet the segments in whose company it is.
+    Collectives that another segment leaves behind it (a bucket of gradients) meet the segments in
+    whose company it is.
 
     Args:
         segments: Whose launches the rows are.
@@ -51,8 +52,13 @@ def interfered(
     places = {segment: place for place, segment in enumerate(segments)}
     result = seconds.copy()
     for place, segment in enumerate(segments):
-        start, launches = int(first[place]), segment.launches
+        launches = segment.launches
+        if all(launch.stream == "compute" for launch in launches) and not segment.company:
+            continue
+        start = int(first[place])
         for row, partners in _meetings(segment):
+            if not partners:
+                continue
             rows = [start + partner for partner in partners]
             pairs = _pairs(factors, launches[row], [launches[partner] for partner in partners])
             met = _met(seconds[rows], float(seconds[start + row]), pairs)
@@ -62,12 +68,25 @@ def interfered(
         rows = [start + at for at in busy]
         for other, share in segment.company:
             begin = int(first[places[other]])
-            for at, launch in enumerate(other.launches):
+            for at, launch in _under_way(other):
                 pairs = _pairs(factors, launch, [launches[one] for one in busy])
                 met = _met(seconds[rows], share * float(seconds[begin + at]), pairs)
                 result[rows] *= met[0]
                 result[begin + at] *= met[1] ** share
     return result
+
+
+def _under_way(segment: Segment) -> Iterator[tuple[int, Launch]]:
+    """Collectives that a segment leaves behind it, with their places: none that it waits for."""
+    waited = {
+        step.stream: place for place, step in enumerate(segment.steps) if isinstance(step, Wait)
+    }
+    launch = -1
+    for place, step in enumerate(segment.steps):
+        if isinstance(step, Launch):
+            launch += 1
+            if place > waited.get(step.stream, -1):
+                yield launch, step
 
 
 Pair = tuple[float, float]

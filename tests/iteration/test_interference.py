@@ -56,6 +56,13 @@ def test_a_bucket_slows_the_layers_in_its_company_by_their_share():
     assert found[1] == pytest.approx(10.0 + 1.5 / 5.0)
 
 
+def test_a_bucket_that_is_waited_for_has_no_company_but_the_next_one_has():
+    bucket = segment(GATHER, Wait("gather"), GATHER)
+    layer = segment(PRODUCT, company=((bucket, 0.5),))
+    found = slowed([bucket, layer], [2.0, 2.0, 10.0])
+    assert found == pytest.approx([2.0, 2.0 * 1.5**0.5, 10.0 + 1.5 / 5.0])
+
+
 def test_pairs_that_were_not_measured_leave_each_other_alone():
     seconds = [2.0, 10.0]
     assert slowed([segment(GATHER, PRODUCT)], seconds, factors={}).tolist() == seconds
