@@ -15,6 +15,7 @@ from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.implementations import load as load_stack
 from predictor.search.bodies import LOCAL, Bodies
+from predictor.search.company import Company, factors_of
 from predictor.search.cuts import Cut, cut_of
 from predictor.search.menu import MENUS
 from predictor.search.passes import StagePasses
@@ -175,18 +176,32 @@ class Evaluation:
         count = np.array([hold.count for hold in cut.holds])
         first = np.array([hold.first for hold in cut.holds])
         forward, backward = passes.forward[:, :, 0], passes.backward[:, :, 0]
+        mix = passes.families[:, :, 0]
         gather, reduce = self._tail.gather, self._tail.reduce
         fetched, sums = gather.seconds[rows, stages], reduce.seconds[rows, stages]
-        ahead = exposed_gather(fetched, gather.buckets[rows, stages], forward)
-        behind = exposed_sums(sums, reduce.buckets[rows, stages], backward, cut)
+        v = cut.chunks
+        arriving = Company.of(
+            fetched / v,
+            gather.buckets[rows, stages] / v,
+            forward / v,
+            mix,
+            factors_of("all_gather"),
+        )
+        whole = self._layouts.space.is_("sharding", "none")[rows, None, None]
+        kind = np.where(whole, factors_of("all_reduce"), factors_of("reduce_scatter"))
+        leaving = Company.of(sums / v, reduce.buckets[rows, stages] / v, backward / v, mix, kind)
+        grown, left = leaving.summed()
+        # chunks' sums leave one chunk after another, the passes of ``p`` micro-batches apart
+        queue = np.maximum(sums / v - cut.stages * backward / v, 0.0)
+        behind = v * grown + left + (v - 1) * queue
         drain = np.zeros_like(sums)
         if not cut.schedule.startswith(("zb", "dual")):
             hop = self._bodies.hops(cut, rows, None).total / max(cut.stages - 1, 1)
-            drain = first * (backward.mean(axis=1) / cut.chunks + hop)[:, None]
+            drain = first * (backward.mean(axis=1) / v + hop)[:, None]
         update = self._tail.update[rows, stages]
         tied = self._bodies.tied[rows] if cut.stages > 1 else np.zeros(len(rows))
         return _Around(
-            begin=(count * ahead).sum(axis=1),
+            begin=(count * v * arriving.gathered()).sum(axis=1),
             gathered=(update + fetched).max(axis=1) + tied,
             updated=update.max(axis=1) + tied,
             behind=np.maximum((behind - drain).max(axis=1), 0.0),
@@ -216,23 +231,3 @@ class _Around:
         """All of it, where sums and gathers run beside passes or not."""
         end = np.where(reduced, self.behind, self.after)
         return np.asarray(end + np.where(gathered, self.begin + self.updated, self.gathered))
-
-
-def exposed_gather(seconds: Floats, buckets: Floats, forward: Floats) -> Floats:
-    """What gathers one bucket ahead add to the first forward pass; all of it without buckets."""
-    count = np.maximum(buckets, 1)
-    each, part = seconds / count, forward / count
-    return np.asarray(each + (count - 1) * np.maximum(each - part, 0.0))
-
-
-def exposed_sums(seconds: Floats, buckets: Floats, backward: Floats, cut: Cut) -> Floats:
-    """What sums beside the last backward pass add behind it.
-
-    Chunks' sums leave one chunk after another, the passes of ``p`` micro-batches apart; those of a
-    bucket as soon as its part of the pass has ended.
-    """
-    chunk, part = seconds / cut.chunks, backward / cut.chunks
-    count = np.maximum(buckets / cut.chunks, 1)
-    each = chunk / count
-    last = np.where(buckets > 0, np.maximum(each, chunk - part + part / count), chunk)
-    return np.asarray(last + (cut.chunks - 1) * np.maximum(chunk - cut.stages * part, 0.0))

@@ -1,6 +1,6 @@
-"""The array form is the exact estimate within 2 % on six of seven random plans, 12 % on all.
+"""The array form is the exact estimate within 2 % on nineteen of twenty random plans, 7 % on all.
 
-Of the 516 plans drawn here, 44 are further than 2 % off, the median of each stack is 0.2 to 0.7 %.
+Of the 516 plans drawn here, 17 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
 """
 
 import numpy as np
@@ -73,7 +73,7 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
         errors.append((error, joules / exact.joules_per_iteration - 1, sections))
     worst = max(errors, key=lambda each: abs(each[0]))
     assert len(errors) >= 36
-    assert np.mean([abs(each[0]) < 0.02 for each in errors]) > 0.85, worst
+    assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= 0.9, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
-    assert abs(worst[0]) < 0.12, worst
+    assert abs(worst[0]) < 0.07, worst
     assert np.median([abs(each[1]) for each in errors]) < 0.02
