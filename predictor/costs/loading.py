@@ -7,6 +7,7 @@ its own datasheet's bounds.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from predictor.costs.points import read_tables
 from predictor.costs.power import Heat
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import nearest_measured
+from predictor.costs.two_rates import telling_pair
 from predictor.errors import FitError
 from predictor.files import MEBIBYTE, read_text
 from predictor.operators import Host
@@ -66,6 +68,15 @@ def changed_costs(gpu: Gpu, sku: str) -> Costs:
 @cache
 def _load(folder: Path, sku: str) -> Costs:
     gpu = load_gpu(sku)
+    found = _own_or_nearest(folder, gpu)
+    pair = telling_pair(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))
+    if pair is None:
+        return found
+    return replace(found, pair=(_load(folder, pair[0]), _load(folder, pair[1])))
+
+
+def _own_or_nearest(folder: Path, gpu: Gpu) -> Costs:
+    sku = gpu.sku
     if (folder / sku / FIT_FILE).is_file():
         return _of_tables(folder, gpu, sku, excluded=(sku,))
     nearest = nearest_measured(gpu, folder, fit_file=FIT_FILE, excluded=(sku,))

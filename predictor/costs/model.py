@@ -6,7 +6,7 @@ families or passes, is ``transferred`` (:mod:`predictor.costs.transfer`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,7 @@ from predictor.costs.transfer import (
     transferred,
     twin,
 )
+from predictor.costs.two_rates import STREAMING_FAMILIES, between
 from predictor.errors import FitError
 from predictor.operators import OPERATORS, Collective, Host, Operator, field_names
 from predictor.values import frozen
@@ -80,6 +81,7 @@ class Costs:
         heat: Power and clock.
         borrowed: The fit belongs to another SKU.
         reference: Borrowed cost functions for what this SKU's tables lack.
+        pair: Two SKUs whose streaming kernels tell this one's.
     """
 
     gpu: Gpu
@@ -89,6 +91,7 @@ class Costs:
     heat: Heat
     borrowed: bool = False
     reference: "Costs | None" = None
+    pair: "tuple[Costs, Costs] | None" = None
     _chip: Chip = field(init=False)
     _known: Mapping[str, dict[Operator, PredictionRow]] = field(init=False)
     _ladders: dict[str, Ladder] = field(init=False)
@@ -255,7 +258,9 @@ class Costs:
     def _own_or_transferred(
         self, family: str, operators: Sequence[Operator], cache: str
     ) -> Prediction:
-        """What was measured here from here, the rest from the reference."""
+        """What was measured here from here, the rest from other SKUs."""
+        if self.pair is not None and family in STREAMING_FAMILIES:
+            return self._streamed(self.pair, operators, cache)
         if self.reference is None or family not in TRANSFERRED_FAMILIES:
             return self._family(family, operators, cache)
 
@@ -268,6 +273,23 @@ class Costs:
             return transferred(borrowed, self._correction(chosen, cache), self._foreign)
 
         return self.merge(operators, self._knows(family, operators, cache), own, other)
+
+    def _streamed(
+        self, pair: "tuple[Costs, Costs]", operators: Sequence[Operator], cache: str
+    ) -> Prediction:
+        """Eq. 24 from two measured SKUs, at the clocks that they were measured at."""
+        one, other = (
+            (
+                replace(each.gpu, boost_clock_hz=each.heat.max_clock_hz),
+                each.predict(operators, cache=cache),
+            )
+            for each in pair
+        )
+        found = between(self.gpu, one, other)
+        half = np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH)
+        origin: Ints = np.full(len(operators), self._foreign.value)
+        factor = np.exp(half)
+        return Prediction(found.seconds, found.seconds / factor, found.seconds * factor, origin)
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = self._nearest_state(family, cache)
