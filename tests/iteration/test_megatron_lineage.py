@@ -206,3 +206,13 @@ def test_what_is_recomputed_where_a_case_is_silent(stack, recompute):
 def test_2021_without_a_pipeline_takes_a_replica_s_batch_at_once():
     asked = case("megatron-lm-2021", micro_batch_size=None)
     assert resolve(asked).case.training.micro_batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("micro_batch", "tensor", "fused"), [(1, 8, True), (1, 16, False), (2, 16, True)]
+)
+def test_the_fused_softmax_takes_whole_fours_of_heads(micro_batch, tensor, fused):
+    """32 heads on 16 ranks are two heads a rank: one sequence of them runs five eager kernels."""
+    found = names(part("megatron-lm-2022", micro_batch_size=micro_batch, tensor=tensor).forward)
+    assert ("softmax_causal" in found) is fused
+    assert ("softmax_fp32" in found) is not fused

@@ -22,6 +22,10 @@ from predictor.values import frozen
 FUSED_SOFTMAX_LONGEST = 2048
 """Longest sequence of ``scaled_upper_triang_masked_softmax.h``."""
 
+FUSED_SOFTMAX_MULTIPLE = 4
+"""Heads of a micro-batch on a rank must divide by this, or its softmax runs unfused
+(``fused_softmax.py``, ``is_kernel_available``)."""
+
 VOCABULARY_MULTIPLE = 128
 """``--make-vocab-size-divisible-by``: the table of each tensor rank."""
 
@@ -165,9 +169,14 @@ def _batched(rows: int, out: int, into: int) -> Gemm:
     return Gemm(m=rows, n=out, k=into)
 
 
+def _softmax_is_fused(rows: int, s: int) -> bool:
+    """Whether the fused kernel takes so many rows of so many scores."""
+    return s <= FUSED_SOFTMAX_LONGEST and rows // s % FUSED_SOFTMAX_MULTIPLE == 0
+
+
 def _softmax_forward(tape: Tape, rows: int, s: int) -> None:
-    """One kernel, or five in fp32 where the sequence is longer than it takes."""
-    if s <= FUSED_SOFTMAX_LONGEST:
+    """One kernel, or five in fp32 where the fused one does not take the scores."""
+    if _softmax_is_fused(rows, s):
         tape.fresh(fused("softmax_causal", rows, s))
         return
     tape.fresh(fused("cast_up", rows, s))
@@ -178,7 +187,7 @@ def _softmax_forward(tape: Tape, rows: int, s: int) -> None:
 
 
 def _softmax_backward(tape: Tape, rows: int, s: int) -> None:
-    if s <= FUSED_SOFTMAX_LONGEST:
+    if _softmax_is_fused(rows, s):
         tape.fresh(fused("softmax_causal_backward", rows, s))
         return
     tape.fresh(fused("cast_up", rows, s))
