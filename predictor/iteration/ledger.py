@@ -64,10 +64,10 @@ class Ledger:
             if seconds[code] > 0
         }
 
-    def by_origin(self) -> dict[str, float]:
-        """Seconds of computation by where they come from."""
-        compute = self.family != FAMILIES.index(COMMUNICATION)
-        totals = np.bincount(self.origin[compute], self.seconds[compute], minlength=len(Origin))
+    def by_origin(self, *, communication: bool = False) -> dict[str, float]:
+        """Seconds of computation, or those of collectives, by where they come from."""
+        chosen = (self.family == FAMILIES.index(COMMUNICATION)) == communication
+        totals = np.bincount(self.origin[chosen], self.seconds[chosen], minlength=len(Origin))
         return {origin.label: float(totals[origin]) for origin in Origin}
 
     def worst_origin(self) -> tuple[Operator, Origin]:

@@ -65,14 +65,18 @@ class Sheet:
         scale[self.family == REMOTE] = 1.0
         return replace(self, seconds=self.seconds * scale, half=self.half * scale)
 
+    def slowed(self, factor: float) -> "Sheet":
+        """The sheet of a GPU on which work that the clock bounds takes so much longer."""
+        return replace(self, seconds=self.seconds * np.where(TENSOR[self.family], factor, 1.0))
+
     @property
     def communicates(self) -> bool:
         """Whether there is any collective."""
         return bool((self.family == REMOTE).any())
 
-    def matrices(self, gap_seconds: float, *, silent: bool) -> Matrices:
-        """Matrices at these seconds and, if ``silent``, at those without any of collectives."""
-        scenarios = [self.seconds]
+    def matrices(self, gap_seconds: float, *, silent: bool, slowest: float = 1.0) -> Matrices:
+        """Matrices of the slowest GPU and, if ``silent``, of a typical one that waits for none."""
+        scenarios = [self.slowed(slowest).seconds]
         if silent:
             scenarios.append(np.where(self.family == REMOTE, 0.0, self.seconds))
         return Matrices(self.layout, np.array(scenarios), self.host_seconds, gap_seconds)
@@ -158,9 +162,16 @@ class _PriceTable:
         self._half[places] = (cold.high - cold.low) / 2
 
     def blend(self, launches: Sequence[Launch], index: Ints) -> tuple[Floats, Floats]:
-        """Seconds by what is still in L2: all of it at no distance, none beyond its size."""
+        """Seconds by what is still in L2: all of it at no distance, none beyond its size.
+
+        Of an operator that moves more than L2 holds, what was written first has gone already: the
+        share that fits is taken.
+        """
         distance = np.array([launch.bytes_since_production for launch in launches], dtype=float)
-        resident = np.clip(1.0 - distance / max(self._l2_bytes, 1.0), 0.0, 1.0)
+        moved = np.array([launch.operator.bytes for launch in launches], dtype=float)
+        l2_bytes = max(self._l2_bytes, 1.0)
+        resident = np.clip(1.0 - distance / l2_bytes, 0.0, 1.0)
+        resident *= np.minimum(1.0, l2_bytes / np.maximum(moved, 1.0))
         cold, warm = self._cold[index], self._warm[index]
         seconds = cold + resident * (warm - cold)
         return seconds, self._half[index] * seconds / cold

@@ -18,10 +18,14 @@ from predictor.iteration.maxplus import Matrices
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, Sheet
+from predictor.iteration.slowest import slowest_factor
 from predictor.operators import Collective
 
 if TYPE_CHECKING:
     from predictor.iteration.playback import Playback
+
+LEAST_SHARE: Final = 0.005
+"""Of the time in collectives; less is not worth a word."""
 
 WAITING: Final = frozenset({"host", COMMUNICATION, "bubble"})
 
@@ -80,7 +84,8 @@ class Run:
 
     Attributes:
         pipeline: What runs.
-        sheet: Seconds of every launch at the settled clock.
+        sheet: Seconds of every launch at the settled clock on a typical GPU.
+        slowest_sheet: The same on the slowest, for which all wait.
         links: Messages between stages.
         gap_seconds: Idle seconds of the compute stream before each launch.
         clock_hz: At which the step settles.
@@ -116,7 +121,9 @@ class Run:
         self.clock_hz = costs.heat.settled_clock_hz(_power_view(mix))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
-        matrices = self.sheet.matrices(self.gap_seconds, silent=self._communicates)
+        slowest = slowest_factor(case.cluster.num_gpus)
+        self.slowest_sheet = self.sheet.slowed(slowest)
+        matrices = self.sheet.matrices(self.gap_seconds, silent=self._communicates, slowest=slowest)
         self.breakdown = self._breakdown(matrices)
         self.iteration_seconds = sum(self.breakdown.values())
 
@@ -136,8 +143,9 @@ class Run:
         """Seconds by part.
 
         What a stage that hears no messages and whose collectives take no time would need beyond
-        its kernels is the host's; what the pipeline then adds is bubble; the rest is communication.
-        Without a scenario of silent collectives, communication is not told from bubble.
+        its kernels is the host's; what the pipeline then adds is bubble; the rest is communication,
+        of which some is waiting for the slowest GPU (:mod:`predictor.iteration.slowest`). Without a
+        scenario of silent collectives, communication is not told from bubble.
         """
         loud = np.array([1.0, 0.0])[: matrices.scenarios]
         seconds = self.pipeline.seconds(
@@ -167,7 +175,7 @@ class Run:
 
         return Playback(
             self.pipeline,
-            self.sheet,
+            self.slowest_sheet,
             self.gap_seconds,
             self.links.messages,
             self.links.tied_seconds,
@@ -198,13 +206,23 @@ class Run:
         return {name: half for name, (_, half) in families if name != COMMUNICATION}
 
     def origin_shares(self) -> dict[str, float]:
-        """Share of the seconds by where they come from."""
+        """Share of the seconds by where they come from; exposed communication as collectives."""
         totals = self._ledger.by_origin()
         totals[Origin.FITTED.label] += self.breakdown["host"]
-        for part in (COMMUNICATION, "bubble"):
-            totals[Origin.EXTRAPOLATED.label] += self.breakdown.get(part, 0.0)
+        totals[Origin.EXTRAPOLATED.label] += self.breakdown.get("bubble", 0.0)
+        exposed = self.breakdown.get(COMMUNICATION, 0.0)
+        for name, share in self._collectives().items():
+            totals[name] += share * exposed
         whole = sum(totals.values())
         return {name: seconds / whole for name, seconds in totals.items()}
+
+    def _collectives(self) -> dict[str, float]:
+        """Share of the collectives' seconds by where they come from; messages are extrapolated."""
+        seconds = self._ledger.by_origin(communication=True)
+        whole = sum(seconds.values())
+        if not whole:
+            return {Origin.EXTRAPOLATED.label: 1.0}
+        return {name: each / whole for name, each in seconds.items()}
 
     def joules(self) -> float:
         """Energy of all GPUs in one iteration."""
@@ -220,8 +238,19 @@ class Run:
                 "its datasheet"
             )
         if self._case.cluster.num_gpus > 1:
-            found.append("communication is extrapolated from fitted levels of links, not measured")
+            found.append(self._word_on_communication())
         return tuple(found)
+
+    def _word_on_communication(self) -> str:
+        shares = self._collectives()
+        known = sum(shares.get(each.label, 0.0) for each in (Origin.MEASURED, Origin.FITTED))
+        extrapolated = "extrapolated from fitted levels of links, not measured"
+        if known < LEAST_SHARE:
+            return f"communication is {extrapolated}"
+        groups = f"groups that were measured on {self._costs.gpu.sku}"
+        if known > 1.0 - LEAST_SHARE:
+            return f"collectives are of {groups}"
+        return f"{known:.0%} of the time in collectives is of {groups}; the rest is {extrapolated}"
 
     def top_operators(self, count: int = TOP_OPERATORS) -> tuple[OperatorShare, ...]:
         """The costliest operators of the busiest stage."""

@@ -169,7 +169,7 @@ def _estimated(case: Case, skus: tuple[str, ...]) -> MixedEstimate:
 
 def _seconds(runs: dict[str, Run], skus: tuple[str, ...]) -> float:
     """All stages on one timeline."""
-    sheets = [run.sheet for run in runs.values()]
+    sheets = [run.slowest_sheet for run in runs.values()]
     matrices = Matrices(
         reduce(_joined, (sheet.layout for sheet in sheets)),
         np.concatenate([sheet.seconds for sheet in sheets])[None],

@@ -19,6 +19,7 @@ from predictor.iteration.maxplus import then
 from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.schedules import SPLIT_BACKWARD
+from predictor.iteration.slowest import slowest_factor
 from predictor.search.menu import MENUS
 from predictor.search.room import DEGREES, Layouts
 from predictor.search.shapes import distinct
@@ -100,7 +101,8 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
                     segments.append(segment)
     sheet = price(segments, costs, collective_costs(space.case, costs))
     clocks = clocks_of(costs)
-    settled = [sheet.settled(costs.heat, float(clock)) for clock in clocks]
+    slowest = slowest_factor(space.case.cluster.num_gpus)
+    settled = [sheet.settled(costs.heat, float(clock)).slowed(slowest) for clock in clocks]
     seconds = np.array([each.seconds for each in settled])
     matrix = segment_matrices(sheet.layout, seconds, sheet.host_seconds, costs.host_seconds(GAP))
     return _replayed(Pieces(which, clocks, place, matrix, _families(sheet, seconds)))

@@ -95,7 +95,7 @@ def test_without_tensor_parallel_the_smallest_that_fits_is_taken_and_said():
 
 def test_multi_gpu_communication_is_marked_extrapolated():
     answer = estimate(
-        case("llama3-8b", gpus=8, implementation="megatron-core-te", plan={"tensor_parallel": 8})
+        case("llama3-8b", gpus=64, implementation="megatron-core-te", plan={"tensor_parallel": 8})
     )
     assert answer.exposed_communication_seconds > 0
     assert answer.origin["extrapolated"] > 0
@@ -159,3 +159,25 @@ def test_a_plan_that_was_forgotten_and_built_again_is_priced_again() -> None:
     before = estimate(asked)
     import_module("predictor.iteration.estimate")._plan.cache_clear()
     assert estimate(asked).to_dict() == before.to_dict()
+
+
+def words_on_communication(gpus: int, tensor: int) -> tuple[str, dict[str, float]]:
+    asked = {
+        "model": {"preset": "llama3-8b"},
+        "training": {"seq_length": 4096, "micro_batch_size": 1, "global_batch_size": 32},
+        "plan": {"tensor_parallel": tensor},
+        "cluster": {"gpu": "h200-sxm5-141gb", "num_gpus": gpus, "gpus_per_node": 8},
+    }
+    found = estimate(Case.from_dict(asked))
+    return found.notes[-1], dict(found.origin)
+
+
+def test_the_note_on_communication_tells_measured_groups_from_others() -> None:
+    """Groups of two and four H200s were measured, of 32 and between nodes none."""
+    inside, origin = words_on_communication(4, 4)
+    assert inside == "collectives are of groups that were measured on h200-sxm5-141gb"
+    assert origin["extrapolated"] < 0.01
+    mixed, _ = words_on_communication(16, 4)
+    assert "% of the time in collectives is of groups that were measured" in mixed
+    outside, _ = words_on_communication(32, 1)
+    assert outside == "communication is extrapolated from fitted levels of links, not measured"
