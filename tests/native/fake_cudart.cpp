@@ -2,12 +2,14 @@
 
 #include "cuda/primitives.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <map>
 #include <random>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -22,6 +24,9 @@ using Graph = std::vector<Work>;
 struct Event {
   double seconds = 0.0;
 };
+
+// The arenas are large: what a test looks at lies at their beginnings.
+constexpr std::size_t touched_bytes = std::size_t{4} << 20;
 
 std::map<void*, std::size_t> sizes;
 Graph* capturing = nullptr;
@@ -38,6 +43,17 @@ cudaError_t query() {
   }
   return state.hangs ? cudaErrorNotReady : cudaSuccess;
 }
+
+// Counts a call; the error that it is to report.
+cudaError_t called(const char* name) {
+  fake::Runtime& state = fake::runtime();
+  const bool due = ++state.calls[name] == state.fail_at && state.fail_call == name;
+  return due ? static_cast<cudaError_t>(state.fail_with) : cudaSuccess;
+}
+
+#define FAILS_ON_DEMAND(name)                                                                      \
+  if (const cudaError_t due = called(#name); due != cudaSuccess)                                   \
+  return due
 
 } // namespace
 
@@ -60,6 +76,7 @@ void fake::enqueue(double seconds, std::function<void()> work) {
 extern "C" {
 
 cudaError_t cudaMalloc(void** memory, std::size_t bytes) {
+  FAILS_ON_DEMAND(cudaMalloc);
   if (bytes > fake::runtime().free_bytes) {
     return cudaErrorMemoryAllocation;
   }
@@ -75,115 +92,139 @@ cudaError_t cudaFree(void* memory) {
   --fake::runtime().allocations;
   sizes.erase(memory);
   std::free(memory);
-  return cudaSuccess;
+  return called("cudaFree");
 }
 
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
+  FAILS_ON_DEMAND(cudaMemGetInfo);
   *available = fake::runtime().free_bytes;
   *total = fake::runtime().free_bytes;
   return cudaSuccess;
 }
 
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned) {
+  FAILS_ON_DEMAND(cudaHostAlloc);
   *memory = std::calloc(1, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
-  return cudaSuccess;
+  return called("cudaFreeHost");
 }
 
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
+  FAILS_ON_DEMAND(cudaHostGetDevicePointer);
   *device = host;
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
+  FAILS_ON_DEMAND(cudaMemcpy);
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
+  FAILS_ON_DEMAND(cudaMemcpyAsync);
   std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t) {
-  std::memset(memory, value, bytes);
+  FAILS_ON_DEMAND(cudaMemsetAsync);
+  std::memset(memory, value, std::min(bytes, touched_bytes));
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int) {
+  FAILS_ON_DEMAND(cudaSetDevice);
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  FAILS_ON_DEMAND(cudaGetDeviceCount);
   *count = 1;
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  FAILS_ON_DEMAND(cudaDeviceGetAttribute);
   *value = attribute == cudaDevAttrL2CacheSize ? 1 << 20 : 2;
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* found, int) {
+  FAILS_ON_DEMAND(cudaGetDeviceProperties);
   std::strcpy(found->name, "fake");
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetPCIBusId(char* id, int, int) {
+  FAILS_ON_DEMAND(cudaDeviceGetPCIBusId);
   std::strcpy(id, "0000:00:00.0");
   return cudaSuccess;
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
+  FAILS_ON_DEMAND(cudaDriverGetVersion);
   *version = 13000;
   return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
+  FAILS_ON_DEMAND(cudaRuntimeGetVersion);
   *version = 13000;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  FAILS_ON_DEMAND(cudaStreamCreateWithFlags);
   *stream = reinterpret_cast<cudaStream_t>(std::malloc(1));
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   std::free(stream);
-  return cudaSuccess;
+  return called("cudaStreamDestroy");
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t) {
+  FAILS_ON_DEMAND(cudaStreamQuery);
   return query();
 }
 cudaError_t cudaEventQuery(cudaEvent_t) {
+  FAILS_ON_DEMAND(cudaEventQuery);
   return query();
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  FAILS_ON_DEMAND(cudaStreamBeginCapture);
   capturing = new Graph;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-  *graph = reinterpret_cast<cudaGraph_t>(capturing);
-  capturing = nullptr;
+  auto* captured = std::exchange(capturing, nullptr); // the capture is over either way
+  if (const cudaError_t due = called("cudaStreamEndCapture"); due != cudaSuccess) {
+    delete captured;
+    *graph = nullptr;
+    return due;
+  }
+  *graph = reinterpret_cast<cudaGraph_t>(captured);
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
                                  unsigned long long) {
+  FAILS_ON_DEMAND(cudaGraphInstantiate);
   *executable = reinterpret_cast<cudaGraphExec_t>(new Graph(*reinterpret_cast<Graph*>(graph)));
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  FAILS_ON_DEMAND(cudaGraphLaunch);
   for (const Work& work : *reinterpret_cast<Graph*>(executable)) {
     perform(work);
   }
@@ -192,38 +233,43 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete reinterpret_cast<Graph*>(graph);
-  return cudaSuccess;
+  return called("cudaGraphDestroy");
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   delete reinterpret_cast<Graph*>(executable);
-  return cudaSuccess;
+  return called("cudaGraphExecDestroy");
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  FAILS_ON_DEMAND(cudaEventCreate);
   *event = reinterpret_cast<cudaEvent_t>(new Event);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  FAILS_ON_DEMAND(cudaEventCreateWithFlags);
   return cudaEventCreate(event);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  FAILS_ON_DEMAND(cudaStreamWaitEvent);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete reinterpret_cast<Event*>(event);
-  return cudaSuccess;
+  return called("cudaEventDestroy");
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  FAILS_ON_DEMAND(cudaEventRecord);
   reinterpret_cast<Event*>(event)->seconds = fake::runtime().clock_seconds;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t first, cudaEvent_t last) {
+  FAILS_ON_DEMAND(cudaEventElapsedTime);
   *milliseconds = static_cast<float>(
       1e3 * (reinterpret_cast<Event*>(last)->seconds - reinterpret_cast<Event*>(first)->seconds));
   return cudaSuccess;
@@ -266,7 +312,6 @@ void fill(void* data, DataType type, std::int64_t count, const Fill& how, std::u
           cudaStream_t) {
   std::mt19937_64 generator(seed);
   std::uniform_real_distribution<double> uniform(how.low, how.high);
-  // The arenas are large: what a test looks at lies in the first elements.
   for (std::int64_t i = 0; i < std::min<std::int64_t>(count, 1 << 16); ++i) {
     if (type == DataType::bf16) {
       static_cast<__nv_bfloat16*>(data)[i] =

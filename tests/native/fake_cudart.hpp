@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <map>
+#include <string>
 
 namespace fake {
 
@@ -14,6 +16,11 @@ struct Runtime {
   bool hangs = false;          // queries answer "not ready" for ever
   int next_error = 0;          // a cudaError_t that the next query reports
   std::size_t allocations = 0; // alive
+
+  std::map<std::string, std::size_t, std::less<>> calls; // so far, by the function's name
+  std::string fail_call;                                 // whose call number `fail_at`, from 1 on,
+  std::size_t fail_at = 0;                               // reports `fail_with`
+  int fail_with = 0;
 };
 
 Runtime& runtime();

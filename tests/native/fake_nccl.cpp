@@ -63,6 +63,19 @@ int last_max_ctas = 0;
 int next_result = 0; // that the next call reports
 bool dropping = false;
 void (*enqueue)(std::function<void()>) = nullptr;
+std::map<std::string, int> calls; // since the last reset
+std::string fail_call;            // whose call number `fail_at`, from 1 on, reports `fail_with`
+int fail_at = 0;
+int fail_with = 0;
+
+// Counts a call; the result that it is to report.
+int called(const char* name) {
+  return ++calls[name] == fail_at && fail_call == name ? fail_with : 0;
+}
+
+#define FAILS_ON_DEMAND(name)                                                                      \
+  if (const int due = called(#name); due != 0)                                                     \
+  return due
 
 constexpr int float32 = 7;
 
@@ -192,9 +205,19 @@ int collective(const char* name, const void* send, void* receive, std::size_t co
 EXPORTED void fake_nccl_reset(void (*hook)(std::function<void()>)) {
   groups.clear();
   open_calls.clear();
+  calls.clear();
   grouping = dropping = false;
   destroyed = aborted = next_result = last_max_ctas = 0;
   enqueue = hook;
+}
+// Stands across resets, which count the calls anew.
+EXPORTED void fake_nccl_fail_at(const char* name, int at, int result) {
+  fail_call = name;
+  fail_at = at;
+  fail_with = result;
+}
+EXPORTED int fake_nccl_calls(const char* name) {
+  return calls[name];
 }
 EXPORTED void fake_nccl_fail(int result) {
   next_result = result;
@@ -214,14 +237,17 @@ EXPORTED int fake_nccl_max_ctas() {
 
 // --- NCCL's interface, as far as it is called
 EXPORTED int ncclGetVersion(int* version) {
+  FAILS_ON_DEMAND(ncclGetVersion);
   *version = 22809;
   return 0;
 }
 EXPORTED int ncclGetUniqueId(Id* id) {
+  FAILS_ON_DEMAND(ncclGetUniqueId);
   std::memset(id->bytes, ++ids, sizeof(id->bytes));
   return 0;
 }
 EXPORTED int ncclCommInitRankConfig(void** handle, int ranks, Id id, int rank, Config* config) {
+  FAILS_ON_DEMAND(ncclCommInitRankConfig);
   if (config->magic != 0xcafebeef || rank < 0 || rank >= ranks) {
     return 4;
   }
@@ -237,14 +263,15 @@ EXPORTED int ncclCommInitRankConfig(void** handle, int ranks, Id id, int rank, C
 EXPORTED int ncclCommDestroy(void* communicator) {
   ++destroyed;
   delete static_cast<Communicator*>(communicator);
-  return 0;
+  return called("ncclCommDestroy");
 }
 EXPORTED int ncclCommAbort(void* communicator) {
   ++aborted;
   delete static_cast<Communicator*>(communicator);
-  return 0;
+  return called("ncclCommAbort");
 }
 EXPORTED int ncclCommGetAsyncError(void*, int* result) {
+  FAILS_ON_DEMAND(ncclCommGetAsyncError);
   *result = 0;
   return 0;
 }
@@ -255,11 +282,13 @@ EXPORTED const char* ncclGetLastError(void*) {
   return "as asked for";
 }
 EXPORTED int ncclGroupStart() {
+  FAILS_ON_DEMAND(ncclGroupStart);
   grouping = true;
   open_calls.clear();
   return 0;
 }
 EXPORTED int ncclGroupEnd() {
+  FAILS_ON_DEMAND(ncclGroupEnd);
   grouping = false;
   for (auto& [communicator, call] : open_calls) {
     if (const int result = submit(communicator, call); result != 0) {
@@ -270,28 +299,34 @@ EXPORTED int ncclGroupEnd() {
 }
 EXPORTED int ncclAllReduce(const void* send, void* receive, std::size_t count, int type, int,
                            void* communicator, void*) {
+  FAILS_ON_DEMAND(ncclAllReduce);
   return collective("all_reduce", send, receive, count, type, communicator);
 }
 EXPORTED int ncclAllGather(const void* send, void* receive, std::size_t count, int type,
                            void* communicator, void*) {
+  FAILS_ON_DEMAND(ncclAllGather);
   return collective("all_gather", send, receive, count, type, communicator);
 }
 EXPORTED int ncclReduceScatter(const void* send, void* receive, std::size_t count, int type, int,
                                void* communicator, void*) {
+  FAILS_ON_DEMAND(ncclReduceScatter);
   return collective("reduce_scatter", send, receive, count, type, communicator);
 }
 EXPORTED int ncclBroadcast(const void* send, void* receive, std::size_t count, int type, int,
                            void* communicator, void*) {
+  FAILS_ON_DEMAND(ncclBroadcast);
   return collective("broadcast", send, receive, count, type, communicator);
 }
 EXPORTED int ncclSend(const void* data, std::size_t count, int type, int peer, void* communicator,
                       void*) {
+  FAILS_ON_DEMAND(ncclSend);
   open_calls[static_cast<Communicator*>(communicator)].sends.push_back(
       {peer, static_cast<const char*>(data), nullptr, count * size_of(type)});
   return grouping ? 0 : 5;
 }
 EXPORTED int ncclRecv(void* data, std::size_t count, int type, int peer, void* communicator,
                       void*) {
+  FAILS_ON_DEMAND(ncclRecv);
   open_calls[static_cast<Communicator*>(communicator)].receives.push_back(
       {peer, nullptr, static_cast<char*>(data), count * size_of(type)});
   return grouping ? 0 : 5;

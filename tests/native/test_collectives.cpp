@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <doctest.h>
 #include <limits>
+#include <stdexcept>
 #include <string>
 
 using predictor::CudaDevice;
@@ -128,6 +129,27 @@ public:
 
 constexpr std::int64_t size = 4096;
 
+// Everything that is asked of NCCL; the first error ends it.
+void use_all() {
+  Ranks ranks(2);
+  const predictor::LibraryInfo nccl = ranks.devices[0]->libraries().at("nccl");
+  if (!nccl.error.empty()) {
+    throw predictor::NativeError(nccl.error);
+  }
+  const auto require = [&ranks](const std::string& op, const Values& values) {
+    if (!ranks.exact(op, values)) {
+      throw std::logic_error(op + " is wrong");
+    }
+  };
+  for (const char* op : {"all_reduce", "all_gather", "reduce_scatter", "broadcast"}) {
+    require(op, {{"bytes", size}, {"in_place", false}});
+  }
+  require("all_to_all",
+          {{"bytes", size}, {"parts", std::vector<std::int64_t>{size / 4, size / 4}}});
+  require("send_recv", {{"bytes", size}, {"pattern", std::string("ring")}});
+  ranks.devices[0]->leave("all");
+}
+
 std::vector<std::int64_t> even(int ranks) {
   return std::vector<std::int64_t>(static_cast<std::size_t>(ranks), size / 2 / ranks);
 }
@@ -227,6 +249,29 @@ TEST_SUITE("collectives") {
                     predictor::DeviceFault);
     fake::runtime().next_error = 0;
     CHECK(exported<int()>("fake_nccl_aborted")() == 1);
+  }
+
+  TEST_CASE("every call that fails is an error, whichever it is") {
+    const auto fail_at = exported<void(const char*, int, int)>("fake_nccl_fail_at");
+    const auto calls = exported<int(const char*)>("fake_nccl_calls");
+    use_all();
+    for (const char* name : {"ncclGetVersion", "ncclGetUniqueId", "ncclCommInitRankConfig",
+                             "ncclAllReduce", "ncclAllGather", "ncclReduceScatter", "ncclBroadcast",
+                             "ncclGroupStart", "ncclSend", "ncclRecv", "ncclGroupEnd"}) {
+      const int count = calls(name);
+      CHECK(count > 0);
+      for (int at = 1; at <= count; ++at) {
+        CAPTURE(name);
+        CAPTURE(at);
+        fail_at(name, at, 3);
+        CHECK_THROWS_AS(use_all(), predictor::NativeError);
+        fail_at("", 0, 0);
+        use_all();
+      }
+    }
+    fail_at("ncclCommDestroy", 1, 3); // gives something back
+    CHECK_NOTHROW(use_all());
+    fail_at("", 0, 0);
   }
 
   TEST_CASE("groups are asked for by name, left, and limited in thread blocks") {

@@ -105,9 +105,59 @@ std::unique_ptr<CudaDevice> open() {
   return std::make_unique<CudaDevice>(0);
 }
 
+// A whole measurement: device, buffers, all timers, a check, both lanes.
+double measure_once(bool separate_buffers) {
+  CudaDevice device(0, separate_buffers);
+  (void)device.properties();
+  Doubling rotating(device, 65536, cold);
+  const double error = predictor::check(device, rotating, 1);
+  for (const double seconds : {3e-6, 200e-6, 20e-3}) {
+    Doubling workload(device, 4096, warm);
+    workload.seconds = seconds;
+    (void)predictor::sample(device, workload, {.round_seconds = 1e-3});
+  }
+  device.use_lane(1);
+  device.follow_first_lane();
+  return error;
+}
+
+// Calls that only give something back, on whose failure nothing depends.
+const std::set<std::string> giving_back{"cudaFree",          "cudaFreeHost",
+                                        "cudaStreamDestroy", "cudaEventDestroy",
+                                        "cudaGraphDestroy",  "cudaGraphExecDestroy"};
+
 } // namespace
 
 TEST_SUITE("cuda_backend") {
+  TEST_CASE("every call that fails is an error, whichever it is") {
+    constexpr std::size_t first_calls = 12; // of each function; more of them come from loops
+    for (const bool separate_buffers : {false, true}) {
+      fake::runtime() = {};
+      const double error = measure_once(separate_buffers);
+      const auto calls = fake::runtime().calls;
+      CHECK(calls.size() >= 25);
+      for (const auto& [name, count] : calls) {
+        for (std::size_t at = 1; at <= count; at += at < first_calls ? 1 : count / 3) {
+          CAPTURE(name);
+          CAPTURE(at);
+          fake::runtime() = {};
+          fake::runtime().fail_call = name;
+          fake::runtime().fail_at = at;
+          fake::runtime().fail_with = cudaErrorIllegalAddress;
+          // The last one is the destructor's, which makes the device current to free its handles.
+          if (giving_back.contains(name) || (name == "cudaSetDevice" && at == count)) {
+            CHECK(measure_once(separate_buffers) == error);
+          } else if (name == "cudaGetDeviceCount") { // no driver, no device
+            CHECK_THROWS_AS((void)measure_once(separate_buffers), predictor::NativeError);
+          } else {
+            CHECK_THROWS_AS((void)measure_once(separate_buffers), predictor::DeviceFault);
+          }
+          CHECK(fake::runtime().allocations == 0);
+        }
+      }
+    }
+  }
+
   TEST_CASE("a check sees the timed replay, and unwritten outputs") {
     const auto device = open();
     Doubling right(*device, 4096, cold);

@@ -70,8 +70,11 @@ const Cublas& GemmLibraries::open_blas() {
   }
   if (blas_handle == nullptr) {
     CUBLAS_CHECK(blas->create(&blas_handle));
+  }
+  if (!blas_is_bound) { // again where it failed: on another stream nothing would be timed
     CUBLAS_CHECK(blas->set_stream(blas_handle, stream));
     CUBLAS_CHECK(blas->set_workspace(blas_handle, workspace.get(), gemm_workspace_bytes));
+    blas_is_bound = true;
   }
   return *blas;
 }

@@ -49,6 +49,7 @@ struct GemmLibraries {
   std::optional<SideStreams> side_streams;
   cublasLtHandle_t lt_handle = nullptr;
   cublasHandle_t blas_handle = nullptr;
+  bool blas_is_bound = false; // to the stream and the workspace
 };
 
 [[nodiscard]] GemmLibraries& gemm_libraries_of(CudaDevice& device);
