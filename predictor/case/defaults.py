@@ -167,6 +167,12 @@ def _crosses_nodes(draft: Draft) -> bool:
     return bool(cluster["num_gpus"] > cluster["gpus_per_node"])
 
 
+def _cuda_graph(draft: Draft) -> str:
+    newest = load_gpu(draft["cluster"]["gpu"]).architecture.startswith("Blackwell")
+    graphs = draft["model"].get("moe") is not None and _stack(draft) == "megatron-core-te"
+    return "attention" if graphs and newest else "none"
+
+
 def _experts_cross_nodes(draft: Draft) -> bool:
     plan, cluster = draft["plan"], draft["cluster"]
     ranks = plan["expert_parallel"] * plan["expert_tensor_parallel"]
@@ -382,6 +388,13 @@ DEFAULTS: tuple[Default, ...] = (
         matters=lambda _: False,
     ),
     Default("plan.moe_compression", "1 (none)", lambda _: 1.0),
+    Default(
+        "plan.cuda_graph",
+        "attention in megatron-core-te with experts on Blackwell, as Megatron-Bridge's recipes; "
+        "else none",
+        _cuda_graph,
+        matters=lambda d: d["model"].get("moe") is not None,
+    ),
     Default(
         "training.global_batch_size",
         "data_parallel x micro_batch_size x 8 micro-batches (4 x pipeline_parallel if more)",

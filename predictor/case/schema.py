@@ -315,6 +315,11 @@ class Plan(Section):
         "Dispatch and combine of one micro-batch run beside the computation of another; absent: "
         "as the stack does.",
     )
+    cuda_graph: Literal["none", "router", "attention", "iteration"] = optional(
+        Choice(("none", "router", "attention", "iteration")),
+        "What CUDA graphs hold of a layer with experts: nothing, the router and the counts, "
+        "attention too, or the whole iteration.",
+    )
 
 
 @frozen(kw_only=True)

@@ -38,6 +38,7 @@ class StepShape:
         overlap_param_gather: Parameters are gathered beside the forward pass.
         overlap_p2p: Pipeline transfers run beside computation.
         tp_overlap: Tensor-parallel transfers run beside products.
+        cuda_graph: What CUDA graphs hold of a layer with experts.
         schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
         stages_apart: Some of them lie on different nodes.
@@ -71,6 +72,7 @@ class StepShape:
     overlap_param_gather: bool | None = None
     overlap_p2p: bool | None = None
     tp_overlap: bool | None = None
+    cuda_graph: str = "none"
     schedule: str = "1f1b"
     stages: int = 1
     stages_apart: bool = False

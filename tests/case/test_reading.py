@@ -154,15 +154,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("flex+HybridEP (32 SMs); EP overlap off; TE CUDA graph moe_router", ("deepep", False)),
-        ("alltoall dispatcher; EP overlap + delay_wgrad_compute", ("alltoall", True)),
-        ("alltoall dispatcher; no EP overlap; CUDA graphs off", ("alltoall", False)),
-        ("DeepEP; a2a overlap ON; CUDA graphs OFF", ("deepep", True)),
-        ("overlap_grad_sync, overlap_param_sync", (None, None)),
+        ("HybridEP; EP overlap off; TE CUDA graph moe_router", ("deepep", False, "router")),
+        ("alltoall dispatcher; EP overlap + delay_wgrad_compute", ("alltoall", True, None)),
+        ("alltoall dispatcher; no EP overlap; CUDA graphs off", ("alltoall", False, "none")),
+        ("DeepEP; a2a overlap ON; CUDA graphs OFF", ("deepep", True, "none")),
+        ("HybridEP; CUDA graphs attn,moe_router", ("deepep", None, "attention")),
+        ("overlap_grad_sync, overlap_param_sync", (None, None, None)),
     ],
 )
 def test_words_of_a_detail_fill_fields_that_are_absent(
-    words: str, told: tuple[str | None, bool | None]
+    words: str, told: tuple[str | None, bool | None, str | None]
 ) -> None:
     record = {
         "model": {"preset": "mixtral-8x7b"},
@@ -170,7 +171,7 @@ def test_words_of_a_detail_fill_fields_that_are_absent(
         "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
     }
     plan = Case.from_dict(record).plan
-    assert (plan.moe_dispatcher, plan.moe_overlap) == told
+    assert (plan.moe_dispatcher, plan.moe_overlap, plan.cuda_graph) == told
     record["plan"] |= {"moe_dispatcher": "allgather", "moe_overlap": True}
     plan = Case.from_dict(record).plan
     assert (plan.moe_dispatcher, plan.moe_overlap) == ("allgather", True)

@@ -13,6 +13,7 @@ gather of the input runs beside the dgrad product and the scatter beside the wgr
 one all-reduce behind each pair, in the backward pass beside the wgrad product.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from predictor.iteration import context
@@ -20,9 +21,10 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
-from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.implementations.te_host import layer_host
+from predictor.iteration.launches import Program, Segment, Step, Tape
 from predictor.iteration.memory import fused_memory
-from predictor.iteration.stack import Part, Replicas, Stack, module_host
+from predictor.iteration.stack import HostWork, Part, Replicas, Stack, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
 
@@ -52,12 +54,19 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         forward=forward.steps(),
         backward=backward.steps(),
         replay=replay,
-        forward_host=module_host("forward", forward.steps()),
-        backward_host=module_host("backward", backward.steps()),
-        replay_host=module_host("forward", replay),
+        forward_host=_host(shape, layer, "forward", forward.steps()),
+        backward_host=_host(shape, layer, "backward", backward.steps()),
+        replay_host=_host(shape, layer, "forward", replay),
         parameters=layer.dense_parameters,
         expert_parameters=layer.expert_parameters,
     )
+
+
+def _host(shape: StepShape, layer: Layer, phase: str, steps: Sequence[Step]) -> HostWork:
+    """Of experts by measured layers of Megatron-Core, else a module's launch for every kernel."""
+    if layer.experts:
+        return layer_host(phase, steps, shape.routed(layer), shape.cuda_graph)
+    return module_host(phase, steps)
 
 
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:

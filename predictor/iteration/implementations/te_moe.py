@@ -99,8 +99,8 @@ def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Trans
     """Counts, permutation, and the tokens under way with their probabilities."""
     if rows.plan.expert.ranks > 1 and rows.plan.dispatcher != "allgather":
         tape.collective(moe.counts(rows.experts, rows.plan), "expert")
-        if not rows.plan.padded:
-            tape.sync()
+        if not rows.plan.padded and rows.plan.overlap is not True:
+            tape.sync()  # else another micro-batch's layer is queued meanwhile
     if rows.plan.dispatcher in COPYING:
         tape.run(_permutation("permute", rows, rows.sent))
     return _send(tape, rows, moe.dispatch, probabilities=probabilities)

@@ -1,0 +1,73 @@
+"""What the host spends on an expert layer of Megatron-Core with Transformer Engine.
+
+Router and token dispatcher are the code of Megatron-Core's local layer, and attention, norms and
+adds are as many modules: the measured local layers (``host.csv``, stack ``megatron-core-local``)
+stand for them. Transformer Engine launches fewer kernels and does more in Python around each.
+Grouped experts are one MLP's modules whatever their number; their products leave in a loop in C++,
+a bare launch each. Launches beyond those of a Mixtral layer (latent attention, casts, shared
+experts, biases) cost what one of the measured eager layer does, a collective what a measured call
+does. What CUDA graphs hold costs nothing: one replay is a few microseconds.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from predictor.iteration.launches import Launch, Step
+from predictor.iteration.moe.shape import Routed
+from predictor.iteration.stack import MODULE_LAUNCHES, HostWork
+from predictor.operators import Collective, GroupedGemm, Host
+
+MEASURED: Final = "megatron-core-local"
+PLAIN_LAUNCHES: Final = {"forward": 28, "backward": 31}
+"""Kernels of this stack's Mixtral layer on one GPU, grouped products apart."""
+
+EXPERT_PRODUCTS: Final = {"forward": 2, "backward": 4}
+ROUTER_SHARE: Final = 0.8
+"""Of what experts add to a layer's host time, the experts themselves apart: 25 of 31 launches of
+the local layer's forward pass are the router's and the counts' (plausible: 0.6 to 0.9)."""
+
+
+def layer_host(phase: str, steps: Sequence[Step], rows: Routed, graphs: str) -> HostWork:
+    """Host work of a layer's forward or backward pass.
+
+    Args:
+        phase: ``forward`` or ``backward``.
+        steps: What the pass launches.
+        rows: Its experts.
+        graphs: ``plan.cuda_graph``.
+    """
+    if graphs == "iteration":
+        return ()
+    launches = [step for step in steps if isinstance(step, Launch)]
+    calls = sum(isinstance(each.operator, Collective) for each in launches)
+    grouped = sum(each.kernels for each in launches if isinstance(each.operator, GroupedGemm))
+    modules = rows.experts.held if rows.plan.experts == "sequential" else 1
+    kernels = sum(each.kernels for each in launches) - calls - grouped
+    beyond = kernels - PLAIN_LAUNCHES[phase]
+    if rows.plan.experts == "sequential":
+        beyond -= EXPERT_PRODUCTS[phase] * modules
+    eager = Host(stack="hf-eager", block="llama", phase=phase, quantity="layer")
+    work = [
+        *_measured(phase, modules, graphs),
+        (Host(stack="cuda", quantity="launch"), float(grouped)),
+        (Host(stack="torch.distributed", quantity="collective"), float(calls)),
+        (eager, 0.0 if graphs == "attention" else max(beyond, 0) / MODULE_LAUNCHES[phase]),
+    ]
+    return tuple((activity, times) for activity, times in work if times)
+
+
+def _measured(phase: str, modules: int, graphs: str) -> HostWork:
+    """Attention, what experts add and the experts' modules, less what graphs hold.
+
+    A dense layer less its MLP is attention; a layer with experts less both is what they add.
+    """
+    routed = Host(stack=MEASURED, block="moe", phase=phase, quantity="layer")
+    dense = Host(stack=MEASURED, block="llama", phase=phase, quantity="layer")
+    mlp = Host(stack=MEASURED, block="moe", phase=phase, quantity="expert")
+    added = 1.0 if graphs == "none" else 1.0 - ROUTER_SHARE
+    attention = 0.0 if graphs == "attention" else 1.0
+    return (
+        (routed, added),
+        (dense, attention - added),
+        (mlp, modules + added - attention),
+    )
