@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t collective_events = Device::event_count / 2; // the first of lane 1
 constexpr double outside = -1.0;
+constexpr std::size_t most_gated = BesidePlan::most_calls; // half of what the driver queues
 
 // One lane's loop: `calls` launches between two events.
 struct Lane {
@@ -20,14 +21,18 @@ struct Lane {
   std::size_t first_event;
   std::size_t intervals;
 
-  void enqueue(Device& device) const {
-    device.record(first_event);
-    for (std::size_t i = 0; i < intervals; ++i) {
-      for (std::size_t call = 0; call < calls; ++call) {
-        workload.enqueue(i * calls + call);
-      }
-      device.record(first_event + i + 1);
+  void begin(Device& device) const { device.record(first_event); }
+
+  void enqueue(Device& device, std::size_t interval) const {
+    for (std::size_t call = 0; call < calls; ++call) {
+      workload.enqueue(interval * calls + call);
     }
+    device.record(first_event + interval + 1);
+  }
+
+  // Intervals that fit behind the gate.
+  [[nodiscard]] std::size_t gated() const {
+    return std::min(intervals, most_gated / std::max<std::size_t>(calls, 1));
   }
 
   // Seconds since `origin` at which each interval began, and the last one ended; none of an idle
@@ -69,15 +74,26 @@ BesideRound sample(Device& device, const Lane& compute, const Lane& collective, 
                    double timeout_seconds) {
   BesideRound round;
   round.wall_begin_seconds = device.host_seconds();
+  const auto enqueue = [&](std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < to; ++i) {
+      device.use_lane(1);
+      collective.enqueue(device, i);
+      device.use_lane(0);
+      compute.enqueue(device, i);
+    }
+  };
+  const std::size_t gated = std::min(compute.gated(), collective.gated());
   {
     const Gate gate(device);
     aligner.enqueue(0);
     device.use_lane(1);
     device.follow_first_lane();
-    collective.enqueue(device);
+    collective.begin(device);
     device.use_lane(0);
-    compute.enqueue(device);
+    compute.begin(device);
+    enqueue(0, gated);
   }
+  enqueue(gated, collective.intervals); // of many launches each, behind which the host stays ahead
   device.use_lane(1);
   device.wait(timeout_seconds);
   device.use_lane(0);
@@ -105,9 +121,11 @@ BesideRound sample(Device& device, const Lane& compute, const Lane& collective, 
 BesideRound sample_beside(Device& device, Workload& compute, Workload& collective,
                           Workload& aligner, const BesidePlan& plan) {
   if (plan.intervals < 1 || plan.intervals > BesidePlan::most_intervals ||
-      plan.compute_calls + plan.collective_calls == 0) {
+      plan.compute_calls + plan.collective_calls == 0 ||
+      std::max(plan.compute_calls, plan.collective_calls) > BesidePlan::most_calls) {
     throw NativeError(text("intervals (", plan.intervals, ") must be from 1 to ",
-                           BesidePlan::most_intervals, ", and one side must be called"));
+                           BesidePlan::most_intervals, ", and one side must be called, at most ",
+                           BesidePlan::most_calls, " times an interval"));
   }
   return aborting_groups(device, [&] {
     begin_round(device, compute, collective, aligner, plan.timeout_seconds);

@@ -16,6 +16,7 @@ struct BesidePlan {
   std::size_t intervals = 30;       // of each lane, at most `most_intervals`
   double timeout_seconds = 20.0;
 
+  static constexpr std::size_t most_calls = 512; // of which one interval waits behind the gate
   static constexpr std::size_t most_intervals = Device::event_count / 2 - 1;
 };
 

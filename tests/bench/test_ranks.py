@@ -37,6 +37,7 @@ from predictor.bench.ranks.rendezvous import (
     farewell,
     gather,
 )
+from predictor.bench.ranks.rounds import Beside
 from predictor.bench.ranks.wire import Link, LinkLost
 from predictor.bench.ranks.world import World, first_host, world_of
 from predictor.bench.worker import Start
@@ -172,6 +173,23 @@ def test_a_collective_that_waits_for_kernels_is_counted_in_shorter_intervals(
     (row,) = together(Point(operator=side)).rows
     assert row.status == "ok"
     assert row.samples == 3 * 23
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"),
+    [
+        ((300e-6, 200e-6), (3, 4, 24)),  # 24 windows of 833 µs
+        ((2.5e-3, 20e-6), (1, 20, 24)),  # a short collective may come to wait for a kernel
+        ((20e-6, 10e-3), (500, 1, 24)),  # a long one is given as many kernels as it lasts
+        ((5e-6, 10e-3), (20, 1, 24)),  # but none that the host launches more slowly than they run
+        ((20e-3, 0.4), (20, 1, 6)),  # and a few suffice
+    ],
+)
+def test_both_sides_of_a_pair_are_kept_busy_alike(
+    seconds: tuple[float, float], counts: tuple[int, int, int]
+) -> None:
+    plan = Beside.plan(*seconds)
+    assert (plan.compute_calls, plan.collective_calls, plan.intervals) == counts
 
 
 def test_a_rank_that_fails_costs_its_point(together: Measure) -> None:

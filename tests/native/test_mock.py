@@ -218,6 +218,30 @@ def test_sides_slow_each_other_only_where_both_run(
     assert len(beside) == 14
 
 
+def test_a_collective_far_longer_than_a_kernel_ends_beside_many(rank: Any) -> None:
+    found = rank.sample_beside(
+        launch(rank, 20e-6),
+        launch(rank, 10e-3),
+        launch(rank, 6e-6),
+        compute_calls=500,
+        collective_calls=1,
+        intervals=24,
+        timeout_seconds=5.0,
+    )
+    # 24 · 500 · 22 µs of kernels, and in them 17 collectives of 15 ms.
+    beside = [seconds for seconds in found.collective_seconds if seconds >= 0]
+    assert len(beside) == 17
+    assert sorted(beside)[8] == pytest.approx(15e-3, rel=0.02)
+    assert sorted(found.compute_seconds)[12] == pytest.approx(22e-6, rel=0.02)
+
+
+def test_more_calls_than_the_driver_queues_are_refused(native: ModuleType, rank: Any) -> None:
+    sides = (launch(rank, 20e-6), launch(rank, 10e-3), launch(rank, 6e-6))
+    counts = {"compute_calls": 513, "collective_calls": 1, "intervals": 2, "timeout_seconds": 1.0}
+    with pytest.raises(native.NativeError, match="at most 512 times an interval"):
+        rank.sample_beside(*sides, **counts)
+
+
 def test_a_collective_needs_its_group(native: ModuleType, rank: Any) -> None:
     with pytest.raises(native.NativeError, match="has not joined the group 'other'"):
         launch(rank, 1e-5, group="other")

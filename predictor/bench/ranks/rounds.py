@@ -26,7 +26,12 @@ _FEWEST_SAMPLES: Final = 5
 _MOST_SAMPLES: Final = 40
 _WINDOW_SECONDS: Final = 20e-3
 _WINDOW_INTERVALS: Final = 24
+_LONGEST_WINDOW_SECONDS: Final = 2.5
+_FEWEST_INTERVALS: Final = 6
 _MOST_CALLS: Final = 20
+_MOST_KERNELS: Final = 500
+_HOST_SECONDS: Final = 10e-6
+"""Of a kernel that the host launches faster than the device runs it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +91,19 @@ class Beside:
 
     @classmethod
     def plan(cls, compute_seconds: float, collective_seconds: float) -> "Beside":
-        """Counts that keep both streams busy for about the same time."""
+        """Counts that keep both streams busy for about the same time.
+
+        Kernels may be many, so that a collective much longer than they are ends beside them; short
+        collectives may not, as each may come to wait for a kernel.
+        """
         interval = max(_WINDOW_SECONDS / _WINDOW_INTERVALS, compute_seconds, collective_seconds)
-        calls = [
-            min(max(round(interval / seconds), 1), _MOST_CALLS)
-            for seconds in (compute_seconds, collective_seconds)
-        ]
-        return cls(compute_calls=calls[0], collective_calls=calls[1])
+        most = _MOST_KERNELS if compute_seconds >= _HOST_SECONDS else _MOST_CALLS
+        fitting = int(_LONGEST_WINDOW_SECONDS / interval)
+        return cls(
+            compute_calls=min(max(round(interval / compute_seconds), 1), most),
+            collective_calls=min(max(round(interval / collective_seconds), 1), _MOST_CALLS),
+            intervals=min(max(fitting, _FEWEST_INTERVALS), _WINDOW_INTERVALS),
+        )
 
     def calls(self, side: Side) -> int:
         """Launches between two events of a side's stream."""
