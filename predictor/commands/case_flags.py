@@ -21,7 +21,13 @@ _SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
 _FROM = ("from_files", "from_formats")
 
 
-class _CountList(click.ParamType[list[int]]):
+if TYPE_CHECKING:
+    _Lists = click.ParamType[list[int]]
+else:
+    _Lists = click.ParamType  # generic since click 8.4
+
+
+class _CountList(_Lists):
     """Whole numbers with commas between them."""
 
     name = "n,n,..."
