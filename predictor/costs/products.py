@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.costs.design import Chip, peaks
 from predictor.costs.prediction import Floats
@@ -50,10 +51,9 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
     written = rows * cols * np.where(accumulate, 8.0, out * (1.0 + gelu))
     moved = (rows * depth + cols * depth) * size + written
     rate = peaks(chip, np.atleast_1d(dtype)).reshape(dtype.shape)
-    ragged, misaligned = _alignment(rows, cols, depth, kind, size)
+    ragged, misaligned, misaligned_output = _alignment(rows, cols, depth, kind, size)
     flags = {
         "ragged": ragged,
-        "misaligned": misaligned,
         "dgrad": kind == "dgrad",
         "wgrad": wgrad,
         "accumulate": accumulate,
@@ -78,6 +78,8 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         memory_seconds=_spread(moved / chip.bytes_per_second, shape),
         ragged=_spread(ragged, shape),
         ragged_output=_spread(_off_sectors(cols * np.where(accumulate, 4.0, out)), shape),
+        misaligned=_spread(misaligned, shape),
+        misaligned_output=_spread(misaligned_output, shape),
         rewritten=_spread(accumulate, shape),
         flags=matrix,
     )
@@ -111,8 +113,9 @@ def _alignment(
     depth: Floats,
     kind: Any,  # noqa: ANN401 - an array of words
     size: Floats,
-) -> tuple[Floats, Floats]:
-    """Share of the operands that are off sectors, and whether any row is off 16 bytes.
+) -> tuple[Floats, Floats, Floats]:
+    """Share of the operands that are off sectors; whether an operand's rows, or only the output's,
+    are off 16 bytes.
 
     Row-major operands are contiguous along K and K (forward), K and N (dgrad), M and N (wgrad);
     those of one byte are transposed beforehand, so that both are contiguous along K.
@@ -120,7 +123,11 @@ def _alignment(
     by_depth = (kind == "forward") | (size == 1.0)
     first = np.where(by_depth | (kind == "dgrad"), depth, rows) * size
     second = np.where(by_depth, depth, cols) * size
-    starts = [bytes_.astype(np.int64) for bytes_ in (first, second, cols * np.maximum(size, 2.0))]
     ragged = 0.5 * (_off_sectors(first) + _off_sectors(second))
-    together = starts[0] | starts[1] | starts[2]
-    return ragged, ((together & (ALIGNED_BYTES - 1)) != 0).astype(float)
+    operand = _misaligned(first) | _misaligned(second)
+    output = _misaligned(cols * np.maximum(size, 2.0)) & ~operand
+    return ragged, operand.astype(float), output.astype(float)
+
+
+def _misaligned(row_bytes: Floats) -> NDArray[np.bool_]:
+    return (row_bytes.astype(np.int64) & (ALIGNED_BYTES - 1)) != 0

@@ -85,6 +85,9 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "memory": Coefficient(1.2, 0.2, scales=True),
     "split": Coefficient(1.0, 0.7, scales=True),
     "partials": Coefficient(3.0, 0.7, scales=True),
+    "misaligned": Coefficient(2.0, 2.0, scales=False),
+    "misaligned_output": Coefficient(2.0, 2.0, scales=False),
+    "idle": Coefficient(0.4, 0.2, scales=False),
     "heat": Coefficient(0.15, 0.1, scales=False),
     "odd": Coefficient(0.03, 0.03, scales=False),
     "ragged_feed": Coefficient(0.5, 0.5, scales=False),
@@ -96,7 +99,6 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
         for name in sorted({tile.coefficient for tile in _WHOLE_REDUCTION})
     },
     "ragged": Coefficient(0.1, 0.1, scales=False),
-    "misaligned": Coefficient(0.7, 0.5, scales=False),
     "dgrad": Coefficient(0.0, 0.05, scales=False),
     "wgrad": Coefficient(0.0, 0.05, scales=False),
     "accumulate": Coefficient(0.0, 0.05, scales=False),

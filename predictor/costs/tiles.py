@@ -4,16 +4,18 @@
     T = min over tiles a×b and splits s of
         W·( K/s·u + c_epilogue·(1 + c_ragged_epilogue·off)·a·b·o/L )
         + [s>1]·( c_split·t₀ + c_partials·4·s·M·N/β )                                      (3)
-    W = ⌈ s·⌈M/a⌉·⌈N/b⌉ / S ⌉
-    u = e^c_tile · max( c_tensor·2·a·b·S/Π, c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )  (4)
+    W = ⌈x⌉ - c_idle·(⌈x⌉ - x),  x = s·⌈M/a⌉·⌈N/b⌉ / S
+    u = e^c_tile · max( c_tensor·(1 + c_misaligned)·2·a·b·S/Π,
+                        c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )                      (4)
     heat = 1 + c_heat·x²/(1 + x²),  x = F/Π / 15 ms                                       (5)
     B' = B + (c_rewrite·[accumulate] + c_ragged_write·off)·(bytes of the output)          (5a)
 
 An output of M×N is cut into tiles that run S at a time; a tile needs its products at the tensor
 rate or its operands at the rate of an SM's port to L2 (L), whichever is slower, then writes its
-output; where tiles are few, the library splits the reduction and adds up partial sums. Coefficients
-are multiples of what the datasheet promises. Every candidate of (3) grows with M, N and K, and so
-does the smallest of them. Symbols: docs/cost_model.md.
+output. SMs that a last wave leaves without a tile leave L2, memory and power to the others. Where
+tiles are few, the library splits the reduction and adds up partial sums. Coefficients are multiples
+of what the datasheet promises. Every candidate of (3) grows with M, N and K, and so does the
+smallest of them. Symbols: docs/cost_model.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,6 +70,8 @@ class Products:
         memory_seconds: Bytes over HBM's rate.
         ragged: Share of the operands whose rows do not begin on 32-byte sectors.
         ragged_output: Whether the output's rows do not.
+        misaligned: Whether an operand's rows begin off 16 bytes.
+        misaligned_output: Whether only the output's rows do.
         rewritten: Whether the output is read, added to and written back.
         flags: One column each of ``FLAGS``.
     """
@@ -80,6 +84,8 @@ class Products:
     memory_seconds: Floats
     ragged: Floats
     ragged_output: Floats
+    misaligned: Floats
+    misaligned_output: Floats
     rewritten: Floats
     flags: Floats
 
@@ -138,7 +144,7 @@ def tiling_seconds(
     tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip
 ) -> Floats:
     """Seconds of all tiles, wave by wave, and of adding up partial sums (eq. 3)."""
-    waves = np.ceil(_shares(tiling, products, chip))
+    waves = _waves(_shares(tiling, products, chip), c)
     split = c["split"] * LAUNCH_SECONDS + _partials(products, c, chip) * tiling.splits
     return waves * tile_cost(tiling, products, c, chip) + split * (np.asarray(tiling.splits) > 1)
 
@@ -164,14 +170,21 @@ def _shares(tiling: Tiling, products: Products, chip: Chip) -> Floats:
     return np.asarray(tiles * tiling.splits / chip.sm_count * BELOW_ONE)
 
 
+def _waves(shares: Floats, c: Mapping[str, float]) -> Floats:
+    """W of eq. 3."""
+    return np.asarray((1.0 - c["idle"]) * np.ceil(shares) + c["idle"] * shares)
+
+
 def _rates(
     products: Products, c: Mapping[str, float], chip: Chip
-) -> tuple[float, Floats | float, Floats | float]:
+) -> tuple[Floats | float, Floats | float, Floats | float]:
     """Seconds on one SM: a multiply-add, a row of an operand, both an element deep; an output."""
     ragged = 1.0 + c["ragged_feed"] * _common(products.ragged)
     off = 1.0 + c["ragged_epilogue"] * _common(products.ragged_output)
+    slow = c["misaligned"] * _common(products.misaligned)
+    slow = 1.0 + slow + c["misaligned_output"] * _common(products.misaligned_output)
     return (
-        c["tensor"] * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
+        c["tensor"] * slow * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
         c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * ragged,
         c["epilogue"] / chip.sm_l2_bytes_per_second * _common(products.output_bytes) * off,
     )
@@ -226,11 +239,12 @@ def _try(
     }
     wides = {w: np.ceil(products.cols / w) for w in {each.wide for each in candidates}}
     depths = {s: np.ceil(steps / s) * TILE_DEPTH for s in {each.splits for each in candidates}}
-    waves, cost = np.empty_like(steps), np.empty_like(steps)
+    shares, waves, cost = np.empty_like(steps), np.empty_like(steps), np.empty_like(steps)
+    idle = c["idle"]
     for candidate in candidates:
         high, wide, splits = candidate
-        np.multiply(waved[high, splits], wides[wide], out=waves)
-        np.ceil(waves, out=waves)
+        np.multiply(waved[high, splits], wides[wide], out=shares)
+        np.ceil(shares, out=waves)
         slower = np.exp(_slower(candidate, c))
         step = np.maximum(feed * (slower * (high + wide)), tensor * slower * high * wide)
         if candidate.is_odd:
@@ -239,6 +253,9 @@ def _try(
             waves += 1.0
         np.multiply(depths[splits], step, out=cost)
         cost += epilogue * (high * wide)
+        waves *= 1.0 - idle
+        shares *= idle
+        waves += shares
         cost *= waves
         if splits > 1:
             cost += partials * splits
@@ -300,7 +317,7 @@ class TileDesign:
     def stratum(self) -> Ints:
         """Rows on or off sectors; calls that launch and drain for most of their time, or not."""
         products = self.products
-        off = (products.ragged > 0) | (products.flags[:, FLAGS.index("misaligned")] > 0)
+        off = (products.ragged > 0) | (products.misaligned_output > 0)
         short = products.compute_seconds < 5 * LAUNCH_SECONDS
         return np.asarray(2 * off + short, dtype=np.int64)
 
