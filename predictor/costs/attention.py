@@ -21,6 +21,7 @@ from predictor.costs.design import (
     words,
 )
 from predictor.costs.prediction import Floats, Ints
+from predictor.costs.tiles import heated
 from predictor.operators import Attention, Operator
 from predictor.values import frozen
 
@@ -29,6 +30,9 @@ BLOCK: Final = 128
 
 LANE: Final = 64
 """Heads are padded to a multiple of this width."""
+
+FEW_KEYS: Final = 1024
+"""Shorter sequences are a few blocks a head, whose order decides."""
 
 EXPONENTIALS_PER_CLOCK: Final = 16
 """Of an SM's special function units (CUDA programming guide, throughput of instructions)."""
@@ -52,13 +56,20 @@ ATTENTION_PRIOR: Final = {
     "over_backward": (0.8, 0.3),
     "bias": (1.5, 1.0),
     "bias_backward": (3.0, 1.5),
+    "bias_products": (0.0, 0.3),
+    "bias_products_backward": (0.0, 0.3),
     "flash": (1.0, 0.5),
     "flash_backward": (1.0, 0.5),
     "flash_exponentials": (0.5, 0.5),
     "flash_exponentials_backward": (0.5, 0.5),
     "window": (0.0, 0.3),
     "window_backward": (0.0, 0.3),
-    "packed": (0.3, 0.3),
+    "packed": (0.0, 0.3),
+    "packed_backward": (0.0, 0.3),
+    "documents": (1.0, 1.0),
+    "documents_backward": (1.0, 1.0),
+    "edges": (0.0, 0.5),
+    "edges_backward": (0.0, 0.5),
     "full": (-0.1, 0.1),
     "full_backward": (0.0, 0.1),
     "thin_values": (0.1, 0.2),
@@ -66,6 +77,7 @@ ATTENTION_PRIOR: Final = {
     "wide": (0.1, 0.3),
     "wide_backward": (0.3, 0.3),
     "short": (-0.1, 0.1),
+    "heat": (0.25, 0.15),
     "helpers": (1.4, 0.4),
     "memory": (1.1, 0.3),
 }
@@ -83,6 +95,7 @@ class _Calls:
         queries: Of a sequence.
         width: Of the products of one score: 2·(d + dv) flops forward, padded to whole lanes.
         scores: Of a head, those of half-masked blocks as well.
+        edges: Of those, what blocks on the mask's edges compute in vain.
         blocks: Of all heads.
         longest: Scores of the block with the most keys.
     """
@@ -92,6 +105,7 @@ class _Calls:
     queries: Floats
     width: Floats
     scores: Floats
+    edges: Floats
     blocks: Floats
     longest: Floats
 
@@ -108,15 +122,15 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     columns = _work(calls, rate, chip) | _options(rows, calls, rate, chip)
     columns["helpers"] = backward * _helper_bytes(rows) / chip.bytes_per_second
     columns["memory"] = np.maximum(memory - calls.heads * calls.scores * calls.width / rate, 0.0)
-    sizes = [column(rows, name) for name in ("seq_length", "head_dim")]
-    coordinates = np.log2(np.stack([sizes[0], calls.heads, sizes[1]], axis=1))
+    keys, head = column(rows, "seq_length"), column(rows, "head_dim")
+    sizes = np.stack([keys, calls.heads, head, keys / calls.queries], axis=1)
     group = _group(rows, calls)
     return LinearDesign(
         bound=bound,
         floor=memory,
-        coordinates=coordinates,
+        coordinates=np.log2(sizes),
         group=group,
-        stratum=np.zeros_like(group),
+        stratum=_stratum(rows, calls),
         columns={name: columns[name] / bound for name in ATTENTION_PRIOR},
     )
 
@@ -133,14 +147,14 @@ def _calls(rows: Sequence[Operator]) -> _Calls:
     heads = column(rows, "batch") * column(rows, "num_heads")
     longest = np.where(packed, [max(each) for each in documents], keys)
     longest = np.where(window > 0, np.minimum(window + BLOCK, longest), longest)
+    vain = edges * queries * BLOCK / 2 + packed * column(rows, "documents") * BLOCK**2 / 4
     return _Calls(
         backward=backward,
         heads=heads,
         queries=queries,
         width=2 * np.where(backward > 0, 3 * head + 2 * value, head + value),
-        scores=column(rows, "scores")
-        + edges * queries * BLOCK / 2
-        + packed * column(rows, "documents") * BLOCK**2 / 4,
+        scores=column(rows, "scores") + vain,
+        edges=vain,
         blocks=heads * np.where(packed, cut, np.ceil(queries / BLOCK)),
         longest=longest * np.minimum(queries, BLOCK),
     )
@@ -170,19 +184,23 @@ def _options(
     """What masks, widths and libraries add, in seconds of the products or the exponentials."""
     products, exponentials = calls.heads * calls.scores * calls.width / rate, _exponentials
     value, head = column(rows, "value_dim"), column(rows, "head_dim")
-    flash = words(rows, "impl") == "flash"
+    flash, packed = words(rows, "impl") == "flash", column(rows, "documents") > 1
     both = {
         "bias": exponentials(calls, chip) * flags(rows, "bias"),
+        "bias_products": products * flags(rows, "bias"),
         "flash": products * flash,
         "flash_exponentials": exponentials(calls, chip) * flash,
         "window": products * (column(rows, "window") > 0),
         "full": products * (1 - flags(rows, "causal")),
         "thin_values": products * (value != head),
         "wide": products * (head > BLOCK),
+        "packed": products * packed,
+        "documents": BLOCK_SECONDS * np.maximum(calls.blocks / chip.sm_count, 1.0) * packed,
+        "edges": exponentials(calls, chip) * calls.edges / calls.scores,
     }
     return _by_pass(both, calls) | {
-        "packed": products * (column(rows, "documents") > 1),
         "short": products * (calls.queries < column(rows, "seq_length")),
+        "heat": products * heated(products),
     }
 
 
@@ -202,6 +220,15 @@ def _helper_bytes(rows: Sequence[Operator]) -> Floats:
     heads, groups = column(rows, "num_heads"), column(rows, "num_query_groups")
     wide = column(rows, "batch") * column(rows, "queries") * column(rows, "head_dim")
     return np.asarray(wide * (14 * heads + (groups < heads) * 4 * (heads + groups)))
+
+
+def _stratum(rows: Sequence[Operator], calls: _Calls) -> Ints:
+    """Whole causal or full squares of a library's own kernel, or what is rarer and less regular."""
+    keys, head = column(rows, "seq_length"), column(rows, "head_dim")
+    rare = (calls.queries < keys) | (keys < FEW_KEYS) | (head > BLOCK)
+    rare |= (column(rows, "window") > 0) | (column(rows, "documents") > 1)
+    rare |= words(rows, "impl") == "flash"
+    return np.asarray(rare, dtype=np.int64)
 
 
 def _group(rows: Sequence[Operator], calls: _Calls) -> Ints:

@@ -28,8 +28,17 @@ from predictor.operators import Operator
 MESSAGE_PRIOR = {"launch": (4.0, 4.0), "bytes": (1.3, 0.5), "between": (0.5, 1.0)}
 """A collective starts in some ten microseconds and reaches most of the link."""
 
-COPY_PRIOR = {"launch": (1.0, 0.5), "bytes": (1.2, 0.5), "staged": (4.0, 2.0)}
-"""One core fills the driver's pinned buffer at a fifth of the link's rate."""
+COPY_PRIOR = {
+    "launch": (1.0, 0.5),
+    "bytes": (1.2, 0.5),
+    "staged": (3.0, 2.0),
+    "uncached": (3.0, 3.0),
+}
+"""One core fills the driver's pinned buffer at a third to a fifth of the link's rate, and at half of
+that once the host's caches hold no more."""
+
+HOST_CACHE_BYTES = 16.0 * (1 << 20)
+"""Beyond it, one core reads the host's memory."""
 
 _KEY = ("ranks", "ranks_per_node", "nvls", "groups", "pattern")
 
@@ -63,15 +72,19 @@ def memcpy_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> 
     rate = np.where(direction == "d2d", 0.5 * chip.bytes_per_second, rate)
     rate = np.where(direction == "peer", chip.link_bytes_per_second or rate, rate)
     bound = LAUNCH_SECONDS + size / rate
+    pageable = 1.0 - flags(rows, "pinned")
     columns = {
         "launch": LAUNCH_SECONDS / bound,
         "bytes": size / rate / bound,
-        "staged": (1.0 - flags(rows, "pinned")) * size / rate / bound,
+        "staged": pageable * size / rate / bound,
+        "uncached": pageable * np.maximum(size - HOST_CACHE_BYTES, 0.0) / rate / bound,
     }
-    link = np.select([direction == "d2d", direction == "peer"], [1, 2], 0)
+    staged = [pageable * (direction == each) > 0 for each in ("h2d", "d2h")]
+    link = np.select([direction == "d2d", direction == "peer", *staged], [1, 2, 3, 4], 0)
     design = _design(bound, size, link, columns)
-    apart = UNRELATED * (2 * (direction == "d2h") + flags(rows, "pinned"))
-    return replace(design, coordinates=np.column_stack([design.coordinates, apart]))
+    apart = UNRELATED * (direction == "d2h")
+    coordinates = np.column_stack([design.coordinates, apart])
+    return replace(design, coordinates=coordinates, stratum=(link > 2).astype(np.int64))
 
 
 def _design(bound: Floats, size: Floats, group: Ints, columns: dict[str, Floats]) -> LinearDesign:

@@ -114,8 +114,7 @@ def _alignment(
     kind: Any,  # noqa: ANN401 - an array of words
     size: Floats,
 ) -> tuple[Floats, Floats, Floats]:
-    """Share of the operands that are off sectors; whether an operand's rows, or only the output's,
-    are off 16 bytes.
+    """Share of the operands off sectors; whether operands' rows, or only the output's, are off 16.
 
     Row-major operands are contiguous along K and K (forward), K and N (dgrad), M and N (wgrad);
     those of one byte are transposed beforehand, so that both are contiguous along K.

@@ -263,6 +263,12 @@ def _try(
         np.minimum(best, cost, out=best)
 
 
+def heated(compute_seconds: Floats) -> Floats:
+    """Share of the way from a cool device's clock to the settled one (eq. 5)."""
+    long = (compute_seconds / HEAT_SECONDS) ** 2
+    return np.asarray(long / (1.0 + long))
+
+
 def smooth_maximum(one: Floats, other: Floats) -> Floats:
     """Fourth root of the sum of fourth powers: two parts that overlap, but not perfectly."""
     larger = np.maximum(one, other)
@@ -342,8 +348,7 @@ class TileDesign:
     def _around(self, compute: Floats, coefficients: Floats) -> Floats:
         """Seconds of eq. 2 from those of the tensor cores."""
         products, c = self.products, named(coefficients)
-        long = (products.compute_seconds / HEAT_SECONDS) ** 2
-        compute = compute * (1.0 + c["heat"] * long / (1.0 + long))
+        compute = compute * (1.0 + c["heat"] * heated(products.compute_seconds))
         again = c["rewrite"] * products.rewritten + c["ragged_write"] * products.ragged_output
         written = products.rows * products.cols * products.output_bytes
         moved = products.memory_seconds + again * written / self.chip.bytes_per_second
