@@ -34,8 +34,8 @@ COPY_PRIOR = {
     "staged": (3.0, 2.0),
     "uncached": (3.0, 3.0),
 }
-"""One core fills the driver's pinned buffer at a third to a fifth of the link's rate, and at half of
-that once the host's caches hold no more."""
+"""One core fills the driver's pinned buffer at a third to a fifth of the link's rate, and slower
+once the host's caches hold no more."""
 
 HOST_CACHE_BYTES = 16.0 * (1 << 20)
 """Beyond it, one core reads the host's memory."""
@@ -79,12 +79,13 @@ def memcpy_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> 
         "staged": pageable * size / rate / bound,
         "uncached": pageable * np.maximum(size - HOST_CACHE_BYTES, 0.0) / rate / bound,
     }
-    staged = [pageable * (direction == each) > 0 for each in ("h2d", "d2h")]
-    link = np.select([direction == "d2d", direction == "peer", *staged], [1, 2, 3, 4], 0)
+    staged = pageable > 0
+    kinds = [direction == "d2d", direction == "peer", staged & (direction == "h2d"), staged]
+    link = np.select(kinds, [1, 2, 3, 4], 0)
     design = _design(bound, size, link, columns)
     apart = UNRELATED * (direction == "d2h")
     coordinates = np.column_stack([design.coordinates, apart])
-    return replace(design, coordinates=coordinates, stratum=(link > 2).astype(np.int64))
+    return replace(design, coordinates=coordinates, stratum=staged.astype(np.int64))
 
 
 def _design(bound: Floats, size: Floats, group: Ints, columns: dict[str, Floats]) -> LinearDesign:

@@ -129,4 +129,4 @@ def _alignment(
 
 
 def _misaligned(row_bytes: Floats) -> NDArray[np.bool_]:
-    return (row_bytes.astype(np.int64) & (ALIGNED_BYTES - 1)) != 0
+    return np.asarray((row_bytes.astype(np.int64) & (ALIGNED_BYTES - 1)) != 0)

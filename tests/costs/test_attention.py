@@ -57,3 +57,22 @@ def test_packed_documents_begin_new_blocks():
     whole, packed = columns(seq_length=4096), columns(seq_length=4096, documents=40)
     assert packed["block"] > whole["block"]
     assert packed["packed"] == packed["products"] > 0.0
+
+
+def test_scores_computed_in_vain_are_those_of_half_blocks_on_the_diagonal():
+    found = columns(seq_length=1024, causal=True)
+    vain = 8 * 8 * 128 * 64  # heads, blocks, half of 128 x 128 scores each
+    assert found["edges"] == pytest.approx(vain / (16 * 10 * 2.5e7))
+    assert columns(seq_length=1024)["edges"] == 0.0
+
+
+def test_a_call_of_fifteen_milliseconds_is_half_way_to_the_settled_clock():
+    # 15 ms of products: 8 heads * s**2 * 512 flops over 1e12 a second
+    found = columns(seq_length=1914)
+    assert found["products"] == pytest.approx(0.015, rel=1e-3)
+    assert found["heat"] == pytest.approx(0.5 * found["products"], rel=1e-2)
+
+
+def test_packed_documents_pay_for_each_of_their_blocks_again():
+    found = columns(seq_length=4096, documents=40)
+    assert found["documents"] == pytest.approx(found["block"])

@@ -1,6 +1,7 @@
 """Copies, collectives and grouped products: known times come back, questions are answered."""
 
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -47,13 +48,25 @@ def test_copies_are_bound_by_what_they_cross():
 
 def test_pageable_copies_pay_for_the_hosts_own_copy():
     sizes = [10**6, 10**7, 10**8, 10**9]
-    copies = [Memcpy(direction="h2d", bytes=n, pinned=p) for p in (True, False) for n in sizes]
-    seconds = np.array([2e-6 + (1.0 if op.pinned else 5.0) * op.bytes / 1e10 for op in copies])
+    ways = ("h2d", "d2h")
+    copies = [
+        Memcpy(direction=way, bytes=n, pinned=pinned)
+        for way, pinned, n in product(ways, (True, False), sizes)
+    ]
+    beyond = [max(op.bytes - 2**24, 0) for op in copies]
+    staged = [4 * op.bytes + 2 * far for op, far in zip(copies, beyond, strict=True)]
+    seconds = np.array(
+        [
+            2e-6 + (op.bytes + (0 if op.pinned else more)) / 1e10
+            for op, more in zip(copies, staged, strict=True)
+        ]
+    )
     surface, _ = fit_surface(stream_sample(copies, seconds), "toy")
-    asked = [Memcpy(direction=way, bytes=3 * 10**7, pinned=False) for way in ("h2d", "d2h")]
+    asked = [Memcpy(direction=way, bytes=3 * 10**7, pinned=False) for way in ways]
     design = memcpy_design(asked, TOY)
-    staged = design.bound * np.exp(surface.log_ratio(design)[0])
-    assert staged == pytest.approx([0.015, 0.015], rel=0.1)
+    found = design.bound * np.exp(surface.log_ratio(design)[0])
+    expected = (5 * 3e7 + 2 * (3e7 - 2**24)) / 1e10
+    assert found == pytest.approx([expected, expected], rel=0.1)
 
 
 def test_a_measured_group_is_one_of_this_sku():

@@ -34,6 +34,36 @@ def test_one_row_more_than_a_wave_of_tiles_costs_a_second_wave():
     assert spilt > 1.02 * full
 
 
+def test_sms_without_a_tile_give_back_their_share_to_the_others():
+    products = gemm_design([Gemm(m=640, n=128, k=4096)], TOY).products
+    half, full = (
+        float(tiling_seconds(Tiling(high, 128, 1, 0.0), products, named(IDEAL), TOY)[0])
+        for high in (128, 64)
+    )
+    # five tiles on ten SMs, or ten of half the size
+    assert half == pytest.approx(2 * full * (1 - named(IDEAL)["idle"] * 0.5))
+
+
+@pytest.mark.parametrize(
+    ("shape", "slower"),
+    [
+        ({"n": 1280, "k": 4096}, 1.0),
+        ({"n": 1280, "k": 4095}, 7.0),
+        ({"n": 1279, "k": 4096}, 10.0),
+        ({"n": 1279, "k": 4096, "kind": "dgrad"}, 7.0),
+    ],
+)
+def test_rows_off_sixteen_bytes_slow_the_tensor_cores(shape, slower):
+    design = gemm_design([Gemm(m=1024, **shape)], TOY)
+    tiling = Tiling(128, 128, 1, 0.0)
+    plain = truth(feed=1e-9, epilogue=1e-9, misaligned=0.0, misaligned_output=0.0)
+    bare = truth(feed=1e-9, epilogue=1e-9, misaligned=6.0, misaligned_output=9.0)
+    one, other = (
+        float(tiling_seconds(tiling, design.products, named(c), TOY)[0]) for c in (plain, bare)
+    )
+    assert other == pytest.approx(slower * one, rel=1e-6)
+
+
 def test_small_outputs_of_long_reductions_are_split_over_the_idle_sms():
     # one tile of 64 x 64 on one of ten SMs, its reduction split by eight or twelve
     whole = 2 * 64 * 64 * 65536 / (1e12 / 10)
