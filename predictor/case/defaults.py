@@ -312,8 +312,10 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "training.fp8_recipe",
-        "delayed with precision fp8 (Megatron-Core's), mxfp8 with mxfp8",
-        lambda d: {"fp8": "delayed", "mxfp8": "mxfp8"}.get(d["training"]["precision"]),
+        "delayed with precision fp8 (Megatron-Core's), mxfp8 with mxfp8, nvfp4 with nvfp4",
+        lambda d: {"fp8": "delayed", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}.get(
+            d["training"]["precision"]
+        ),
     ),
     Default(
         "training.recompute",

@@ -33,7 +33,7 @@ from predictor.costs.transfer import (
 )
 from predictor.costs.two_rates import STREAMING_FAMILIES, between
 from predictor.errors import FitError
-from predictor.operators import OPERATORS, Collective, Host, Operator, field_names
+from predictor.operators import OPERATORS, Collective, Gemm, Host, Operator, field_names
 from predictor.values import frozen
 
 EXTRAPOLATED_WIDENING: Final = 2.0
@@ -259,6 +259,13 @@ class Costs:
         self, family: str, operators: Sequence[Operator], cache: str
     ) -> Prediction:
         """What was measured here from here, the rest from other SKUs."""
+        four_bit = np.array([getattr(each, "dtype", "") == "fp4" for each in operators])
+        if family == Gemm.name and four_bit.any():
+
+            def others(chosen: Sequence[Operator]) -> Prediction:
+                return self._own_or_transferred(family, chosen, cache)
+
+            return self.merge(operators, four_bit, self._four_bit, others)
         if self.pair is not None and family in STREAMING_FAMILIES:
             return self._streamed(self.pair, operators, cache)
         if self.reference is None or family not in TRANSFERRED_FAMILIES:
@@ -273,6 +280,25 @@ class Costs:
             return transferred(borrowed, self._correction(chosen, cache), self._foreign)
 
         return self.merge(operators, self._knows(family, operators, cache), own, other)
+
+    def _four_bit(self, products: Sequence[Operator]) -> Prediction:
+        """Products of 4-bit operands: those of 8-bit ones, faster as the datasheet's peaks say.
+
+        Raises:
+            FitError: The datasheet has no 4-bit rate.
+        """
+        peaks = self.gpu.peak_flops_per_second
+        if "fp4" not in peaks or "fp8" not in peaks:
+            raise FitError(
+                f"{self.gpu.sku} has no 4-bit rate in its datasheet; its products are fp8 or wider"
+            )
+        eight = [replace(each, dtype="fp8") for each in products if isinstance(each, Gemm)]
+        found = self.predict(eight)
+        least = np.array([each.bytes for each in products]) / self.gpu.memory_bytes_per_second
+        seconds = np.maximum(found.seconds * peaks["fp8"] / peaks["fp4"], least)
+        factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
+        origin: Ints = np.full(len(products), Origin.DATASHEET.value)
+        return Prediction(seconds, seconds / factor, seconds * factor, origin)
 
     def _streamed(
         self, pair: "tuple[Costs, Costs]", operators: Sequence[Operator], cache: str

@@ -13,6 +13,8 @@ current    a pass for the largest magnitude, a scale, a   the norm finds its own
            cast
 blockwise  one quantisation, both directions              scales of 1 x 128
 mxfp8      one quantisation, both directions              scales of 1 x 32, swizzled for use
+nvfp4      as mxfp8, behind a pass for the largest        scales of 1 x 16 and one of the tensor
+           magnitude, a norm's output too
 ========== ============================================== ====================================
 
 Hopper multiplies only operands that lie along the summed index, so a gathered operand is turned
@@ -24,9 +26,10 @@ from typing import Final
 
 from predictor.case import Gpu, Training
 from predictor.errors import NotPredictable
+from predictor.operators.gemm import FP4_BYTES
 from predictor.values import frozen
 
-SMALL_FORMATS: Final = frozenset({"fp8", "mxfp8"})
+SMALL_FORMATS: Final = frozenset({"fp8", "mxfp8", "nvfp4"})
 
 TURNING: Final = "Hopper"
 """Architecture whose 8-bit products take no operand across the summed index."""
@@ -43,6 +46,8 @@ class Recipe:
         norm_casts: A norm writes its output in the small format.
         turns: A gathered operand is transposed before its second product.
         both: Both directions of an operand are kept, and both of a gradient gathered.
+        rotates: A random Hadamard transform comes before the cast of what the weight gradient
+            reads, so a pass of its own finds the largest magnitude behind norms too.
         swizzles: Scales are put in the order of the product by a kernel of their own.
         gathers_parameters: Ranks gather parameters in the small format after a step.
     """
@@ -53,6 +58,7 @@ class Recipe:
     norm_casts: bool = False
     turns: bool = False
     both: bool = False
+    rotates: bool = False
     swizzles: bool = False
     gathers_parameters: bool = False
 
@@ -67,6 +73,9 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
         return None
     turns = gpu.architecture == TURNING
     known = {
+        "nvfp4": Recipe(
+            dtype="fp4", wire_bytes=FP4_BYTES, seeks=True, both=True, rotates=True, swizzles=True
+        ),
         "delayed": Recipe(dtype="fp8", norm_casts=True, turns=turns, gathers_parameters=True),
         "current": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
         "tensorwise": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
@@ -79,5 +88,5 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
             return recipe
     raise NotPredictable(
         f"training.fp8_recipe {training.fp8_recipe!r} is not known; "
-        "delayed, current, blockwise and mxfp8 are"
+        "delayed, current, blockwise, mxfp8 and nvfp4 are"
     )

@@ -47,6 +47,15 @@ def refuse(case: Case, stack: Stack) -> None:
             training.precision != "bf16" and training.precision not in stack.knows,
             f"precision {training.precision!r} is not supported yet; bf16 is",
         ),
+        (
+            training.precision == "nvfp4" and model.moe is not None,
+            "precision 'nvfp4' with experts is not supported yet; fp8 and mxfp8 are",
+        ),
+        (
+            training.precision == "nvfp4"
+            and "fp4" not in load_gpu(case.cluster.gpu).peak_flops_per_second,
+            f"precision 'nvfp4': {case.cluster.gpu} has no 4-bit products; GPUs of Blackwell have",
+        ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (
             plan.context_parallel != 1 and "context" not in stack.knows,

@@ -10,11 +10,12 @@ All three cost ``2·m·n·k`` flops; they differ in which index is reduced and s
 
 ``tf32`` reads and writes fp32. ``fp8`` multiplies e4m3 activations and weights forward and e5m2
 gradients by e4m3 in dgrad and wgrad, each operand with one fp32 scale, into bf16 (or an fp32
-``dw``). Hopper's fp8 products need both operands contiguous along the reduced index, so dgrad and
-wgrad read transposed copies; the transposes are kernels of their own (Transformer Engine's recipe).
+``dw``). ``fp4`` is NVFP4: four bits and an 8-bit scale for sixteen numbers. Hopper's fp8 products
+need both operands contiguous along the reduced index, so dgrad and wgrad read transposed copies;
+the transposes are kernels of their own (Transformer Engine's recipe).
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from predictor.dtypes import itemsize
 from predictor.values import frozen
@@ -22,10 +23,18 @@ from predictor.values import frozen
 GemmKind = Literal["forward", "dgrad", "wgrad"]
 Filling = Literal["normal", "uniform", "zeros"]
 
+FP4_BYTES: Final = 0.5 + 1.0 / 16.0
+"""Of a number in NVFP4, with its share of a scale."""
+
 
 def output_itemsize(dtype: str) -> int:
-    """Bytes of one element of a product of ``dtype`` operands: fp8 products are bf16."""
-    return itemsize("bf16" if dtype == "fp8" else dtype)
+    """Bytes of one element of a product of ``dtype`` operands: fp8 and fp4 products are bf16."""
+    return itemsize("bf16" if dtype in {"fp8", "fp4"} else dtype)
+
+
+def operand_itemsize(dtype: str) -> float:
+    """Bytes of one element of an operand, block scales included."""
+    return FP4_BYTES if dtype == "fp4" else itemsize(dtype)
 
 
 @frozen(kw_only=True)
@@ -36,7 +45,7 @@ class Gemm:
         m: Rows of the activation: tokens held by the rank.
         n: Output features held by the rank.
         k: Input features held by the rank.
-        dtype: ``bf16``, ``fp16``, ``tf32`` or ``fp8``: both inputs; accumulation is fp32.
+        dtype: ``bf16``, ``fp16``, ``tf32``, ``fp8`` or ``fp4``: both inputs; accumulation is fp32.
         kind: Which of the three products of a linear layer.
         api: Library entry point that the framework calls.
         algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of several.
@@ -73,7 +82,7 @@ class Gemm:
 
         An fp32 ``dw`` is read and written; GELU's argument is written beside ``y``.
         """
-        size = itemsize(self.dtype)
+        size = operand_itemsize(self.dtype)
         x, w, y = self.m * self.k * 1.0, self.n * self.k * 1.0, self.m * self.n * 1.0
         if self.accumulate:
             return (x + y) * size + w * 8.0

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from predictor.case import Case, resolve
+from predictor.costs import Origin, load_costs
 from predictor.errors import NotPredictable
 from predictor.iteration import estimate
 from predictor.iteration.implementations.megatron_core_te import STACK
@@ -63,6 +64,8 @@ def casts(launched):
         ("fp8", "delayed", "b200-sxm", 1, (0, 2, 0, 0), (0, 4, 0, 0)),
         ("fp8", "blockwise", "h100-sxm5-80gb", 2, (0, 0, 4, 0), (0, 0, 4, 0)),
         ("mxfp8", "mxfp8", "b200-sxm", 2, (0, 0, 4, 0), (0, 0, 4, 0)),
+        # every operand is sought, behind norms too, and cast both ways
+        ("nvfp4", "nvfp4", "b200-sxm", 1, (4, 0, 4, 0), (4, 0, 4, 0)),
         ("bf16", None, "h100-sxm5-80gb", 2, (0, 0, 0, 0), (0, 0, 0, 0)),
     ],
 )
@@ -109,7 +112,7 @@ def test_weights_are_cast_once_a_step_and_gathered_small():
 
 
 def test_a_recipe_that_nobody_knows_is_refused():
-    with pytest.raises(NotPredictable, match="delayed, current, blockwise and mxfp8"):
+    with pytest.raises(NotPredictable, match="delayed, current, blockwise, mxfp8 and nvfp4"):
         estimate(case("fp8", fp8_recipe="magic"))
 
 
@@ -168,3 +171,26 @@ def test_rings_pay_where_gathers_are_long():
         for rings in (False, True)
     )
     assert ring < plain
+
+
+def test_nvfp4_products_are_8_bit_ones_by_the_datasheets_ratio():
+    found, _ = operators(case("nvfp4", gpu="b200-sxm"))
+    assert {op.dtype for op in found if isinstance(op, Gemm)} == {"fp4"}
+    costs = load_costs("b200-sxm")
+    small, eight = (Gemm(m=8192, n=8192, k=8192, dtype=dtype) for dtype in ("fp4", "fp8"))
+    answer = costs.predict([small, eight])
+    assert answer.seconds[0] == pytest.approx(answer.seconds[1] / 2.0)  # 9000 and 4500 TFLOP/s
+    assert Origin(int(answer.origin[0])) is Origin.DATASHEET
+    assert small.bytes == 2 * 8192**2 * 0.5625 + 8192**2 * 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"gpu": "h100-sxm5-80gb"}, "no 4-bit products"),
+        ({"gpu": "b200-sxm", "model": "mixtral-8x7b"}, "with experts"),
+    ],
+)
+def test_nvfp4_is_refused_where_it_cannot_be(asked, words):
+    with pytest.raises(NotPredictable, match=words):
+        estimate(case("nvfp4", **asked))

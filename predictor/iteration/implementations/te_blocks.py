@@ -76,7 +76,7 @@ def normed(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: b
     if recipe is None:
         return
     if not recipe.norm_casts:
-        operand(tape, replace(recipe, seeks=False), rows, cols, turned=turned)
+        operand(tape, replace(recipe, seeks=recipe.rotates), rows, cols, turned=turned)
     elif turned and recipe.turns:
         tape.fresh(fused("transpose_fp8", rows, cols))
 
