@@ -49,7 +49,8 @@ def one(name: str, gpu: str) -> None:
     wall, spent = time.perf_counter() - begin, time.process_time() - processor
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{name}: {found.plans_evaluated:,} plans ({found.plans_fitting:,} fit) in {wall:.2f} s, "
+        f"{name}: {found.plans_evaluated:,} plans ({found.plans_fitting:,} fit, "
+        f"{found.plans_fitting - found.plans_passed_over:,} priced in full) in {wall:.2f} s, "
         f"{spent:.2f} s of processor: {found.plans_evaluated / wall:,.0f} plans/s, "
         f"{memory:.0f} MiB; best {found.plans[0].iteration_seconds:.3f} s"
     )

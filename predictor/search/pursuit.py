@@ -45,7 +45,10 @@ def rounds(layouts: Layouts, costs: Costs, limit: Callable[[], float | None]) ->
         if not len(waiting):
             return
         _, places = np.unique(group[waiting], return_index=True)
-        chosen = np.isin(group, group[waiting[np.sort(places)[:take]]])
-        yield np.flatnonzero(chosen & wanted)
-        wanted &= ~chosen
+        last = np.sort(places)[:take][-1]
+        chosen = waiting[: last + 1]
+        if not bounded or (most is not None and np.isfinite(most)):  # all that these groups have
+            chosen = waiting[np.isin(group[waiting], group[chosen])]
+        yield np.sort(chosen)
+        wanted[chosen] = False
         take *= 2
