@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from predictor.case import domain_gpus, load_gpu
 from predictor.costs import Costs
 from predictor.costs.power import Heat
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.groups import Group, message
+from predictor.iteration.groups import message
 from predictor.iteration.launches import COMMUNICATION, FAMILIES
+from predictor.iteration.places import Places
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.search.cuts import Cut
 from predictor.search.passes import Composer, StagePasses
@@ -41,6 +41,11 @@ class Bodies:
         self._layouts, self._costs = layouts, costs
         self._pieces = pieces_of(layouts, costs)
         self._composer = Composer(self._pieces)
+        self._places = Places.of(layouts.space.case)
+        stages = {cut.stages for cut in layouts.cuts}
+        ways = [way for count in stages for way in self._places.messages(count)]
+        hops = sorted({crossing for way in ways for crossing in way})
+        self._crossings = {crossing: place for place, crossing in enumerate(hops)}
         self._messages, self.tied = self._message_seconds()
         self.clocks = len(self._pieces.clocks)
 
@@ -91,27 +96,23 @@ class Bodies:
 
     def hops(self, cut: Cut, rows: Ints, asked: bool | None) -> Hops:  # noqa: FBT001
         """Messages between the stages of some layouts of a cut."""
-        case = self._layouts.space.case
-        node = domain_gpus(load_gpu(case.cluster.gpu), case.cluster.gpus_per_node)
-        places = np.arange(cut.stages) * (case.cluster.num_gpus // cut.stages) // node
-        far = places != np.roll(places, -1)
-        near_seconds, far_seconds = self._messages[self._pieces.group[rows]].T
-        distant = int(far[:-1].sum())
-        total = distant * far_seconds + (cut.stages - 1 - distant) * near_seconds
-        longest = far_seconds if distant else near_seconds
-        turn = far_seconds if far[-1] else near_seconds
+        down, up = self._places.messages(cut.stages)
+        ways = [[self._crossings[each] for each in way] for way in (down, up[1:] + up[:1])]
+        priced = self._messages[self._pieces.group[rows]]
+        each = (priced[:, ways[0]] + priced[:, ways[1]]) / 2  # by layout and sending stage
         passed = np.full(cut.stages, cut.chunks)  # times that a micro-batch goes over each hop
         passed[-1] -= 1
-        before = np.roll(np.arange(cut.stages), 1)
-        distant_hops = passed * far + (passed * far)[before]
-        hops = passed + passed[before]
-        worst = [
-            int(np.argmax(distant_hops[hold.first : hold.last + 1])) + hold.first
-            for hold in cut.holds
-        ]
-        beside = np.outer(far_seconds, distant_hops[worst])
-        beside += np.outer(near_seconds, (hops - distant_hops)[worst])
-        return Hops(total, beside, longest, turn, self._overlapped(cut, rows, asked))
+        sent = passed * each
+        both = sent + np.roll(sent, 1, axis=1)
+        beside = [both[:, hold.first : hold.last + 1].max(axis=1) for hold in cut.holds]
+        onward = each[:, :-1] if cut.stages > 1 else each
+        return Hops(
+            total=onward.sum(axis=1) * (cut.stages > 1),
+            beside=np.stack(beside, axis=1),
+            longest=onward.max(axis=1),
+            turn=each[:, -1],
+            overlapped=self._overlapped(cut, rows, asked),
+        )
 
     def _overlapped(self, cut: Cut, rows: Ints, asked: bool | None) -> bool:  # noqa: FBT001
         shape = replace(
@@ -123,21 +124,27 @@ class Bodies:
         return cut.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
 
     def _message_seconds(self) -> tuple[Floats, Floats]:
-        """Seconds of messages in a node and between nodes by group, and of tied sums by layout."""
+        """Seconds of messages by group and kind of hop, and of tied sums by layout."""
         layouts = self._layouts
         first = np.unique(self._pieces.group, return_index=True)[1]
         shapes = [layouts.shapes.of(layouts.space, int(row)) for row in first]
         sizes = [layouts.stack.message_bytes(shape) for shape in shapes]
         asked: list[Any] = [
-            message(size, same_node=same) for size in sizes for same in (True, False)
+            message(size, same_node=same, slower=slower)
+            for size in sizes
+            for same, slower in self._crossings
         ]
+        counts, stages = np.unique(layouts.column("pipeline_parallel"), return_inverse=True)
+        tied = np.zeros((len(counts), len(shapes)))
         if shapes[0].tied_embeddings:
-            pair = Group(2, 1)
-            asked += [pair.all_reduce(s.gradient_bytes * s.vocab * s.hidden) for s in shapes]
+            ends = [self._places.ends(int(count)) for count in counts]
+            tables = [shape.gradient_bytes * shape.vocab * shape.hidden for shape in shapes]
+            asked += [pair.all_reduce(size) for pair in ends for size in tables]
         seconds = collective_costs(layouts.space.case, self._costs)(asked).seconds
-        count = 2 * len(shapes)
-        tied = seconds[count:] if len(seconds) > count else np.zeros(len(shapes))
-        return seconds[:count].reshape(-1, 2), tied[self._pieces.group]
+        sent = len(self._crossings) * len(shapes)
+        if len(seconds) > sent:
+            tied = seconds[sent:].reshape(tied.shape)
+        return seconds[:sent].reshape(len(shapes), -1), tied[stages, self._pieces.group]
 
 
 @dataclass(frozen=True, slots=True)

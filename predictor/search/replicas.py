@@ -15,10 +15,10 @@ import numpy as np
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.groups import Group
 from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
 from predictor.iteration.launches import Program, Segment
 from predictor.iteration.maxplus import COMPUTE, HOST
+from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, price
 from predictor.iteration.programs import HeldParameters, gathers, reductions
 from predictor.iteration.stack import Replicas
@@ -70,7 +70,7 @@ class Tails:
         """Name the layouts and the cost functions of their GPU."""
         self._layouts, self._costs = layouts, costs
         self._case = layouts.space.case
-        self._node = layouts.shapes.node
+        self._places = Places.of(self._case)
         self._first, self._which = self._stages()
 
     def tail(self) -> Tail:
@@ -162,12 +162,12 @@ class Tails:
         if experts is not None:
             folded = at["expert_parallel"] * at["expert_tensor_parallel"]
             ranks = self._case.cluster.num_gpus // at["pipeline_parallel"] // folded
-            experts = replace(experts, data=Group.strided(ranks, folded, self._node))
+            experts = replace(experts, data=self._places.group(ranks, folded))
         shape = replace(
             shape,
             sharding=layouts.space.values["sharding"][at["sharding"]],
-            data=Group.strided(shards, tp, self._node),
-            replicas=Group.strided(split // shards, tp * shards, self._node),
+            data=self._places.group(shards, tp),
+            replicas=self._places.group(split // shards, tp * shards),
             experts=experts,
         )
         return self._stage(row, stage, shape)
