@@ -37,7 +37,8 @@ from predictor.operators import OPERATORS, Collective, Gemm, Host, Operator, fie
 from predictor.values import frozen
 
 EXTRAPOLATED_WIDENING: Final = 2.0
-COLUMN_CHUNK: Final = 16384
+COLUMN_CHUNK: Final = 65536
+"""Products answered at once: fewer are mostly calls, more leave the cache."""
 TINY_SECONDS: Final = 1e-9
 REPEAT_HALF_WIDTH: Final = 0.015
 """A measured shape on another day or device of the SKU: published repeats differ by 1–2 %."""

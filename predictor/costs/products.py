@@ -68,7 +68,8 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
     shape = shape or (1,)
     matrix = np.zeros((*shape, len(FLAGS)))
     for index, name in enumerate(FLAGS):
-        matrix[:, index] = flags[name]
+        if np.any(flags[name]):
+            matrix[:, index] = flags[name]
     products = Products(
         rows=_spread(rows, shape),
         cols=_spread(cols, shape),

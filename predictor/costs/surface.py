@@ -75,7 +75,7 @@ class Surface:
         near: Half-width of the 90 % interval of log seconds beside a measured shape, by stratum.
         far: Half-width far from all of them.
         box: Lowest and highest coordinate measured, a row each.
-        known: Groups that were measured.
+        known: Groups that were measured, in order.
     """
 
     names: tuple[str, ...]
@@ -114,13 +114,16 @@ class Surface:
 
     def inside(self, design: Design, *, slack: float = 0.51) -> NDArray[np.bool_]:
         """Whether each shape lies in the measured box, give or take half a doubling."""
-        low, high = self.box[0] - slack, self.box[1] + slack
-        inside = np.all((design.coordinates >= low) & (design.coordinates <= high), axis=1)
-        return np.asarray(inside & self.knows(design))
+        inside = self.knows(design)
+        ends = zip(design.coordinates.T, self.box[0] - slack, self.box[1] + slack, strict=True)
+        for column, low, high in ends:
+            inside &= (column >= low) & (column <= high)
+        return inside
 
     def knows(self, design: Design) -> NDArray[np.bool_]:
         """Whether anything of each operator's group was measured."""
-        return np.asarray((design.group[:, None] == self.known).any(axis=1))
+        place = np.minimum(np.searchsorted(self.known, design.group), len(self.known) - 1)
+        return np.asarray(self.known[place] == design.group)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists for ``fit.json``."""

@@ -53,9 +53,6 @@ FORBIDDEN: Final = 1e9
 BELOW_ONE: Final = 1.0 - 1e-12
 """Keeps a whole number of waves from being rounded up to the next."""
 
-CHUNK: Final = 16384
-"""Rows evaluated at once, so that temporaries stay in the cache."""
-
 
 @frozen(kw_only=True)
 class Products:
@@ -89,7 +86,7 @@ class Products:
     rewritten: Floats
     flags: Floats
 
-    def take(self, chosen: NDArray[np.bool_] | slice) -> "Products":
+    def take(self, chosen: NDArray[np.bool_] | Ints) -> "Products":
         """Some of them."""
         return Products(**{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
 
@@ -204,18 +201,10 @@ def tile_seconds(products: Products, coefficients: Floats, chip: Chip) -> Floats
         coefficients: In the order of ``NAMES``.
         chip: Datasheet rates.
     """
-    best, c = np.empty(len(products.rows)), named(coefficients)
-    for begin in range(0, len(best), CHUNK):
-        part = slice(begin, begin + CHUNK)
-        best[part] = _fastest(products.take(part), c, chip)
-    return best
-
-
-def _fastest(products: Products, c: Mapping[str, float], chip: Chip) -> Floats:
-    best = np.full(len(products.rows), np.inf)
+    best, c = np.full(len(products.rows), np.inf), named(coefficients)
     _try(ANY_WAVES, products, c, chip, best)
-    few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
-    if few.any():
+    few = np.flatnonzero(products.rows * products.cols <= chip.sm_count * LARGEST_TILE)
+    if len(few):
         chosen = best[few]
         _try(ONE_WAVE, products.take(few), c, chip, chosen)
         best[few] = chosen
@@ -241,11 +230,11 @@ def _try(
     depths = {s: np.ceil(steps / s) * TILE_DEPTH for s in {each.splits for each in candidates}}
     shares, waves, cost = np.empty_like(steps), np.empty_like(steps), np.empty_like(steps)
     idle = c["idle"]
-    for candidate in candidates:
+    factors = np.exp([_slower(each, c) for each in candidates]).tolist()
+    for candidate, slower in zip(candidates, factors, strict=True):
         high, wide, splits = candidate
         np.multiply(waved[high, splits], wides[wide], out=shares)
         np.ceil(shares, out=waves)
-        slower = np.exp(_slower(candidate, c))
         step = np.maximum(feed * (slower * (high + wide)), tensor * slower * high * wide)
         if candidate.is_odd:
             waves -= 1.0
