@@ -26,7 +26,7 @@ def frozen(cls: Any = None, /, *, kw_only: bool = False, eq: bool = True) -> Any
 
     def made(plain: type) -> Any:  # noqa: ANN401
         made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(plain)
-        made.__init__ = _initialiser(made)
+        made.__init__ = _first_initialiser(made)
         names = [each.name for each in fields(made)]
         made._content = attrgetter(*names) if names else type  # noqa: SLF001 - of all its methods
         for name, method in (_METHODS | _EQUALITY if eq else _METHODS).items():
@@ -35,6 +35,16 @@ def frozen(cls: Any = None, /, *, kw_only: bool = False, eq: bool = True) -> Any
         return made
 
     return made if cls is None else made(cls)
+
+
+def _first_initialiser(cls: Any) -> Any:  # noqa: ANN401
+    """An ``__init__`` that puts the compiled one in its place; many classes make no value."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
+        cls.__init__ = _initialiser(cls)
+        cls.__init__(self, *args, **kwargs)
+
+    return __init__
 
 
 def _initialiser(cls: Any) -> Any:  # noqa: ANN401

@@ -134,10 +134,11 @@ def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
     place = tuple(np.searchsorted(s, column) for s, column in zip(steps, sizes.T, strict=True))
     np.maximum.at(least, tuple(index + 1 for index in place), ordered)
     np.minimum.at(most, place, ordered)
+    most = np.flip(most)
     for axis in range(len(shape)):
         least = np.maximum.accumulate(least, axis=axis)
-        most = np.flip(np.minimum.accumulate(np.flip(most, axis), axis=axis), axis)
-    return _Rung(steps, least, most)
+        most = np.minimum.accumulate(most, axis=axis)
+    return _Rung(steps, least, np.flip(most))
 
 
 @frozen
@@ -211,9 +212,13 @@ class Ladder:
         if measured is None:
             return least, most
         codes = alignment_codes(self.family, sizes)
-        for code in np.flatnonzero(np.bincount(codes)).tolist():
+        present = np.flatnonzero(np.bincount(codes)).tolist()
+        for code in present:
             rung = measured.rung(code)
-            if rung is not None:
-                asked = codes == code
-                least[asked], most[asked] = rung.bracket(sizes[asked])
+            if rung is None:
+                continue
+            if len(present) == 1:
+                return rung.bracket(sizes)
+            asked = codes == code
+            least[asked], most[asked] = rung.bracket(sizes[asked])
         return least, most

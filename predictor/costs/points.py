@@ -10,6 +10,7 @@ A question needs few classes, so the numbers of a table are read when it is firs
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final
 
 from predictor.costs.deferred import Deferred
@@ -77,10 +78,8 @@ def point_rows(family: str, tables: Iterable[PointTable]) -> list[dict[str, Any]
 def read_tables(family: str, tables: Iterable[PointTable]) -> Classes:
     """What :func:`point_tables` wrote; options that are newer than a table have their defaults."""
     names, defaults = option_names(family), _defaults(family)
-    points = {
-        tuple((defaults | table["options"])[name] for name in names): table["points"]
-        for table in tables
-    }
+    options = itemgetter(*names)  # a tuple: every family has two options and more
+    points = {options(defaults | table["options"]): table["points"] for table in tables}
     return Deferred(points, partial(_read_points, family))
 
 
