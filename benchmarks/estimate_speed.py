@@ -33,9 +33,9 @@ PLANS = {
 
 def cold_seconds() -> tuple[float, float]:
     """Return the wall and processor time of `predictor estimate` in a fresh process."""
-    script = "import sys; from predictor.cli import main; main()"
     begin, before = time.perf_counter(), os.times()
-    subprocess.run([sys.executable, "-c", script, *COMMAND], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "predictor", *COMMAND]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall, after = time.perf_counter() - begin, os.times()
     user = after.children_user - before.children_user
     return wall, user + after.children_system - before.children_system

@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 bad input (one line on stderr says what to change), 1 anyt
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from pathlib import Path
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MAX_ERROR_CHARACTERS = 2000
-GARBAGE_THRESHOLD = 100_000
-"""Objects between two searches for garbage: imports and tables make many objects and no garbage,
-and a search every 700, as Python has it, took 6 % of an estimate."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -363,9 +359,3 @@ def _fail(words: str, code: int) -> int:
     cut = f"{line[:half]} … {line[-half:]}" if len(line) > MAX_ERROR_CHARACTERS else line
     say(f"predictor: {cut}", err=True)
     return code
-
-
-def main() -> None:
-    """Run the command line of this process."""
-    gc.set_threshold(GARBAGE_THRESHOLD)
-    sys.exit(run(sys.argv[1:]))

@@ -13,7 +13,14 @@ from typing import Any, Final, dataclass_transform
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def frozen(cls: Any = None, /, *, kw_only: bool = False, eq: bool = True) -> Any:  # noqa: ANN401
+def frozen(
+    cls: Any = None,  # noqa: ANN401
+    /,
+    *,
+    kw_only: bool = False,
+    eq: bool = True,
+    slots: bool = True,
+) -> Any:  # noqa: ANN401
     """Make a class with annotated fields a frozen value.
 
     Fields may have a default or ``field(init=False)``, but no default factory.
@@ -22,10 +29,11 @@ def frozen(cls: Any = None, /, *, kw_only: bool = False, eq: bool = True) -> Any
         cls: The class.
         kw_only: Its fields are given by name alone.
         eq: It is equal to a value of its class with equal fields; else to itself alone.
+        slots: Its values have slots; else a dictionary, which cached properties need.
     """
 
     def made(plain: type) -> Any:  # noqa: ANN401
-        made: Any = dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(plain)
+        made: Any = dataclass(init=False, repr=False, eq=False, slots=slots, kw_only=kw_only)(plain)
         made.__init__ = _first_initialiser(made)
         names = [each.name for each in fields(made)]
         made._content = attrgetter(*names) if names else type  # noqa: SLF001 - of all its methods

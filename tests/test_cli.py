@@ -162,7 +162,7 @@ def test_an_internal_error_is_one_line_and_a_traceback_only_on_request(
 
 
 def test_a_closed_pipe_ends_quietly() -> None:
-    script = "from predictor.cli import main; main()"
+    script = "from predictor.__main__ import main; main()"
     with subprocess.Popen(
         [sys.executable, "-c", script, "models", "--json"],
         stdout=subprocess.PIPE,

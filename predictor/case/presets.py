@@ -6,6 +6,7 @@ common names of a model to its file.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,8 @@ def closest(name: str, known: Iterable[str]) -> str:
 @cache
 def preset_names(kind: str) -> tuple[str, ...]:
     """Return the names of all presets of a kind (``models`` or ``networks``), sorted."""
-    return tuple(sorted(path.stem for path in (FOLDER / kind).glob("*.toml")))
+    files = os.listdir(FOLDER / kind)  # noqa: PTH208 - a path of each takes longer than reading one
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
 def read_preset(kind: str, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ extrapolated: a measured curve of the very SKU and group, where there is one, is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ from predictor.costs.levels import (
 from predictor.costs.prediction import Floats, Origin, Prediction
 from predictor.operators import Collective
 from predictor.operators.collective import EVEN
+from predictor.values import frozen
 
 NVLS_LEAST_RANKS = 5
 """NCCL 2.27 reduces in the switch from five GPUs on (stas00/ml-engineering, network/README.md)."""
@@ -37,7 +38,7 @@ LEAST_MOVING = 0.1
 """Of a published time, at least this much is bytes that move."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True, slots=False)
 class Fabric:
     """The links of a cluster.
 

@@ -86,9 +86,10 @@ def _bound(operator: Operator, costs: Costs, network: float | None) -> tuple[flo
     gpu = costs.gpu
     if isinstance(operator, Collective):
         if operator.nodes > 1 and network is not None:
-            sent = operator.bus_bytes
             if operator.name == "all_to_all":  # what stays inside the node never meets the network
                 sent = operator.bytes * (operator.ranks - operator.ranks_per_node) / operator.ranks
+            else:
+                sent = operator.bus_bytes
             return sent / network, "network"
         return operator.bus_bytes / gpu.scaleup_bytes_per_second, "scale-up links"
     peaks = gpu.peak_flops_per_second

@@ -18,7 +18,6 @@ launches a to b ends at the stream's start plus ``S[b] - S[a-1]``, or at the lat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from operator import add
 from typing import Final
@@ -27,6 +26,7 @@ import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stream, Sync
+from predictor.values import frozen
 
 HOST: Final = 0
 COMPUTE: Final = 1
@@ -45,7 +45,7 @@ the host waits for the compute stream.
 """
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False, slots=False)
 class Layout:
     """The steps of some segments, without seconds.
 
@@ -97,16 +97,20 @@ class Layout:
         begins, ends = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
         return moves, begins, ends
 
-    @property
+    @cached_property
     def moves(self) -> list[list[Move]]:
         """What each segment does, in order."""
         return self._walk[0]
 
-    def used(self, segment: Segment) -> set[int]:
-        """Places of a state that a segment reads or changes."""
-        moves = self.moves[self.segments[segment]]
-        sent = {stream for kind, _, stream in moves if kind == SEND}
-        return {HOST, COMPUTE} | sent | {stream for kind, stream, _ in moves if kind == JOIN}
+    @cached_property
+    def used(self) -> list[set[int]]:
+        """Places of a state that each segment reads or changes."""
+        return [
+            {HOST, COMPUTE}
+            | {stream for kind, _, stream in moves if kind == SEND}
+            | {stream for kind, stream, _ in moves if kind == JOIN}
+            for moves in self.moves
+        ]
 
     def runs(self, spans: Floats, shares: Floats) -> tuple[list[float], list[float]]:
         """Seconds of each run from the stream's start, and from the host's.
@@ -236,7 +240,7 @@ class Matrices:
         known = self._segments.get(segment)
         if known is None:
             units = self._units.tolist()
-            used = self._layout.used(segment)
+            used = self._layout.used[self._layout.segments[segment]]
             columns = [
                 [
                     self._walked(segment, scenario, unit) if stream in used else unit

@@ -17,7 +17,6 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -49,7 +48,7 @@ class Passes:
     overlapped: bool
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen(eq=False, slots=False)
 class Timeline:
     """When passes run.
 

@@ -1,5 +1,6 @@
 """Every rank sends a part of its buffer to every rank: dispatch and combine of MoE layers."""
 
+from itertools import accumulate, pairwise
 from typing import ClassVar, Literal
 
 from predictor.operators.collective import Collective
@@ -24,10 +25,13 @@ class AllToAll(Collective):
 
     def part_elements(self, destination: int) -> int:
         """Elements that each rank sends to ``destination``; all of them sum to ``elements``."""
-        weights = self._weights()
-        first, total = sum(weights[:destination]), sum(weights)
-        end = first + weights[destination]
-        return self.elements * end // total - self.elements * first // total
+        return self._parts()[destination]
+
+    def _parts(self) -> list[int]:
+        """Elements for each destination, in order."""
+        ends = list(accumulate(self._weights(), initial=0))
+        bounds = [self.elements * end // ends[-1] for end in ends]
+        return [end - begin for begin, end in pairwise(bounds)]
 
     def _weights(self) -> list[int]:
         """Even, or from 3 for the first rank down to 1 for the last in equal steps."""
@@ -39,7 +43,7 @@ class AllToAll(Collective):
     @property
     def bus_bytes(self) -> float:
         """What the busiest link carries: of the rank that receives or sends most to others."""
-        parts = [float(self.part_elements(rank)) for rank in range(self.ranks)]
+        parts = [float(part) for part in self._parts()]
         received = (self.ranks - 1) * max(parts)
         sent = sum(parts) - min(parts)
         return max(received, sent) * self.bytes / max(self.elements, 1)
@@ -47,5 +51,5 @@ class AllToAll(Collective):
     @property
     def working_set_bytes(self) -> float:
         """Send and receive buffer; where parts are uneven, of the rank that receives most."""
-        received = self.ranks * max(self.part_elements(rank) for rank in range(self.ranks))
+        received = self.ranks * max(self._parts())
         return self.bytes * (1.0 + received / max(self.elements, 1))

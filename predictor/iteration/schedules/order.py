@@ -8,7 +8,6 @@ in opposite directions are a bidirectional pipeline.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
@@ -41,7 +40,7 @@ class PassSeconds:
     held: float = 1.0
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(eq=False, slots=False)
 class Order:
     """What each stage runs, in order; every stage has as many passes.
 
