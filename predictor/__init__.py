@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from predictor.case import Case, Gpu, Model, load_gpu, load_model
     from predictor.case.importers import case_from_files
-    from predictor.iteration import Estimate, estimate
+    from predictor.iteration import Estimate, estimate, estimate_many
     from predictor.iteration.what_if import WhatIf, what_if
     from predictor.search import SearchResult
     from predictor.search.finding import search
@@ -25,6 +25,7 @@ __all__ = [
     "WhatIf",
     "case_from_files",
     "estimate",
+    "estimate_many",
     "load_gpu",
     "load_model",
     "search",
@@ -40,6 +41,7 @@ _HOMES = {
     "WhatIf": "predictor.iteration.what_if",
     "case_from_files": "predictor.case.importers",
     "estimate": "predictor.iteration",
+    "estimate_many": "predictor.iteration",
     "load_gpu": "predictor.case",
     "load_model": "predictor.case",
     "search": "predictor.search",

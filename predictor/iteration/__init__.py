@@ -5,6 +5,6 @@ the launches of a step, a timeline runs them, and out goes an :class:`Estimate`.
 """
 
 from predictor.iteration.costliest import OperatorShare
-from predictor.iteration.estimate import Estimate, estimate
+from predictor.iteration.estimate import Estimate, estimate, estimate_many
 
-__all__ = ["Estimate", "OperatorShare", "estimate"]
+__all__ = ["Estimate", "OperatorShare", "estimate", "estimate_many"]

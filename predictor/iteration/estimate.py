@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Any
@@ -101,6 +101,15 @@ def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) ->
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
             return _estimate(wider, strict=strict, taken=(words,), costs=costs)
     return _estimate(case, strict=strict, costs=costs)
+
+
+def estimate_many(cases: Iterable[Case], *, strict: bool = False) -> list[Estimate]:
+    """Estimate many cases in order; tables are read once, and memory holds the answers alone.
+
+    Raises:
+        PredictorError: What :func:`estimate` raises of the first case that it refuses.
+    """
+    return [estimate(case, strict=strict) for case in cases]
 
 
 def operators_of(case: Case) -> Counter[Operator]:

@@ -1,0 +1,115 @@
+"""Load: many cases, many questions, a long study that is killed: python benchmarks/load.py.
+
+Each part runs in a process of its own, whose seconds and largest memory are printed. The study is
+killed once in its middle and taken up again; its rows are then counted and must each be there once.
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SKU = "h100-sxm5-80gb"
+COMMAND = (sys.executable, "-c", "from predictor.cli import main; main()")
+sys.path.insert(0, str(ROOT))
+
+
+def cases(count: int) -> None:
+    """Estimate different cases in one call."""
+    from predictor import Case, estimate_many
+
+    asked = [
+        Case.from_dict(
+            {
+                "model": {"preset": "llama3-8b", "num_layers": 8 + 8 * (number % 4)},
+                "training": {
+                    "seq_length": 512 * (1 + number // 4 % 16),
+                    "global_batch_size": 64 * (1 + number // 64),
+                },
+                "plan": {"tensor_parallel": 2},
+                "cluster": {"gpu": SKU, "num_gpus": 64},
+            }
+        )
+        for number in range(count)
+    ]
+    answers = estimate_many(asked)
+    assert len(answers) == count  # noqa: S101 - what is measured must be right
+    assert all(answer.iteration_seconds > 0 for answer in answers)  # noqa: S101
+
+
+def questions(count: int) -> None:
+    """Ask `predictor operators` about different products, and read every answer."""
+    command = [*COMMAND, "operators", "--gpu", SKU, "--jsonl"]
+    with tempfile.TemporaryFile("w+") as asked, tempfile.TemporaryFile("w+") as answers:
+        for number in range(count):
+            sizes = {"m": 1 + number % 8192, "n": 64 * (1 + number // 8192), "k": 4096}
+            asked.write(json.dumps({"operator": "gemm", **sizes}) + "\n")
+        asked.seek(0)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run(command, stdin=asked, stdout=answers, check=True, env=environment)
+        answers.seek(0)
+        found = sum("seconds" in json.loads(line) for line in answers)
+    assert found == count, found  # noqa: S101 - what is measured must be right
+
+
+def study(count: int) -> None:
+    """Run a study, kill it in its middle, take it up again and count its rows."""
+    batches = [64 * (1 + number) for number in range(count // 100)]
+    told = (
+        f'[case.model]\npreset = "gpt2"\nnum_layers = {list(range(1, 11))}\n'
+        f"[case.training]\nseq_length = {[128 * n for n in range(1, 9)] + [1536, 2048]}\n"
+        f"global_batch_size = {batches}\n"
+        f'[case.plan]\ntensor_parallel = 1\n[case.cluster]\ngpu = "{SKU}"\nnum_gpus = 8\n'
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "study.toml", Path(folder) / "out.csv"
+        path.write_text(told, encoding="utf-8")
+        command = [*COMMAND, "study", str(path), "-o", str(out), "--workers", str(os.cpu_count())]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        first = subprocess.Popen(command, env=environment, start_new_session=True)
+        parts = out.with_name("out.csv.parts")
+        while len(list(parts.glob("0*"))) < min(count // 1000, 20) and first.poll() is None:
+            time.sleep(0.2)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        kept = len(list(parts.glob("0*")))
+        subprocess.run(command, env=environment, check=True)
+        with out.open(encoding="utf-8") as rows:
+            next(rows)
+            numbers = [int(row.partition(",")[0]) for row in rows]
+    print(f"killed with {kept} parts done", file=sys.stderr)
+    assert numbers == list(range(count))  # noqa: S101 - what is measured must be right
+
+
+PARTS = {"cases": (cases, 10_000), "questions": (questions, 1_000_000), "study": (study, 1_000_000)}
+
+
+def main() -> None:
+    """Run one part here, or each in a process of its own."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("part", nargs="?", choices=PARTS)
+    parser.add_argument("--share", type=float, default=1.0, help="of the cases and questions")
+    asked = parser.parse_args()
+    if asked.part:
+        work, count = PARTS[asked.part]
+        start = time.perf_counter()
+        work(int(count * asked.share))
+        seconds = time.perf_counter() - start
+        peak = max(resource.getrusage(who).ru_maxrss for who in (
+            resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
+        print(f"{asked.part}: {int(count * asked.share):,} in {seconds:.1f} s, {peak // 1024} MiB")
+        return
+    for part in PARTS:
+        command = [sys.executable, __file__, part, "--share", str(asked.share)]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

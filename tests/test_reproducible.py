@@ -1,0 +1,61 @@
+"""The same question has the same answer, bit for bit, wherever and in whatever order it is put."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from predictor import Case, estimate, estimate_many
+from predictor.case import bench_results_folder
+from predictor.costs.fitting import fit_folder
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "examples" / "llama3_8b_one_node.toml"
+SKU = "h100-sxm5-80gb"
+PROGRAM = "import sys; from predictor.cli import run; sys.exit(run(sys.argv[1:]))"
+PLACES = (
+    {"LC_ALL": "C", "TZ": "UTC", "PYTHONHASHSEED": "1"},
+    {"LC_ALL": "tr_TR.UTF-8", "LANG": "de_DE.UTF-8", "TZ": "Asia/Kolkata", "PYTHONHASHSEED": "2"},
+)
+
+
+def told(*arguments: str, place: dict[str, str]) -> bytes:
+    """What the command prints in an environment of its own."""
+    paths = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    environment = os.environ | {"PYTHONPATH": paths} | place
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_locale_time_zone_and_order_of_hashes_change_nothing(form: tuple[str, ...]) -> None:
+    here, there = (told("estimate", str(EXAMPLE), *form, place=place) for place in PLACES)
+    assert here == there
+
+
+def test_a_fit_does_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
+    source = bench_results_folder() / SKU
+    names = ["gpu.toml", "runs.toml", "memcpy.csv", "optimizer.csv", "all_gather.csv"]
+    fits = []
+    for order in (names, names[::-1]):
+        folder = tmp_path / str(len(fits)) / SKU
+        folder.mkdir(parents=True)
+        for name in order:
+            shutil.copyfile(source / name, folder / name)
+        fits.append(fit_folder(folder))
+    assert fits[0] == fits[1]
+
+
+def test_many_cases_are_estimated_in_order_as_one_by_one() -> None:
+    case = Case.from_file(EXAMPLE)
+    fields = case.to_dict()
+    cases = [
+        Case.from_dict(fields | {"training": fields["training"] | {"global_batch_size": size}})
+        for size in (64, 16, 64, 128)
+    ]
+    answers = estimate_many(iter(cases))
+    assert [answer.to_dict() for answer in answers] == [estimate(c).to_dict() for c in cases]
+    assert estimate_many([]) == []
