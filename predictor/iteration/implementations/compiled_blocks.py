@@ -8,6 +8,7 @@ are gathered before a pair of products and the sums scattered behind it, both aw
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations import titan_moe
 from predictor.iteration.implementations.hf_compile import triton
 from predictor.iteration.launches import Tape
 from predictor.iteration.stack import flash
@@ -26,6 +27,10 @@ def forward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fals
     attention_inputs(tape, shape, layer, products=(True, True, True), repeated=repeated)
     tape.run(flash(shape.attention("forward", layer)))
     _row(tape, shape, layer.hidden, layer.q)
+    if layer.experts:
+        tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
+        titan_moe.forward(tape, shape.routed(layer))
+        return
     feed_forward_inputs(tape, shape, layer, products=(True, True))
     _row(tape, shape, layer.hidden, layer.ffn)
 
@@ -69,12 +74,15 @@ def backward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fal
     """The gradient of :func:`forward`."""
     n, shard = shape.tokens, shape.shard_tokens
     size = 2.0 * n * layer.hidden
-    tape.collective(shape.tensor.all_gather(size))
-    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
-    tape.fresh(triton("silu_mul_backward", n, layer.ffn))
-    for _ in range(2):
-        eager.linear_backward(tape, n, layer.ffn, layer.hidden)
-    tape.collective(shape.tensor.reduce_scatter(size))
+    if layer.experts:
+        titan_moe.backward(tape, shape.routed(layer))
+    else:
+        tape.collective(shape.tensor.all_gather(size))
+        eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+        tape.fresh(triton("silu_mul_backward", n, layer.ffn))
+        for _ in range(2):
+            eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+        tape.collective(shape.tensor.reduce_scatter(size))
     tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
     tape.collective(shape.tensor.all_gather(size))
     eager.linear_backward(tape, n, layer.hidden, layer.q)
@@ -102,6 +110,11 @@ def saved_bytes(shape: StepShape, layer: Layer) -> float:
     products, attention's output, the gate and what the last product makes.
     """
     n, shard = shape.tokens, shape.shard_tokens
+    if layer.experts:  # attention's, gathered and padded rows, gate, up, their product, the result
+        rows = shape.routed(layer)
+        width = 4 * layer.q + 4 * layer.kv + 4 * layer.heads
+        copied = 8.0 * rows.copies * layer.hidden + 6.0 * rows.rows * rows.experts.ffn
+        return 8.0 * shard * layer.hidden + 1.0 * n * width + copied
     if shape.selective_recompute:
         width = 2 * layer.q + 2 * layer.kv + 2 * layer.q + 2 * layer.ffn + 4 * layer.heads
         return 4.0 * shard * layer.hidden + 1.0 * n * width

@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
+from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest, worst_of
 from predictor.iteration.stack import Part, module_host
-from predictor.iteration.step import Stage, StepShape
+from predictor.iteration.step import ALONE, Stage, StepShape
 from predictor.operators import Optimizer
 from predictor.values import frozen
 
@@ -45,18 +46,21 @@ class Fsdp:
 
     def layer(self, shape: StepShape, layer: Layer, part: Part) -> Part:
         """A block with its gathers and its reduction."""
-        parameters = layer.parameters
         forward, entry, backward = Tape(), Tape(), Tape()
+        held = _shards(shape, layer)
         forward.wait(LINKS)
-        self._copy_out(forward, parameters)
-        self._gather(forward, shape, parameters)
+        for parameters, ranks, _ in held:
+            self._copy_out(forward, parameters)
+            self._gather(forward, ranks, parameters)
         forward.extend(part.forward)
         if shape.sharding == "parameters":
-            self._copy_out(entry, parameters)
-            self._gather(entry, shape, parameters)
+            for parameters, ranks, _ in held:
+                self._copy_out(entry, parameters)
+                self._gather(entry, ranks, parameters)
         backward.extend(part.backward)
         backward.wait(LINKS)
-        self._reduce(backward, shape, parameters)
+        for parameters, ranks, replicas in held:
+            self._reduce(backward, ranks, replicas, parameters)
         return replace(
             part, forward=forward.steps(), entry=entry.steps(), backward=backward.steps()
         )
@@ -65,14 +69,15 @@ class Fsdp:
         """The root is gathered before all else, and the first block behind it; reduced at last."""
         forward, backward = Tape(), Tape()
         root = self.root_parameters(shape)
-        self._gather(forward, shape, root)
+        self._gather(forward, shape.data, root)
         forward.wait(LINKS)
         self._copy_out(forward, root)
-        self._gather(forward, shape, shape.layer.parameters)
+        for parameters, ranks, _ in _shards(shape, shape.layer):
+            self._gather(forward, ranks, parameters)
         forward.extend(part.forward)
         backward.extend(part.backward)
         backward.wait(LINKS)
-        self._reduce(backward, shape, root)
+        self._reduce(backward, shape.data, shape.replicas, root)
         return replace(part, forward=forward.steps(), backward=backward.steps())
 
     def head(self, part: Part) -> Part:
@@ -94,22 +99,22 @@ class Fsdp:
         tables = 1 if shape.tied_embeddings else 2
         return (tables * shape.vocab + 1) * shape.hidden
 
-    def _gather(self, tape: Tape, shape: StepShape, parameters: int) -> None:
+    def _gather(self, tape: Tape, ranks: Group, parameters: int) -> None:
         """The shard is cast, laid into the buffer, and sent."""
-        if shape.data.ranks > 1 or self.copies:
-            shard = -(-parameters // shape.data.ranks)
+        if ranks.ranks > 1 or self.copies:
+            shard = -(-parameters // ranks.ranks)
             kernels = 1 + shard // hf_eager.OPTIMIZER_ELEMENTS_PER_LAUNCH
             cast = "foreach_cast_down" if self.copies else "cast_down"
             tape.run(eager.kernel(cast, shard, 1), kernels=kernels)
             if self.copies:
                 tape.run(eager.kernel("foreach_copy", shard, 1), kernels=kernels)
-        tape.start(shape.data.all_gather(WEIGHT_BYTES * parameters), LINKS)
+        tape.start(ranks.all_gather(WEIGHT_BYTES * parameters), LINKS)
 
     def _copy_out(self, tape: Tape, parameters: int) -> None:
         if self.copies:
             tape.run(eager.kernel("split_copy", parameters, 1))
 
-    def _reduce(self, tape: Tape, shape: StepShape, parameters: int) -> None:
+    def _reduce(self, tape: Tape, ranks: Group, replicas: Group, parameters: int) -> None:
         """Gradients into one buffer, scattered in the node and summed over its replicas."""
         wide = self.gradient_bytes == 4  # noqa: PLR2004 - bytes of fp32
         dtype = "fp32" if wide else "bf16"
@@ -120,8 +125,20 @@ class Fsdp:
             tape.run(eager.kernel("cast_up", parameters, 1))
         if not self.copies:  # divided before and after, by the root of the ranks each
             tape.run(eager.kernel("mul_scalar_fp32" if wide else "mul_scalar", parameters, 1))
-        tape.start(shape.data.reduce_scatter(size, dtype), LINKS)
-        tape.start(shape.replicas.all_reduce(size / shape.data.ranks, dtype), LINKS)
+        tape.start(ranks.reduce_scatter(size, dtype), LINKS)
+        tape.start(replicas.all_reduce(size / ranks.ranks, dtype), LINKS)
+
+
+def _shards(shape: StepShape, layer: Layer) -> list[tuple[int, Group, Group]]:
+    """Parameters of a block by the ranks that split them, and those ranks' replicas.
+
+    Experts that ranks share are split among the ranks that hold the same ones.
+    """
+    experts = layer.expert_parameters
+    if not experts or shape.experts is None or shape.experts.expert.ranks == 1:
+        return [(layer.parameters, shape.data, shape.replicas)]
+    dense = (layer.parameters - experts, shape.data, shape.replicas)
+    return [dense, (experts, shape.experts.data, ALONE)]
 
 
 def hosted(part: Part) -> Part:

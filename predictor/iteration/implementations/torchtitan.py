@@ -7,6 +7,7 @@ attention's output and every other product of a block. Asynchronous tensor paral
 modelled: gathers and scatters of tensor ranks are awaited.
 """
 
+from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import compiled_blocks as compiled
 from predictor.iteration.implementations import eager_blocks as eager
@@ -21,6 +22,8 @@ SHARDED = fsdp.Fsdp()
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """One compiled block; all of it runs again with full recomputation."""
+    if layer.experts and shape.tensor.ranks > 1:
+        raise NotPredictable("experts under tensor parallelism are not modelled for torchtitan")
     forward, backward = Tape(), Tape()
     compiled.forward(forward, shape, layer, repeated=True)
     if shape.selective_recompute:
@@ -28,9 +31,15 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
             backward, shape, layer, products=(False, True, False), repeated=True
         )
         eager.linear_forward(backward, shape.tokens, layer.hidden, layer.q)
-        compiled.feed_forward_inputs(backward, shape, layer, products=(False, True))
+        if not layer.experts:
+            compiled.feed_forward_inputs(backward, shape, layer, products=(False, True))
     compiled.backward(backward, shape, layer, repeated=True)
-    part = Part(forward=forward.steps(), backward=backward.steps(), replay=forward.steps())
+    part = Part(
+        forward=forward.steps(),
+        backward=backward.steps(),
+        replay=forward.steps(),
+        expert_parameters=layer.expert_parameters,
+    )
     return SHARDED.layer(shape, layer, part)
 
 
@@ -75,6 +84,7 @@ STACK = Stack(
     description="torchtitan of 2024-12 (9dec370): compiled blocks, FSDP2, FlashAttention-2",
     parallel=True,
     compared=False,
+    knows=frozenset({"experts"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,
