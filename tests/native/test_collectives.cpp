@@ -79,13 +79,13 @@ void on_the_stream(std::function<void()> work) {
 // All ranks of one group, on devices of one process.
 class Ranks {
 public:
-  explicit Ranks(int count, int max_ctas = 0) {
+  explicit Ranks(int count, int max_ctas = 0, bool separate_buffers = false) {
     fake::runtime() = {};
     fake::runtime().free_bytes = std::size_t{4} << 30;
     setenv("PREDICTOR_NCCL", FAKE_NCCL, 1);
     exported<void(void (*)(std::function<void()>))>("fake_nccl_reset")(&on_the_stream);
     for (int rank = 0; rank < count; ++rank) {
-      devices.push_back(std::make_unique<CudaDevice>(0));
+      devices.push_back(std::make_unique<CudaDevice>(0, separate_buffers));
     }
     const std::string id = devices.front()->new_group_id();
     for (int rank = 0; rank < count; ++rank) {
@@ -131,7 +131,7 @@ constexpr std::int64_t size = 4096;
 
 // Everything that is asked of NCCL; the first error ends it.
 void use_all() {
-  Ranks ranks(2);
+  Ranks ranks(2, 0, true);
   const predictor::LibraryInfo nccl = ranks.devices[0]->libraries().at("nccl");
   if (!nccl.error.empty()) {
     throw predictor::NativeError(nccl.error);
