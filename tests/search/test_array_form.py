@@ -76,7 +76,7 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
     assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= 0.9, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
     assert abs(worst[0]) < 0.07, worst
-    assert np.median([abs(each[1]) for each in errors]) < 0.02
+    assert np.median([abs(each[1]) for each in errors]) < 0.025
 
 
 def test_array_form_feels_slow_links():
