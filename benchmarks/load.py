@@ -17,7 +17,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SKU = "h100-sxm5-80gb"
-COMMAND = (sys.executable, "-c", "from predictor.cli import main; main()")
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; from predictor.cli import run; sys.exit(run(sys.argv[1:]))",
+)
 sys.path.insert(0, str(ROOT))
 
 
@@ -75,7 +79,7 @@ def study(count: int) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         first = subprocess.Popen(command, env=environment, start_new_session=True)
         parts = out.with_name("out.csv.parts")
-        while len(list(parts.glob("0*"))) < min(count // 1000, 20) and first.poll() is None:
+        while len(list(parts.glob("0*"))) < max(1, min(count // 1000, 20)) and first.poll() is None:
             time.sleep(0.2)
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
