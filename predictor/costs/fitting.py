@@ -25,6 +25,7 @@ from predictor.errors import FitError
 from predictor.operators import Host, Operator
 from predictor.tables import Folder, Row, read_folder, write_atomically
 
+OF_MANY_RANKS = frozenset({"hf-fsdp2", "megatron-core-local"})
 DRIFT = 1e-4
 
 Merged = dict[Operator, list[Row]]
@@ -131,15 +132,23 @@ def _tables(family: str, merged: Merged, **columns: list[float]) -> list[PointTa
 
 
 def _host_rows(measured: Folder) -> list[list[Any]]:
-    """Host seconds: the quietest round, as whatever else a machine does only adds to it."""
+    """Host seconds: the quietest round, as whatever else a machine does only adds to it.
+
+    Of a stack of many ranks the median round: each rank has a host of its own, and all wait for the
+    slowest.
+    """
     if "host" not in measured.tables:
         return []
     merged = merge(measured.tables["host"].rows, regime="burst", cache="cold")
     return [
-        [*operator_key(operator), float(f"{_middle(rows, 'seconds_low'):.6g}")]
+        [*operator_key(operator), float(f"{_middle(rows, _host_column(operator)):.6g}")]
         for operator, rows in merged.items()
         if isinstance(operator, Host)
     ]
+
+
+def _host_column(operator: Host) -> str:
+    return "seconds" if operator.stack in OF_MANY_RANKS else "seconds_low"
 
 
 def _hashes(measured: Folder) -> dict[str, str]:

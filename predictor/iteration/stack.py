@@ -15,8 +15,11 @@ from predictor.iteration.launches import Launch, Program, Step
 from predictor.iteration.memory import Memory
 from predictor.iteration.placement import layers_of_chunks
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Attention, Host
+from predictor.operators import Attention, Collective, Host
 from predictor.values import frozen
+
+COLLECTIVE_CALL: Final = Host(stack="torch.distributed", quantity="collective")
+"""A collective that the compute stream waits for: PyTorch's side and NCCL's."""
 
 Sizes = tuple[float, ...]
 HostWork = tuple[tuple[Host, float], ...]
@@ -26,14 +29,26 @@ MODULE_LAUNCHES: Final = {"forward": 38, "backward": 79}
 
 
 def module_host(phase: str, steps: Sequence[Step]) -> HostWork:
-    """Host work of a stack built of PyTorch modules and autograd functions.
+    """Host work of a stack built of PyTorch modules and autograd functions."""
+    return module_launches(phase, sum(s.kernels for s in steps if isinstance(s, Launch)))
+
+
+def module_launches(phase: str, kernels: int) -> HostWork:
+    """Host work of kernels that modules launch.
 
     Queueing a kernel from a module costs two to three times what a bare call does: Python, the
     dispatcher, autograd. What it costs here is the measured eager Llama layer's host time a launch.
     """
-    kernels = sum(step.kernels for step in steps if isinstance(step, Launch))
     layer = Host(stack="hf-eager", block="llama", phase=phase, quantity="layer")
     return ((layer, kernels / MODULE_LAUNCHES[phase]),)
+
+
+def called(steps: Sequence[Step]) -> HostWork:
+    """Host work of the collectives among some steps, where a layer's own was measured without."""
+    calls = sum(
+        isinstance(step, Launch) and isinstance(step.operator, Collective) for step in steps
+    )
+    return ((COLLECTIVE_CALL, calls),) if calls else ()
 
 
 def flash(call: Attention) -> Attention:

@@ -7,9 +7,9 @@ AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whol
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_moe
-from predictor.iteration.launches import BARE_LAUNCH, Program, Segment, Step, Tape
+from predictor.iteration.launches import Program, Segment, Step, Tape
 from predictor.iteration.memory import eager_memory
-from predictor.iteration.stack import HostWork, Part, Stack
+from predictor.iteration.stack import HostWork, Part, Stack, module_launches
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, Optimizer
 
@@ -23,8 +23,8 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward_host = _host(layer, "forward", "layer")
     backward_host = _host(layer, "backward", "layer")
     if layer.experts:
-        forward_host += ((BARE_LAUNCH, hf_moe.FORWARD_KERNELS),)
-        backward_host += ((BARE_LAUNCH, hf_moe.BACKWARD_KERNELS),)
+        forward_host += module_launches("forward", hf_moe.FORWARD_KERNELS)
+        backward_host += module_launches("backward", hf_moe.BACKWARD_KERNELS)
     return Part(
         forward=forward,
         backward=layer_backward(shape, layer),

@@ -9,26 +9,45 @@ from dataclasses import replace
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import fsdp, hf_eager
+from predictor.iteration.launches import Program
 from predictor.iteration.memory import Memory, eager_saved_bytes
-from predictor.iteration.stack import Part, Stack
+from predictor.iteration.stack import HostWork, Part, Stack, called
 from predictor.iteration.step import Stage, StepShape
+from predictor.operators import Host
 
+NAME = "hf-fsdp2"
 SHARDED = fsdp.Fsdp()
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """The eager layer between its gathers and its reduction."""
-    return SHARDED.layer(shape, layer, replace(hf_eager.layer_part(shape, layer), parameters=0))
+    part = SHARDED.layer(shape, layer, replace(hf_eager.layer_part(shape, layer), parameters=0))
+    gathered, reduced = called(part.forward), called((*part.entry, *part.backward))
+    return replace(
+        part,
+        forward_host=(*(part.forward_host or ()), *_beyond("forward", "layer"), *gathered),
+        backward_host=(*(part.backward_host or ()), *_beyond("backward", "layer"), *reduced),
+    )
+
+
+def _beyond(phase: str, quantity: str) -> HostWork:
+    """What sharding adds to the host's work: a measured sharded Llama's less an eager one's."""
+    return tuple(
+        (Host(stack=stack, block="llama", phase=phase, quantity=quantity), times)
+        for stack, times in ((NAME, 1), (hf_eager.NAME, -1))
+    )
 
 
 def embedding_part(shape: StepShape) -> Part:
     """The eager table."""
-    return SHARDED.embedding(shape, replace(hf_eager.embedding_part(shape), parameters=0))
+    part = SHARDED.embedding(shape, replace(hf_eager.embedding_part(shape), parameters=0))
+    return replace(part, forward_host=(*(part.forward_host or ()), *_beyond("forward", "fixed")))
 
 
 def head_part(shape: StepShape) -> Part:
     """The eager head."""
-    return SHARDED.head(replace(hf_eager.head_part(shape), parameters=0))
+    part = SHARDED.head(replace(hf_eager.head_part(shape), parameters=0))
+    return replace(part, backward_host=(*(part.backward_host or ()), *_beyond("backward", "fixed")))
 
 
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
@@ -39,8 +58,18 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     )
 
 
+def optimizer(stage: Stage) -> Program:
+    """Fused AdamW; its host walks the shards, tensor by tensor."""
+    ((segment, times),) = fsdp.fused_optimizer(stage)
+    host = tuple(
+        (Host(stack=NAME, block="llama", phase="optimizer", quantity=quantity), count)
+        for quantity, count in (("fixed", 1), ("tensor", stage.tensors))
+    )
+    return ((replace(segment, host=host), times),)
+
+
 STACK = Stack(
-    name="hf-fsdp2",
+    name=NAME,
     description="Hugging Face transformers 5.17 on eager torch 2.11 with FSDP2",
     parallel=True,
     compared=False,
@@ -48,6 +77,6 @@ STACK = Stack(
     embedding=embedding_part,
     head=head_part,
     accumulate=SHARDED.accumulate,
-    optimizer=fsdp.fused_optimizer,
+    optimizer=optimizer,
     memory=memory,
 )

@@ -12,7 +12,7 @@ over experts apart. Clipping is left out: it scales gradients only where their n
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager, local_moe
-from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.launches import BARE_LAUNCH, Program, Segment, Tape
 from predictor.iteration.memory import (
     CUBLAS_WORKSPACE_BYTES,
     Memory,
@@ -21,10 +21,11 @@ from predictor.iteration.memory import (
     largest,
     worst_of,
 )
-from predictor.iteration.stack import Part, Replicas, Stack, module_host
+from predictor.iteration.stack import HostWork, Part, Replicas, Stack, called
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import MemoryBound, Optimizer
+from predictor.operators import Host, MemoryBound, Optimizer
 
+NAME = "megatron-core-local"
 WEIGHT_BYTES = 2
 LOGIT_BYTES = 6
 """At the loss: fp32 exponentials, which become the gradient in place, and its bf16 copy."""
@@ -37,6 +38,9 @@ OPTIMIZER_PASSES = 8
 
 ROPE_TABLE_KERNELS = 6
 """Small launches of a tensor's rotation: cosines and sines, each scaled and cast, every layer."""
+
+ROPE_LAUNCHES = {"forward": 24, "backward": 14}
+"""Of queries and keys together, counted in a trace."""
 
 FLAT_COLUMNS = 4096
 """A gradient is walked as rows of so many numbers."""
@@ -52,12 +56,27 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         forward=forward.steps(),
         backward=backward.steps(),
         replay=forward.steps(),
-        forward_host=module_host("forward", forward.steps()),
-        backward_host=module_host("backward", backward.steps()),
-        replay_host=module_host("forward", forward.steps()),
+        forward_host=_host("forward", layer, forward),
+        backward_host=_host("backward", layer, backward),
+        replay_host=_host("forward", layer, forward),
         parameters=layer.dense_parameters,
         expert_parameters=layer.expert_parameters,
     )
+
+
+def _host(phase: str, layer: Layer, tape: Tape) -> HostWork:
+    """What a measured layer of its kind costs the host, and a call for every collective in it."""
+    block = "moe" if layer.experts else "llama"
+    work: HostWork = ((_activity(phase, "layer", block), 1), *called(tape.steps()))
+    if layer.experts:
+        work += ((_activity(phase, "expert", block), layer.experts.held),)
+    if not layer.rope:  # the measured ones rotate queries and keys
+        work += ((BARE_LAUNCH, -ROPE_LAUNCHES[phase]),)
+    return work
+
+
+def _activity(phase: str, quantity: str, block: str = "llama") -> Host:
+    return Host(stack=NAME, block=block, phase=phase, quantity=quantity)
 
 
 def _tensors(layer: Layer) -> int:
@@ -216,6 +235,8 @@ def head_part(shape: StepShape) -> Part:
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
+        forward_host=((_activity("forward", "fixed"), 1), *called(forward.steps())),
+        backward_host=((_activity("backward", "fixed"), 1), *called(backward.steps())),
         parameters=0 if tied else parameters,
     )
 
@@ -263,7 +284,11 @@ def optimizer(stage: Stage) -> Program:
     tape.run(step, kernels=OPTIMIZER_PASSES * launches)
     tape.run(_flat("cast_down", owned), kernels=tensors)
     tape.run(_flat("fill_fp32", stage.parameters))
-    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
+    host = (
+        (_activity("optimizer", "fixed"), 1),
+        (_activity("optimizer", "tensor"), tensors),
+    )
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps(), host=host), 1),)
 
 
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
@@ -291,7 +316,7 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
 
 
 STACK = Stack(
-    name="megatron-core-local",
+    name=NAME,
     description="Megatron-Core 0.19 local spec on torch 2.11: no Transformer Engine, no Apex",
     parallel=True,
     compared=False,
