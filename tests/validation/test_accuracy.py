@@ -68,11 +68,19 @@ def test_megatron_and_expert_steps_are_within_20_percent_and_their_memory_within
     assert summary["memory_worst_ape"] <= 0.03
 
 
-def test_steps_of_four_gpus_are_estimated_as_well_as_when_they_were_foretold():
+def test_steps_of_two_and_four_gpus_are_estimated_about_as_well_as_hosts_allow():
     records = validate_file(FOLDER / "parallel.jsonl.gz").records
     summary = summarise(records)
-    # One launch-bound step took 340 ms on one host and 418 ms on another: the worst error is its.
+    # One launch-bound step took 336, 341 and 418 ms on three hosts: the worst error is its.
     assert summary["refused"] == 0
     assert summary["median_ape"] <= 0.08
+    assert summary["worst_ape"] <= 0.30
     assert summary["memory_worst_ape"] <= 0.05
     assert summary["rank_correlation"] >= 0.95
+
+
+def test_experts_on_one_gpu_are_within_5_percent_even_where_the_host_is_the_slower_one():
+    records = validate_file(FOLDER / "single.jsonl.gz").records
+    experts = [r for r in records if r.identity.startswith("h100")]
+    assert len(experts) == 3
+    assert summarise(experts)["worst_ape"] <= 0.05
