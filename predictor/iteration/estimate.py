@@ -134,7 +134,7 @@ def _fits(case: Case) -> bool:
     case = resolve(case).case
     stack = load_stack(str(case.implementation))
     refuse(case, stack)
-    return _peak(case).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes
+    return bool(_peak(case).reserved_bytes <= load_gpu(case.cluster.gpu).memory_bytes)
 
 
 def _estimate(
@@ -161,10 +161,10 @@ def _estimate(
         tokens_per_second_per_gpu=tokens / seconds / case.cluster.num_gpus,
         model_flops_per_second_per_gpu=rate,
         mfu=rate / costs.gpu.peak_flops_per_second["bf16"],
-        memory_bytes_per_gpu=peak.allocated_bytes,
-        memory_reserved_bytes_per_gpu=peak.reserved_bytes,
-        memory_parts=dict(peak.parts),
-        fits=peak.reserved_bytes <= costs.gpu.memory_bytes,
+        memory_bytes_per_gpu=float(peak.allocated_bytes),
+        memory_reserved_bytes_per_gpu=float(peak.reserved_bytes),
+        memory_parts={name: float(size) for name, size in peak.parts.items()},
+        fits=bool(peak.reserved_bytes <= costs.gpu.memory_bytes),
         usd_per_iteration=usd,
         joules_per_iteration=run.joules(),
         breakdown=run.breakdown,

@@ -110,7 +110,7 @@ class Pipeline:
 
     def in_flight(self, stage: int) -> tuple[int, ...]:
         """Most micro-batches whose activations each chunk of a stage holds at one time."""
-        if len(self.stages) == 1:
+        if len(self.stages) == 1 and self.schedule != "dualpipe":  # which its order refuses
             return (1,)
         most = self.order(self.swept).in_flight
         return tuple(int(count) for count in most[stage])

@@ -11,6 +11,7 @@ The formulas are those of the papers, not of the package:
     traffic     a ring all-reduce sends 2(n-1)/n of the buffer (Patarasu and Yuan 2009)
 """
 
+import json
 from math import inf, isfinite
 
 import pytest
@@ -114,7 +115,36 @@ def check(case):
     assert sum(told["origin"].values()) == pytest.approx(1)
     assert told["mfu"] <= 1
     assert told["memory_bytes_per_gpu"] <= told["memory_reserved_bytes_per_gpu"]
+    json.dumps(told)  # nothing of an array library is left
     return told
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("stack", ["hf-fsdp2", "torchtitan", "megatron-core-te", "nanotron"])
+def test_numbers_of_every_kind_of_memory_are_plain(stack, recompute):
+    raw = {
+        "model": {"hidden_size": 512, "num_layers": 4, "num_attention_heads": 8}
+        | {"ffn_hidden_size": 2048, "vocab_size": 32000},
+        "training": {"seq_length": 1024, "micro_batch_size": 1, "global_batch_size": 16}
+        | {"recompute": recompute},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+        "plan": {"pipeline_parallel": 1},
+        "implementation": stack,
+    }
+    check(Case.from_dict(raw))
+
+
+def test_dualpipe_needs_a_pipeline():
+    raw = {
+        "model": {"hidden_size": 512, "num_layers": 4, "num_attention_heads": 8}
+        | {"ffn_hidden_size": 2048, "vocab_size": 32000},
+        "training": {"seq_length": 1024, "micro_batch_size": 1, "global_batch_size": 16},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+        "plan": {"pipeline_parallel": 1, "schedule": "dualpipe"},
+        "implementation": "megatron-core-te",
+    }
+    with pytest.raises(PredictorError, match="even pipeline_parallel"):
+        estimate(Case.from_dict(raw))
 
 
 @settings(max_examples=80, deadline=None)
