@@ -24,7 +24,8 @@ DERIVED: Final = frozenset(
     {"data_parallel", "num_gpus", "gpu", "global_batch_size", "layers_per_stage"}
 )
 
-_RANGE: Final = re.compile(r"(\d+)(?:-|\.\.)(\d+)(?::(\d+))?")
+_COUNT: Final = re.compile(r"\d{1,12}")
+_RANGE: Final = re.compile(r"(\d{1,12})(?:-|\.\.)(\d{1,12})(?::(\d{1,12}))?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ def counts(text: str) -> tuple[int, ...]:
     for part in str(text).split(","):
         match = _RANGE.fullmatch(part.strip())
         if match is None:
-            if not part.strip().isdigit() or int(part) < 1:
+            if not _COUNT.fullmatch(part.strip()) or int(part) < 1:
                 raise CaseError(
                     f"num_gpus = {text!r}: must be a count, a list 8,16 or a range 8-64 or 8-64:8"
                 )

@@ -89,7 +89,7 @@ def _telemetry(row: Row) -> str:
 def _work(row: Row) -> str:
     try:
         work = row.operator.flops + row.operator.bytes
-    except (KeyError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, ValueError, OverflowError, ZeroDivisionError) as error:
         return f"{row.operator} is not an operator that this version knows: {error!r}"
     if not isfinite(work) or work < 0:
         return f"{row.operator} does a negative or endless amount of work"

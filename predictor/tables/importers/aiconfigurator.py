@@ -18,6 +18,7 @@ collectives.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from math import isfinite
@@ -48,6 +49,7 @@ LEAST_SEQUENCE: Final = 512
 LEAST_COLLECTIVE_BYTES: Final = 1024
 
 
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _SKUS: Final = {
     "a100_sxm": "a100-sxm4-80gb",
     "b200_sxm": "b200-sxm",
@@ -178,7 +180,7 @@ def _newest(folder: Path, table: str) -> Chosen | None:
 
 def _order(version: str) -> tuple[tuple[int, int | str], ...]:
     parts = version.replace("rc", ".rc.").replace("post", ".post.").split(".")
-    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in parts if part)
+    return tuple((1, int(part)) if _NUMBER.fullmatch(part) else (0, part) for part in parts if part)
 
 
 def _reused(path: Path, table: str) -> str | None:

@@ -38,7 +38,8 @@ _PROGRAMS: Final = {
 }
 _DTYPES: Final = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 _PROGRAM: Final = re.compile(rf"\b({'|'.join(_PROGRAMS)})_perf\b")
-_RANK: Final = re.compile(r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d+)\s+)?Pid\s+\d+\s+on\s+(\S+)\s")
+_RANK: Final = re.compile(r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s")
+_SIZE: Final = re.compile(r"[0-9]{1,18}")
 _STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d$|^\d\d:\d\d:\d\d$")
 _NO_NVLS: Final = re.compile(r"NCCL_NVLS_ENABLE(?:=| set by environment to )0")
 _LEAD: Final = 3
@@ -191,7 +192,7 @@ def _text_log(path: Path, text: str, given: str | None) -> Log:
             header = [word for word in words if word != "timestamp"]
             if "cputime" in header:
                 raise TableError(f"{path}:{number}: times of the CPU (-C 1); measure without")
-        elif header and words and words[0].isdigit() and not line.startswith("#"):
+        elif header and words and _SIZE.fullmatch(words[0]) and not line.startswith("#"):
             timings.append(_timing(f"{path}:{number}", header, words))
     groups = Counter(group for group, _ in ranks)
     first = min(groups, default=0)
@@ -239,7 +240,15 @@ def _json_log(path: Path, text: str, given: str | None) -> Log:
         timings = [_json_timing(f"{path}, result {n}", row) for n, row in enumerate(raw["results"])]
         program = " ".join(map(str, raw["args"][:1]))
         environment = "\n".join(map(str, raw.get("env", ())))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise TableError(f"{path}: not JSON of nccl-tests ({error!r})") from error
     groups = sorted({group for group, _ in devices})
     return Log(
