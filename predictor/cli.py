@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,9 +26,11 @@ from predictor.errors import PredictorError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import TextIO
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MAX_ERROR_CHARACTERS = 2000
+QUESTIONS_AT_ONCE = 4096
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -270,8 +273,16 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
     del jsonl  # the only form there is; the flag keeps room for others
     from predictor.costs.questions import answer  # noqa: PLC0415
 
-    for reply in answer(sys.stdin, sku=gpu, strict=strict):
+    together = QUESTIONS_AT_ONCE if _is_file(sys.stdin) else 1  # a program may wait for each
+    for reply in answer(sys.stdin, sku=gpu, strict=strict, at_once=together):
         click.echo(json_text(reply, indent=None))
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # a stream of Python's own has no number
+        return False
 
 
 @predictor.command()

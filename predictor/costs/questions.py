@@ -1,7 +1,9 @@
 """Questions about single operators, one JSON object a line (``predictor operators --jsonl``)."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import MISSING
+from itertools import islice
 from typing import Any, get_args, get_type_hints
 
 from predictor.costs.loading import load_costs
@@ -20,6 +22,7 @@ from predictor.operators import (
     Operator,
     column_fields,
 )
+from predictor.values import frozen
 
 MAX_SIZE = 2**40
 MAX_LINE = 100_000
@@ -28,8 +31,31 @@ CACHES = ("cold", "warm")
 _MAY_BE_ZERO = {"value_head_dim", "window", "query_length", "ctas", "source", "destination"}
 
 
-def answer(lines: Iterable[str], *, sku: str, strict: bool = False) -> Iterator[dict[str, Any]]:
+@frozen
+class Question:
+    """What a line asks.
+
+    Attributes:
+        operator: Whose seconds.
+        cache: ``cold`` or ``warm``.
+        regime: ``burst`` or ``sustained``.
+    """
+
+    operator: Operator
+    cache: str
+    regime: str
+
+
+def answer(
+    lines: Iterable[str], *, sku: str, strict: bool = False, at_once: int = 1
+) -> Iterator[dict[str, Any]]:
     """Answer each non-empty line in order.
+
+    Args:
+        lines: Questions.
+        sku: Of which GPU.
+        strict: Refuse to extrapolate.
+        at_once: Lines that are read before the first of them is answered, to price them together.
 
     Yields:
         ``{seconds, low, high, origin}``, or ``{error}`` where the question is not legal or, with
@@ -39,31 +65,57 @@ def answer(lines: Iterable[str], *, sku: str, strict: bool = False) -> Iterator[
         UnknownName: No such SKU.
     """
     costs = load_costs(sku)
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            yield _answer(costs, line, strict=strict)
-        except PredictorError as error:
-            yield {"error": str(error)}
-        except ValueError as error:
-            yield {"error": str(error)}
+    for some in _batches(lines, at_once):
+        asked = [_asked(line) for line in some]
+        if at_once > 1:
+            _price(costs, asked)
+        for question in asked:
+            if isinstance(question, str):
+                yield {"error": question}
+                continue
+            try:
+                yield _answer(costs, question, strict=strict)
+            except (PredictorError, ValueError) as error:
+                yield {"error": str(error)}
 
 
-def _answer(costs: Costs, line: str, *, strict: bool) -> dict[str, Any]:
+def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    full = (line for line in lines if line.strip())
+    while some := list(islice(full, size)):
+        yield some
+
+
+def _asked(line: str) -> Question | str:
+    """The question of a line, or what is wrong with it."""
     if len(line) > MAX_LINE:
-        msg = f"a question is at most {MAX_LINE} characters"
-        raise ValueError(msg)
-    raw = parse_json("question", line, PredictorError)
-    if not isinstance(raw, dict):
-        msg = 'a question is an object: {"operator": "gemm", "m": 4096, ...}'
-        raise ValueError(msg)  # noqa: TRY004 - a user's mistake, worded as the others
-    regime = _choice(raw, "regime", REGIMES)
-    cache = _choice(raw, "cache", CACHES)
-    operator = _operator(raw)
+        return f"a question is at most {MAX_LINE} characters"
+    try:
+        raw = parse_json("question", line, PredictorError)
+        if not isinstance(raw, dict):
+            return 'a question is an object: {"operator": "gemm", "m": 4096, ...}'
+        regime = _choice(raw, "regime", REGIMES)
+        cache = _choice(raw, "cache", CACHES)
+        return Question(_operator(raw), cache, regime)
+    except (PredictorError, ValueError) as error:
+        return str(error)
+
+
+def _price(costs: Costs, asked: Iterable[Question | str]) -> None:
+    """Price questions together, family by family; answering finds the prices remembered."""
+    alike: dict[tuple[str, str], list[Operator]] = {}
+    for each in asked:
+        if isinstance(each, Question) and not isinstance(each.operator, Host):
+            alike.setdefault((each.operator.name, each.cache), []).append(each.operator)
+    for (_, cache), operators in alike.items():
+        with suppress(PredictorError, ValueError):  # told where the one at fault is answered
+            costs.predict(operators, cache=cache)
+
+
+def _answer(costs: Costs, question: Question, *, strict: bool) -> dict[str, Any]:
+    operator, regime = question.operator, question.regime
     if isinstance(operator, Host):
         return _host(costs, operator)
-    prediction = costs.predict([operator], cache=cache)
+    prediction = costs.predict([operator], cache=question.cache)
     factor = _sustained(costs, operator, prediction) if regime == "sustained" else 1.0
     return _word(prediction, factor, strict=strict, regime=regime)
 

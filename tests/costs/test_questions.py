@@ -87,3 +87,22 @@ def test_every_legal_shape_has_a_finite_positive_time_above_the_flops_bound(m, n
     seconds = float(prediction.seconds[0])
     assert 0 < prediction.low[0] <= seconds <= prediction.high[0] < float("inf")
     assert seconds > gemm.flops / (1.1 * costs.gpu.peak_flops_per_second["bf16"])
+
+
+def test_questions_read_together_are_answered_as_one_by_one():
+    lines = [
+        *(json.dumps({"operator": "gemm", "m": m, "n": 1536, "k": 4096}) for m in (17, 640, 5000)),
+        '{"operator": "nothing"}',
+        '{"operator": "memory_bound", "kernel": "rms_norm", "rows": 777, "cols": 4096}',
+        "not JSON",
+        '{"operator": "host", "stack": "torch", "quantity": "launch"}',
+        '{"operator": "gemm", "m": 640, "n": 1536, "k": 4096, "cache": "warm"}',
+    ]
+    alone = list(answer(lines, sku="h100-sxm5-80gb"))
+    together = list(answer(lines, sku="h100-sxm5-80gb", at_once=5))
+    assert len(together) == len(lines)
+    assert [set(each) for each in together] == [set(each) for each in alone]
+    for mine, theirs in zip(together, alone, strict=True):
+        if "error" not in theirs:
+            numbers = [[each[key] for key in ("seconds", "low", "high")] for each in (mine, theirs)]
+            assert numbers[0] == pytest.approx(numbers[1], rel=1e-12)
