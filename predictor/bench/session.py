@@ -65,6 +65,7 @@ class Session:
         self._rounds_to_control = 0
         self._controls: set[int] = set()
         self._idle_until_seconds = 0.0
+        self._counted_until_seconds = 0.0
         self.loaded_seconds = 0.0
         self._worker = spawn()
 
@@ -96,7 +97,9 @@ class Session:
         if self._telemetry is None:
             return result
         loaded = max(result.end_seconds - result.begin_seconds, point.sustained_seconds, 0.0)
-        self.loaded_seconds += loaded
+        if result.end_seconds > self._counted_until_seconds:  # quantities may share a round
+            self.loaded_seconds += loaded
+            self._counted_until_seconds = result.end_seconds
         if loaded >= _SHORT_LOAD_SECONDS:
             # Whatever the worker's clock says: an idle time is never longer than that from now.
             ended = min(result.end_seconds, time.monotonic())

@@ -144,6 +144,9 @@ def test_a_round_carries_its_clock_and_power_and_waits_after_a_load(
     not_before = worker.asked[1][1][2]
     assert not_before == (0.0 if idle is None else pytest.approx(first.end_seconds + idle))
     assert session.loaded_seconds == pytest.approx(2 * load_seconds)
+    worker.now -= load_seconds  # another quantity of the same round
+    session.sample(1, point(64))
+    assert session.loaded_seconds == pytest.approx(2 * load_seconds)
 
 
 def test_a_throttled_point_is_measured_again_once_and_kept_as_such(
