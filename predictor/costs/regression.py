@@ -232,7 +232,7 @@ def krige(sample: Sample, residual: Floats, scales: Floats, nugget: float) -> di
         places = design.coordinates[chosen]
         kernel = correlation(places, places, scales) + nugget * np.eye(len(places))
         weights = np.linalg.solve(kernel, residual[chosen])
-        kept[int(design.group[chosen[0]])] = Residuals(places, weights)
+        kept[int(design.group[chosen[0]])] = Residuals(places, np.asarray(weights, np.float64))
     return kept
 
 
