@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.gpus import domain_gpus, load_gpu
 from predictor.case.networks import load_network, named_network
+from predictor.errors import CaseError
 from predictor.values import frozen
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Draft = dict[str, Any]
 
 DEFAULT_IMPLEMENTATION = "megatron-core-te"
+USUAL_HEAD_SIZES = (128, 64)
 LONGEST_DEFAULT_SEQUENCE = 8192
 MICRO_BATCHES = 8
 # GPT-2's byte-pair vocabulary as Megatron pads it for eight tensor ranks, and Llama 3's.
@@ -115,6 +117,19 @@ def _vocabulary(draft: Draft) -> int:
 def _seq_length(draft: Draft) -> int | None:
     longest = draft["model"].get("max_position_embeddings")
     return None if longest is None else min(LONGEST_DEFAULT_SEQUENCE, longest)
+
+
+def _heads(draft: Draft) -> int:
+    model, ranks = draft["model"], draft["plan"].get("tensor_parallel", 1)
+    sizes = (model["head_dim"],) if model.get("head_dim") else USUAL_HEAD_SIZES
+    whole = [] if model.get("mla") else [s for s in sizes if model["hidden_size"] % s == 0]
+    if not whole:
+        raise CaseError(
+            "model.num_attention_heads is needed with latent attention, and where hidden_size "
+            f"({model['hidden_size']}) is no multiple of {' or '.join(map(str, sizes))}"
+        )
+    shared = [size for size in whole if model["hidden_size"] // size % ranks == 0]
+    return int(model["hidden_size"] // (shared or whole)[0])
 
 
 def _positions(draft: Draft) -> int | None:
@@ -256,6 +271,11 @@ DEFAULTS: tuple[Default, ...] = (
         "model.ffn_hidden_size",
         "4 x hidden_size; with gated_mlp two thirds of it in multiples of 64",
         _ffn_hidden_size,
+    ),
+    Default(
+        "model.num_attention_heads",
+        "hidden_size over head_dim, which is then 128, or 64 where 128 leaves a rest",
+        _heads,
     ),
     Default(
         "model.num_query_groups",

@@ -76,7 +76,7 @@ def _divides(key: str, divisor: int | None, *, of: str, dividend: int | None) ->
 def _check_model(model: Model) -> None:
     heads, groups = model.num_attention_heads, model.num_query_groups
     _divides("model.num_query_groups", groups, of="num_attention_heads", dividend=heads)
-    if model.head_dim is None and model.hidden_size % heads:
+    if heads is not None and model.head_dim is None and model.hidden_size % heads:
         rule = f"must divide hidden_size ({model.hidden_size}) where head_dim is not given"
         raise RuleError("model.num_attention_heads", heads, rule)
     every = model.full_attention_frequency
@@ -143,7 +143,7 @@ def _check_context_parallel(model: Model, training: Training, plan: Plan) -> Non
     _divides(key, degree, of="seq_length", dividend=training.seq_length)
     if degree and plan.context_parallel_kind == "ulysses":
         shares = degree * (plan.tensor_parallel or 1)
-        if model.num_attention_heads % shares:
+        if model.num_attention_heads and model.num_attention_heads % shares:
             rule = (
                 f"times tensor_parallel ({plan.tensor_parallel or 1}) must divide "
                 f"num_attention_heads ({model.num_attention_heads}) under ulysses"

@@ -162,7 +162,7 @@ class Model(Section):
     num_layers: int = needed(Count(MAX_LAYERS), "Transformer layers.")
     hidden_size: int = needed(Count(MAX_HIDDEN), "Width of the residual stream.")
     ffn_hidden_size: int = optional(Count(MAX_FFN), "Width of the dense feed-forward.")
-    num_attention_heads: int = needed(Count(MAX_HEADS), "Query heads.")
+    num_attention_heads: int = optional(Count(MAX_HEADS), "Query heads.")
     num_query_groups: int = optional(Count(MAX_HEADS), "Key and value heads.")
     head_dim: int = optional(Count(MAX_HEAD_DIM), "Size of a query and key head.")
     vocab_size: int = optional(Count(MAX_VOCAB), "Rows of the embedding, before padding.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from predictor.case import gpu_names, load_gpu, load_model, model_names
+from predictor.case import gpu_names, load_gpu, load_model, model_names, resolve
 from predictor.errors import CaseError
 from predictor.search.amounts import read_duration, read_tokens, read_usd
 from predictor.search.choices import (
@@ -224,6 +224,6 @@ def _models(case: Case, request: RunRequest) -> dict[str, Model]:
     if (request.models or request.scales) and not (request.budget_usd or request.deadline_seconds):
         raise CaseError("the largest model needs a budget or a deadline to stay within")
     if request.scales:
-        return scaled_family(case.model, request.scales)
+        return scaled_family(resolve(case).case.model, request.scales)
     names = model_names() if tuple(request.models) == (ALL,) else request.models
     return {name: load_model(name) for name in names}

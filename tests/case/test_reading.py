@@ -83,11 +83,7 @@ BAD = {
     "not a flag": (llama(plan__sequence_parallel=1), "plan.sequence_parallel = 1", "true or false"),
     "not a table": (llama(plan=[2]), "plan = [2]", "table"),
     "nested not a table": (llama(model__moe=8), "model.moe = 8", "table"),
-    "missing heads": (
-        llama(model={"num_layers": 2, "hidden_size": 64, "num_attention_heads": None}),
-        "model.num_attention_heads",
-        "is null",
-    ),
+    "missing width": (llama(model={"num_layers": 2}), "model.hidden_size", "needed"),
     "null sequence": (llama(training__seq_length=None), "training.seq_length", "is null"),
     "missing gpu": (llama(cluster={"num_gpus": 8}), "cluster.gpu", "needed"),
     "implementation": (llama(implementation="Megatron Core"), "implementation", "must match"),

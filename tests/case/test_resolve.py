@@ -19,6 +19,7 @@ from predictor.case.defaults import DEFAULTS
 from predictor.errors import CaseError
 
 H100 = {"gpu": "h100-sxm5-80gb"}
+SHORT = {"seq_length": 1024}
 
 
 def on_gpus(count: int, model: dict[str, Any], **sections: Any) -> Case:
@@ -225,3 +226,22 @@ def test_a_proxy_with_few_layers_keeps_a_share_of_the_dense_ones() -> None:
     assert resolve(Case.from_dict(asked)).case.model.moe.first_dense_layers == 1
     asked["model"] |= {"num_layers": 61}
     assert resolve(Case.from_dict(asked)).case.model.moe.first_dense_layers == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "heads"),
+    [
+        ({"hidden_size": 14336}, 112),
+        ({"hidden_size": 14400}, 225),
+        ({"hidden_size": 4096, "head_dim": 256}, 16),
+    ],
+)
+def test_heads_are_of_128_where_they_are_left_open(model: dict[str, int], heads: int) -> None:
+    resolved = resolve(on_gpus(1, model | {"num_layers": 2}, training=SHORT))
+    assert resolved.case.model.num_attention_heads == heads
+    assert f"model.num_attention_heads = {heads}" in resolved.defaults_taken
+
+
+def test_heads_of_no_usual_size_are_asked_for() -> None:
+    with pytest.raises(CaseError, match=r"num_attention_heads is needed .* hidden_size \(1000\)"):
+        resolve(on_gpus(1, {"num_layers": 2, "hidden_size": 1000}, training=SHORT))
