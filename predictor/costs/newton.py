@@ -27,7 +27,7 @@ HALVINGS: Final = 6
 DIFFERENCE: Final = 1e-4
 SETTLED: Final = 1e-6
 """Share of the loss by which the last step of a fit that is kept may improve it: so far, libraries
-that round otherwise come to the same coefficients."""
+that round otherwise come to coefficients within a tenth of their standard errors."""
 
 NEARLY: Final = 1e-3
 """The same of a fit that is only asked how well it foretells what was held out."""
