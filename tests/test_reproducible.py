@@ -1,5 +1,6 @@
 """The same question has the same answer, bit for bit, wherever and in whatever order it is put."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from predictor import Case, estimate, estimate_many
 from predictor.case import bench_results_folder
-from predictor.costs.fitting import fit_folder
+from predictor.costs.fitting import check_fit, fit_folder, write_fit
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "llama3_8b_one_node.toml"
@@ -47,6 +48,22 @@ def test_a_fit_does_not_depend_on_the_order_of_files(tmp_path: Path) -> None:
             shutil.copyfile(source / name, folder / name)
         fits.append(fit_folder(folder))
     assert fits[0] == fits[1]
+
+
+@pytest.mark.parametrize(("moved", "drifts"), [(0.0, 0), (0.1, 0), (2.0, 1)])
+def test_a_fit_drifts_by_its_standard_errors(tmp_path: Path, moved: float, drifts: int) -> None:
+    folder = tmp_path / SKU
+    folder.mkdir()
+    for name in ("gpu.toml", "runs.toml", "optimizer.csv"):
+        shutil.copyfile(bench_results_folder() / SKU / name, folder / name)
+    write_fit(folder)
+    kept = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+    fit = kept["fits"]["optimizer/cold"]
+    fit["surface"]["coefficients"][0][0] += moved * fit["standard_errors"][0][0]
+    (folder / "fit.json").write_text(json.dumps(kept), encoding="utf-8")
+    found = check_fit(folder)
+    assert len(found) == drifts
+    assert all("optimizer/cold drifted" in line for line in found)
 
 
 def test_many_cases_are_estimated_in_order_as_one_by_one() -> None:
