@@ -13,6 +13,7 @@ import torch
 
 from predictor.bench import torch_ranks_host
 from predictor.bench.host_rounds import Group, HostWorkload, Quantities
+from predictor.bench.steps.steps import MEGATRON
 from predictor.bench.torch_small_steps import (
     STEPS,
     Steps,
@@ -52,7 +53,7 @@ class HostCosts:
             return lambda: bare_quantities(self._device)
         if stack == torch_ranks_host.DISTRIBUTED:
             return torch_ranks_host.collective_quantities()
-        if stack == torch_ranks_host.MEGATRON:
+        if stack == MEGATRON:
             return torch_ranks_host.megatron_quantities(block)
         if stack not in _DEPTHS:
             raise NotImplementedError(f"no host costs of stack {stack!r}")

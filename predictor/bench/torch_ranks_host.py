@@ -15,9 +15,9 @@ import torch
 import torch.distributed as dist
 
 from predictor.bench.host_rounds import Quantities
+from predictor.bench.steps.steps import MEGATRON
 from predictor.bench.torch_small_steps import STEPS, Steps, Workings, layer_quantities
 
-MEGATRON: Final = "megatron-core-local"
 DISTRIBUTED: Final = "torch.distributed"
 _RANKS: Final = 2
 _CALLS: Final = 50

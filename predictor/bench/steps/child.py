@@ -20,11 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predictor.bench.steps.steps import MEGATRON
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WARM_UP = 5
-DISTRIBUTED = frozenset({"hf-fsdp2", "megatron-core-local"})
+DISTRIBUTED = frozenset({"hf-fsdp2", MEGATRON})
 """Stacks that need a process group, even of one."""
 
 FAMILIES = {"llama": "Llama", "qwen3": "Qwen3", "mixtral": "Mixtral", "qwen3-moe": "Qwen3Moe"}
@@ -133,7 +135,7 @@ def measure(step: dict[str, Any]) -> dict[str, Any]:
     import torch  # noqa: PLC0415
 
     torch.manual_seed(0)
-    if step["implementation"] == "megatron-core-local":
+    if step["implementation"] == MEGATRON:
         from predictor.bench.steps.megatron import megatron_iteration  # noqa: PLC0415
 
         iteration, framework = megatron_iteration(step), "megatron-core"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.bench.sku import sku_of
-from predictor.bench.steps.steps import Step, chosen_steps
+from predictor.bench.steps.steps import MEGATRON, Step, chosen_steps
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.presets import closest
 from predictor.errors import BenchError
@@ -205,7 +205,7 @@ def record_of(step: Step, here: Machine, gpus: int, measured: dict[str, Any]) ->
     """The run record of a measured step."""
     optimizers = {
         "hf-fsdp2": "adamw-fused-fp32",
-        "megatron-core-local": "torch-adamw-foreach-fp32",
+        MEGATRON: "torch-adamw-foreach-fp32",
     }
     return {
         "id": f"{here.sku}/{step.name}",

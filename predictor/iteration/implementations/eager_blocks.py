@@ -33,6 +33,14 @@ def linear_forward(tape: Tape, n: int, out: int, into: int, *, bias: bool = Fals
     tape.run(Gemm(m=n, n=out, k=into, kind="forward", api=api, bias=bias))
 
 
+def router_forward(tape: Tape, n: int, experts: int, into: int, *, kernels: int) -> None:
+    """Scores in fp32, the best of them, and the small launches that a stack has around them."""
+    linear_forward(tape, n, experts, into)
+    tape.run(kernel("softmax_fp32", n, experts))
+    tape.run(kernel("topk_fp32", n, experts))
+    tiny(tape, n, kernels)
+
+
 def linear_backward(tape: Tape, n: int, out: int, into: int, *, bias: bool = False) -> None:
     """wgrad, then dgrad; a bias gradient is a column sum of its own."""
     wgrad(tape, n, out, into)

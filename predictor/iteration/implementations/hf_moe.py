@@ -23,10 +23,7 @@ def forward(tape: Tape, rows: Routed) -> None:
     """Router and experts; norms and the residual add are the layer's."""
     n, s, h, f = rows.tokens, rows.copies, rows.layer.hidden, rows.experts.ffn
     experts, top_k = rows.experts.total, rows.experts.top_k
-    eager.linear_forward(tape, n, experts, h)
-    tape.run(eager.kernel("softmax_fp32", n, experts))
-    tape.run(eager.kernel("topk_fp32", n, experts))
-    eager.tiny(tape, n, 2)
+    eager.router_forward(tape, n, experts, h, kernels=2)
     tape.run(eager.kernel("sort_int64", s, 1), kernels=4)
     eager.tiny(tape, s, 8)
     tape.run(eager.kernel("index_select", s, h))

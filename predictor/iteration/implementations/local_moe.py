@@ -25,10 +25,7 @@ PROBABILITY_BYTES = 4.0
 def forward(tape: Tape, rows: Routed) -> None:
     """Router and experts; the norm before and the add behind are the layer's."""
     n, h = rows.tokens, rows.layer.hidden
-    eager.linear_forward(tape, n, rows.experts.total, h)
-    tape.run(eager.kernel("softmax_fp32", n, rows.experts.total))
-    tape.run(eager.kernel("topk_fp32", n, rows.experts.total))
-    eager.tiny(tape, n, ROUTER_KERNELS)
+    eager.router_forward(tape, n, rows.experts.total, h, kernels=ROUTER_KERNELS)
     tape.collective(moe.counts(rows.experts, rows.plan), "expert")
     for _ in range(2):
         tape.sync()

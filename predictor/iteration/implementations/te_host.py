@@ -14,7 +14,7 @@ from typing import Final
 
 from predictor.iteration.launches import Launch, Step
 from predictor.iteration.moe.shape import Routed
-from predictor.iteration.stack import MODULE_LAUNCHES, HostWork
+from predictor.iteration.stack import HostWork, called, module_launches
 from predictor.operators import Collective, GroupedGemm, Host
 
 MEASURED: Final = "megatron-core-local"
@@ -46,12 +46,11 @@ def layer_host(phase: str, steps: Sequence[Step], rows: Routed, graphs: str) -> 
     beyond = kernels - PLAIN_LAUNCHES[phase]
     if rows.plan.experts == "sequential":
         beyond -= EXPERT_PRODUCTS[phase] * modules
-    eager = Host(stack="hf-eager", block="llama", phase=phase, quantity="layer")
     work = [
         *_measured(phase, modules, graphs),
         (Host(stack="cuda", quantity="launch"), float(grouped)),
-        (Host(stack="torch.distributed", quantity="collective"), float(calls)),
-        (eager, 0.0 if graphs == "attention" else max(beyond, 0) / MODULE_LAUNCHES[phase]),
+        *called(steps),
+        *module_launches(phase, 0 if graphs == "attention" else max(beyond, 0)),
     ]
     return tuple((activity, times) for activity, times in work if times)
 

@@ -26,10 +26,7 @@ ROUTER_KERNELS = 8
 def forward(tape: Tape, rows: Routed) -> None:
     """Router, shared and routed experts; the norm before and the add behind are the layer's."""
     n, h = rows.tokens, rows.layer.hidden
-    eager.linear_forward(tape, n, rows.experts.total, h)
-    tape.run(eager.kernel("softmax_fp32", n, rows.experts.total))
-    tape.run(eager.kernel("topk_fp32", n, rows.experts.total))
-    eager.tiny(tape, n, ROUTER_KERNELS)
+    eager.router_forward(tape, n, rows.experts.total, h, kernels=ROUTER_KERNELS)
     tape.run(eager.kernel("sort_int64", rows.copies, 1), kernels=4)
     tape.run(eager.kernel("index_select", rows.copies, h))
     tape.fresh(eager.kernel("mul_rows", rows.copies, h))
