@@ -68,17 +68,32 @@ def test_every_format_and_epilogue_is_swept() -> None:
 
 
 def test_the_products_between_are_new_pairs_of_sizes() -> None:
-    between = {p.operator for p in POINTS if p.tier == BETWEEN}
-    before = {p.operator for p in POINTS if p.tier < BETWEEN}
-    assert not between & before
-    assert len(between) > 850
-    assert sum(g.m < 512 for g in between if isinstance(g, Gemm)) > 40
+    gemms = [(p.tier, p.operator) for p in POINTS if isinstance(p.operator, Gemm)]
+    between = {gemm for tier, gemm in gemms if tier == BETWEEN}
+    assert not between & {gemm for tier, gemm in gemms if tier < BETWEEN}
+    assert len(between) > 1400
+    assert sum(gemm.m < 512 for gemm in between) > 400
 
 
 def test_products_have_token_counts_of_experts_and_vocabularies_as_tokenizers_count_them() -> None:
     gemms = [p.operator for p in POINTS if isinstance(p.operator, Gemm)]
     assert sum(g.m % 8 > 0 for g in gemms) > 60
     assert {g.kind for g in gemms if g.n == 50257} == {"forward", "dgrad", "wgrad"}
+
+
+def test_the_longest_products_are_among_those_between() -> None:
+    between = [p.operator for p in POINTS if p.tier == BETWEEN and isinstance(p.operator, Gemm)]
+    assert sum(2.0e12 <= g.flops <= 2.0e13 for g in between) > 130
+    assert all(p.cost_seconds < 1.0 for p in POINTS if p.tier == BETWEEN)
+
+
+def test_a_measured_kernel_has_neighbours_to_be_told_by() -> None:
+    sizes = Counter(
+        (p.operator.impl, p.operator.kernel)
+        for p in POINTS
+        if isinstance(p.operator, MemoryBound) and p.cache == "cold" and not p.sustained_seconds
+    )
+    assert min(sizes[each] for each in sizes if each[0] != "inductor") >= 7
 
 
 def test_grouped_products_take_ninety_seconds_before_the_wide_tier() -> None:

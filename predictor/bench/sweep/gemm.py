@@ -275,4 +275,8 @@ def _of_models(seed: int) -> list[Point]:
         *gemm_layers.experts(generator, 270),
         *gemm_layers.bare(),
     ]
+    more = random.Random(seed + 3)  # noqa: S311
+    shapes += gemm_layers.trained(more, 420)
+    shapes += gemm_layers.long(more, 130)
+    shapes += gemm_layers.experts(more, 90)
     return [_point(m, n, k, kind, tier=BETWEEN) for m, n, k, kind in shapes]

@@ -14,6 +14,11 @@ _CORE: Final = (16 * _MIB, 256 * _MIB)
 _WIDE: Final = (_KIB, 32 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 64 * _MIB, 1 << 30)
 _PAGEABLE: Final = (32 * _KIB, _MIB, 16 * _MIB, 256 * _MIB)
 _BETWEEN: Final = (4 * _KIB, 12 * _KIB, 96 * _KIB, 512 * _KIB, 2 * _MIB, 8 * _MIB, 32 * _MIB)
+_DENSE: Final = tuple(
+    size * _KIB for size in (2, 8, 16, 20, 24, 48, 64, 128, 160, 192, 320, 384, 768, 1280, 1536)
+) + tuple(size * _MIB for size in (3, 5, 6, 10, 12, 20, 24, 48, 96, 128, 160, 192, 384, 512, 768))
+"""From page-locked memory, where a size tells of the next; pageable ones vary with the host."""
+
 _PAGEABLE_BETWEEN: Final = (
     *(_KIB, 4 * _KIB, 16 * _KIB, 64 * _KIB, 96 * _KIB, 128 * _KIB, 256 * _KIB, 512 * _KIB),
     *(2 * _MIB, 4 * _MIB, 8 * _MIB, 32 * _MIB, 64 * _MIB, 128 * _MIB),
@@ -37,6 +42,7 @@ def points() -> list[Point]:
     ]
     peer = [_point("peer", size, tier=WIDE) for size in sorted(_CORE + _WIDE)]
     between = [_point(way, size, tier=BETWEEN) for size in _BETWEEN for way in _ONE_DEVICE]
+    between += [_point(way, size, tier=BETWEEN) for size in _DENSE for way in _ONE_DEVICE]
     between += [
         _point(way, size, tier=BETWEEN, pinned=False)
         for size in _PAGEABLE_BETWEEN

@@ -3,7 +3,7 @@
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.tiers import ANCHOR, COMPILED, CORE, SUSTAINED, WIDE
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, COMPILED, CORE, SUSTAINED, WIDE
 from predictor.operators import KERNELS, MemoryBound
 
 MEGABYTE: Final = 1e6
@@ -18,6 +18,12 @@ _TORCH_WARM: Final = (4, 12, 24, 36, 50, 70, 100, 150)
 _INDUCTOR_COLD: Final = (16, 100, 600)
 _INDUCTOR_WARM: Final = (16, 40)
 _CORE_SIZES: Final = (64, 256)
+
+# Between those, so that every kernel has nine sizes and more: the bend from launch to bandwidth,
+# cold, and both sides of L2, warm.
+_BETWEEN_COLD: Final = (2, 8, 24, 128)
+_THIN_BETWEEN_COLD: Final = (1, 12, 24, 128, 800)
+_BETWEEN_WARM: Final = (2, 12, 36, 64)
 
 # Trailing extent: hidden size, or what the kernel walks instead.
 _HIDDEN: Final = 2048
@@ -166,6 +172,7 @@ def points() -> list[Point]:
         *_sustained(),
         *_grid("inductor", _INDUCTOR_COLD, tier=COMPILED),
         *_grid("inductor", _INDUCTOR_WARM, tier=WIDE, warm=True),
+        *_between(),
     ]
 
 
@@ -183,16 +190,29 @@ def _grid(impl: str, megabytes: tuple[int, ...], *, tier: int, warm: bool = Fals
     ]
 
 
-def _thin(impl: str) -> list[Point]:
+def _thin(
+    impl: str,
+    cold: tuple[int, ...] = _THIN_COLD,
+    warm: tuple[int, ...] = _THIN_WARM,
+    *,
+    tier: int = WIDE,
+) -> list[Point]:
     kernels = [kernel for kernel in KERNELS[impl] if kernel in _THIN[impl]]
-    cold = [_point(impl, name, size, tier=WIDE) for size in _THIN_COLD for name in kernels]
-    warm = [
-        _point(impl, name, size, tier=WIDE, warm=True)
-        for size in _THIN_WARM
-        for name in kernels
-        if name in _THIN_WARM_KERNELS
+    reused = [kernel for kernel in kernels if kernel in _THIN_WARM_KERNELS]
+    return [
+        *(_point(impl, kernel, size, tier=tier) for size in cold for kernel in kernels),
+        *(_point(impl, name, size, tier=tier, warm=True) for size in warm for name in reused),
     ]
-    return [*cold, *warm]
+
+
+def _between() -> list[Point]:
+    """Sizes between those of the other tiers."""
+    impls = ("native", "torch")
+    cold = [point for impl in impls for point in _grid(impl, _BETWEEN_COLD, tier=BETWEEN)]
+    thin = [point for impl in impls for point in _thin(impl, _THIN_BETWEEN_COLD, (), tier=BETWEEN)]
+    warm = _grid("native", _BETWEEN_WARM, tier=BETWEEN, warm=True)
+    warm += [p for impl in impls for p in _thin(impl, (), _BETWEEN_WARM, tier=BETWEEN)]
+    return [*cold, *thin, *warm]
 
 
 def _of_models() -> list[Point]:
