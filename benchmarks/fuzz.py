@@ -7,19 +7,20 @@ of the process. Each kind of finding is kept once, as an input and a text beside
 goes on. Half of the changes are libFuzzer's own, of bytes; the others put a word that readers may
 stumble over in place of a word of the input, or repeat, drop or swap lines.
 
-Needs atheris (PyPI, Python 3.12), numpy and PyYAML; aiconfigurator's tables need pyarrow too and
-are left out without it.
+It ends by itself some seconds after ``--seconds``, writes ``table.txt`` as each reader ends, and a
+second run into the same folder goes on with what the first one reached. Needs atheris (PyPI, Python
+3.12), numpy and PyYAML; aiconfigurator's tables need pyarrow too and are left out without it.
 """
 
 import argparse
 import contextlib
 import hashlib
 import importlib.util
+import json
 import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ ROOT = Path(__file__).parents[1]
 LONGEST_SECONDS = 5.0
 MOST_BYTES = 200 * 2**20
 LONGEST_INPUT = 64 * 1024
+GRACE_SECONDS = 15.0
+"""How long after its end a reader may take to stop by itself."""
+LAST_START_SECONDS = 15.0
+"""A process that would have less than this is not started: it takes that long to begin."""
 KINDS = ("finding", "died")
+CORPUS = "corpus"
+NOTHING = {"seconds": 0, "executions": 0, "edges": 0}
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fuzz")]
 
 
@@ -77,9 +84,9 @@ class Watch:
         if name in self.known:
             return
         self.known.add(name)
-        (self.out / f"{name}.bin").write_bytes(data)
+        replaced(self.out / f"{name}.bin", data)
         told = "".join(traceback.format_exception(error))
-        (self.out / f"{name}.txt").write_text(f"{kind}\n\n{told}", encoding="utf-8")
+        replaced(self.out / f"{name}.txt", f"{kind}\n\n{told}".encode("utf-8", "replace"))
 
 
 def _fast_folder() -> str | None:
@@ -95,7 +102,7 @@ def _too_slow(number: int, frame: object) -> None:
     raise TooSlow(f"more than {LONGEST_SECONDS} s")
 
 
-def fuzz(name: str, seconds: int, out: Path) -> None:
+def fuzz(name: str, until: float, out: Path) -> None:
     """Fuzz one reader in this process, which ends here."""
     import atheris
 
@@ -106,7 +113,7 @@ def fuzz(name: str, seconds: int, out: Path) -> None:
     from mutation import changed
 
     reader = readers.READERS[name]
-    corpus = out / "corpus"
+    corpus = out / CORPUS
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(reader.seeds()):
         (corpus / f"seed-{number}").write_bytes(seed)
@@ -119,7 +126,7 @@ def fuzz(name: str, seconds: int, out: Path) -> None:
 
     watch = Watch(reader.read, out, PredictorError)
     arguments = [
-        f"-max_total_time={seconds}",
+        f"-max_total_time={max(1, int(until - time.monotonic()))}",
         f"-max_len={LONGEST_INPUT}",
         "-timeout=60",
         "-rss_limit_mb=4096",
@@ -132,40 +139,53 @@ def fuzz(name: str, seconds: int, out: Path) -> None:
 
 
 def watched(name: str, seconds: int, out: Path) -> dict[str, Any]:
-    """Fuzz one reader in a process of its own, begun again as often as it dies."""
+    """Fuzz one reader in a process of its own, begun again as often as it dies, to a fixed end.
+
+    What was found, and the inputs that reach the most code, are taken up by a later call.
+    """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
-    end = time.monotonic() + seconds
-    command = [sys.executable, __file__, name, "--out", str(folder)]
-    executions, edges = 0, 0
+    begin = time.monotonic()
+    until = begin + seconds
+    command = [sys.executable, __file__, name, "--until", str(until), "--out", str(folder)]
+    state = folder / "row.json"
+    row = json.loads(state.read_bytes()) if state.exists() else dict(NOTHING, reader=name)
     with log.open("ab") as file:
-        while (left := int(end - time.monotonic())) > 1:
+        while until - time.monotonic() > LAST_START_SECONDS:
             start = file.tell()
+            left = until - time.monotonic()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 subprocess.run(
-                    [*command, "--seconds", str(left)],
-                    stdout=file,
-                    stderr=file,
-                    check=False,
-                    timeout=left + 90,
+                    command, stdout=file, stderr=file, check=False, timeout=left + GRACE_SECONDS
                 )
             told = log.read_bytes()[start:].decode("utf-8", "replace")
-            executions += max([int(n) for n in re.findall(r"^#(\d+)", told, re.MULTILINE)] or [0])
-            edges = max([edges, *(int(n) for n in re.findall(r"cov: (\d+)", told))])
-            if executions == 0:
+            ran = max([int(n) for n in re.findall(r"^#(\d+)", told, re.MULTILINE)] or [0])
+            row["executions"] += ran
+            row["edges"] = max([row["edges"], *(int(n) for n in re.findall(r"cov: (\d+)", told))])
+            if ran == 0:
                 break  # it cannot even start
-    shutil.rmtree(folder / "corpus", ignore_errors=True)
-    found = sorted(p.name for k in KINDS for p in folder.glob(f"{k}-*") if p.suffix != ".txt")
-    return {"reader": name, "executions": executions, "edges": edges, "findings": found}
+    row["seconds"] += round(time.monotonic() - begin)
+    found = (p.name for kind in KINDS for p in folder.glob(f"{kind}-*") if p.suffix != ".txt")
+    row["findings"] = sorted(found)
+    replaced(state, json.dumps(row).encode())
+    return row
+
+
+def replaced(path: Path, data: bytes) -> None:
+    """Write a file whole: whoever is killed leaves the old one or the new one."""
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(data)
+    beside.replace(path)
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Lines of the table of readers."""
-    yield f"{'reader':16}{'executions':>12}{'edges':>8}  findings"
-    for row in rows:
+    yield f"{'reader':16}{'seconds':>8}{'executions':>12}{'edges':>8}  findings"
+    for row in sorted(rows, key=lambda row: str(row["reader"])):
         told = " ".join(row["findings"]) or ("none" if row["executions"] else "did not start")
-        yield f"{row['reader']:16}{row['executions']:>12,}{row['edges']:>8,}  {told}"
+        counted = f"{row['seconds']:>8,}{row['executions']:>12,}{row['edges']:>8,}"
+        yield f"{row['reader']:16}{counted}  {told}"
 
 
 def main() -> int:
@@ -173,22 +193,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("readers", nargs="*", metavar="READER")
     parser.add_argument("--all", action="store_true", help="every reader, side by side")
-    parser.add_argument("--seconds", type=int, default=600, help="of each reader")
+    parser.add_argument("--seconds", type=int, default=600, help="of each reader, with its start")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at once")
-    parser.add_argument("--out", type=Path, default=Path("fuzz_out"))
+    parser.add_argument("--out", type=Path, default=Path("fuzz_out"), help="goes on from there")
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if len(asked.readers) == 1:
-        fuzz(asked.readers[0], asked.seconds, asked.out)
+    if asked.until:
+        fuzz(asked.readers[0], asked.until, asked.out)
     import readers
 
     names = list(readers.READERS) if asked.all else asked.readers
     if asked.all and importlib.util.find_spec("pyarrow") is None:
         names.remove("aiconfigurator")
+    rows = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        rows = list(pool.map(lambda name: watched(name, asked.seconds, asked.out), names))
-    told = "\n".join(table(rows))
-    (asked.out / "table.txt").write_text(f"{told}\n", encoding="utf-8")
-    print(told)
+        begun = [pool.submit(watched, name, asked.seconds, asked.out) for name in names]
+        for ended in as_completed(begun):
+            rows.append(ended.result())
+            told = "\n".join([*table(rows), ""])
+            replaced(asked.out / "table.txt", told.encode())
+    print(told, end="")
     return int(any(row["findings"] or not row["executions"] for row in rows))
 
 
