@@ -16,12 +16,21 @@ from predictor.tables import TIMED_STATUSES, read_folder
 HERE = Path(__file__).parent
 
 
+@pytest.fixture(scope="session")
+def _empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that does nothing."""
+    path = tmp_path_factory.mktemp("main") / "main.py"
+    path.touch()
+    return path
+
+
 @pytest.fixture(autouse=True)
-def _double_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def _double_on_path(monkeypatch: pytest.MonkeyPatch, _empty_file: Path) -> None:
     """Let this process and the workers it spawns import the double, and them nothing of pytest."""
     monkeypatch.syspath_prepend(str(HERE))
-    for name in ("__spec__", "__file__"):  # of the main module, which a spawned process imports too
-        monkeypatch.setattr(sys.modules["__main__"], name, None, raising=False)
+    main = sys.modules["__main__"]  # which a spawned process imports too
+    monkeypatch.setattr(main, "__spec__", None)
+    monkeypatch.setattr(main, "__file__", str(_empty_file), raising=False)
 
 
 @pytest.fixture
