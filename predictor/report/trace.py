@@ -1,11 +1,13 @@
 """A step as a Chrome trace: one process a pipeline stage, one thread a stream, arrows for messages.
 
 Perfetto (ui.perfetto.dev) and chrome://tracing read it. Times are microseconds, as the format
-wants. A step of very many launches is shown pass by pass. The format: "Trace Event Format",
-Google, 2016 (complete events ``X``, metadata ``M``, flows ``s`` and ``f``).
+wants, of whole nanoseconds, as Perfetto reads them: it drops a slice that begins a nanosecond
+before the last one ends. A step of very many launches is shown pass by pass. The format: "Trace
+Event Format", Google, 2016 (complete events ``X``, metadata ``M``, flows ``s`` and ``f``).
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +18,7 @@ from predictor.errors import CaseError
 from predictor.iteration.estimate import run_of
 from predictor.iteration.playback import Event, Playback
 
-MICROSECONDS: Final = 1e6
+NANOSECONDS: Final = 1e9
 MOST_LAUNCHES: Final = 200_000
 """Launches that a viewer still shows without trouble; a step of more is shown pass by pass."""
 
@@ -74,33 +76,41 @@ def write_trace(case: Case, path: Path) -> int:
     return len(trace["traceEvents"])
 
 
-def _row(stream: str) -> int:
-    return list(THREADS).index(stream)
+def _microseconds(nanoseconds: int) -> float:
+    """The least number of microseconds that a reader cuts to these nanoseconds."""
+    written = nanoseconds / 1e3
+    return written if int(written * 1e3) == nanoseconds else math.nextafter(written, math.inf)
+
+
+def _row(stage: int, stream: str) -> int:
+    """Number of a stream's thread, from 1 and its own in the file: Perfetto joins threads 0."""
+    return 1 + stage * len(THREADS) + list(THREADS).index(stream)
 
 
 def _slice(event: Event) -> dict[str, Any]:
+    start = round(event.start_seconds * NANOSECONDS)
+    end = round((event.start_seconds + event.seconds) * NANOSECONDS)
     return {
         "ph": "X",
         "pid": event.stage,
-        "tid": _row(event.stream),
+        "tid": _row(event.stage, event.stream),
         "cat": event.stream,
         "name": event.name,
-        "ts": event.start_seconds * MICROSECONDS,
-        "dur": event.seconds * MICROSECONDS,
+        "ts": _microseconds(start),
+        "dur": _microseconds(end - start),
         "args": {"micro_batch": event.micro_batch},
     }
 
 
 def _names(events: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Names and order of processes and threads."""
-    words = list(THREADS.values())
     for stage in sorted({event["pid"] for event in events}):
-        row = {"ph": "M", "pid": stage, "tid": 0}
+        row = {"ph": "M", "pid": stage, "tid": _row(stage, "passes")}
         yield {**row, "name": "process_name", "args": {"name": f"stage {stage}"}}
         yield {**row, "name": "process_sort_index", "args": {"sort_index": stage}}
-    for stage, thread in sorted({(event["pid"], event["tid"]) for event in events}):
+    for stage, thread, stream in sorted({(e["pid"], e["tid"], e["cat"]) for e in events}):
         row = {"ph": "M", "pid": stage, "tid": thread}
-        yield {**row, "name": "thread_name", "args": {"name": words[thread]}}
+        yield {**row, "name": "thread_name", "args": {"name": THREADS[stream]}}
         yield {**row, "name": "thread_sort_index", "args": {"sort_index": thread}}
 
 
@@ -113,6 +123,7 @@ def _arrows(playback: Playback) -> Iterator[dict[str, Any]]:
             ("f", message.receiver_stage, message.taken_seconds),
         )
         for phase, stage, seconds in ends:
-            arrow = {"ph": phase, "pid": stage, "tid": _row("passes"), "cat": "pipeline"}
-            arrow |= {"name": "message", "id": number, "ts": seconds * MICROSECONDS}
+            time = _microseconds(round(seconds * NANOSECONDS))
+            arrow = {"ph": phase, "pid": stage, "tid": _row(stage, "passes"), "cat": "pipeline"}
+            arrow |= {"name": "message", "id": number, "ts": time}
             yield {**arrow, "bp": "e"} if phase == "f" else arrow

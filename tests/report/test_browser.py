@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urlencode
@@ -18,11 +17,8 @@ pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
 
 MEASURED = (bench_results_folder() / "h100-sxm5-80gb" / "fit.json").is_file()
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((found for name in NAMES if (found := shutil.which(name))), None)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason=f"no browser of {', '.join(NAMES)}"),
     pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100"),
 ]
 HARNESS = Path(__file__).with_name("browser.html")
@@ -31,11 +27,11 @@ PAPER = {"dark": "rgb(18, 22, 27)", "light": "rgb(255, 255, 255)"}
 PHONE, DESKTOP = 390, 1280
 
 
-def browse(url: str, *arguments: str) -> tuple[str, list[str]]:
+def browse(browser: str, url: str, *arguments: str) -> tuple[str, list[str]]:
     """Return the document that a page ends up as, and what its console said."""
     done = subprocess.run(
         [
-            str(BROWSER),
+            browser,
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -87,11 +83,11 @@ def case_of(tensor: int, pipeline: int) -> Case:
     [("report", 8, PHONE, "dark"), ("report", 8, DESKTOP, "light"), ("search", 1, PHONE, "light")],
 )
 def test_a_page_is_drawn_whole(
-    pages: dict[str, Path], name: str, charts: int, width: int, scheme: str
+    browser: str, pages: dict[str, Path], name: str, charts: int, width: int, scheme: str
 ) -> None:
     query = urlencode({"page": pages[name].as_uri(), "width": width})
     settings = f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}"
-    document, console = browse(f"{HARNESS.as_uri()}?{query}", settings, "--dump-dom")
+    document, console = browse(browser, f"{HARNESS.as_uri()}?{query}", settings, "--dump-dom")
     written = re.search(r'<pre id="found">(.*?)</pre>', document, re.DOTALL)
     assert written is not None
     assert written[1], "the page never became ready"
@@ -105,8 +101,8 @@ def test_a_page_is_drawn_whole(
     assert [name for name in found["resources"] if not name.startswith("data:")] == []
 
 
-def test_a_page_prints(pages: dict[str, Path], tmp_path: Path) -> None:
+def test_a_page_prints(browser: str, pages: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "report.pdf"
-    _, console = browse(pages["report"].as_uri(), f"--print-to-pdf={path}")
+    _, console = browse(browser, pages["report"].as_uri(), f"--print-to-pdf={path}")
     assert console == []
     assert path.read_bytes().startswith(b"%PDF")

@@ -86,6 +86,24 @@ def test_every_row_is_named_and_ordered(trace: dict) -> None:
     assert {m["args"]["micro_batch"] for m in events if m.get("cat") == "passes"} == {*range(8)}
 
 
+def test_slices_of_a_row_follow_each_other_to_the_nanosecond(trace: dict) -> None:
+    """Perfetto cuts microseconds to whole nanoseconds and drops a slice that begins too early."""
+    ends: dict[int, int] = {}
+    slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+    for each in sorted(slices, key=lambda e: e["ts"]):
+        start, seconds = int(each["ts"] * 1e3), int(each["dur"] * 1e3)
+        assert start >= ends.get(each["tid"], 0)
+        assert abs(each["ts"] * 1e3 - start) < 1e-3
+        ends[each["tid"]] = start + seconds
+
+
+def test_streams_have_threads_of_their_own_and_none_is_thread_zero(trace: dict) -> None:
+    slices = [e for e in trace["traceEvents"] if e["ph"] == "X"]
+    stages = {e["tid"]: e["pid"] for e in slices}
+    assert 0 not in stages
+    assert {(e["tid"], e["pid"]) for e in slices} == set(stages.items())
+
+
 def test_an_arrow_joins_two_passes_of_neighbouring_stages(trace: dict) -> None:
     events = trace["traceEvents"]
     passes = [e for e in events if e.get("cat") == "passes"]
