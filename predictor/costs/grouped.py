@@ -8,8 +8,9 @@ scheduling), W = Σ tiles·cost/S + (1 - 1/S)·(the dearest tile). Tile costs ar
 the expected coefficients.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from predictor.costs.design import (
     peaks,
     words,
 )
-from predictor.costs.prediction import Floats
+from predictor.costs.prediction import Floats, Ints
 from predictor.costs.products import product_design
 from predictor.costs.tile_table import ANY_WAVES, EXPECTED
 from predictor.costs.tiles import (
@@ -56,7 +57,7 @@ def grouped_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") ->
     memory = column(rows, "bytes") / chip.bytes_per_second
     compute = column(rows, "flops") / peaks(chip, words(rows, "dtype"))
     bound = launch + np.maximum(compute, memory)
-    work, shared = np.array([_work(call, chip) for call in calls]).T
+    work, shared = _work(calls, chip)
     columns = {
         "launch": launch / bound,
         "work": work / bound,
@@ -76,36 +77,54 @@ def grouped_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") ->
     )
 
 
-def _work(call: GroupedGemm, chip: Chip) -> tuple[float, float]:
+def _work(calls: Sequence[GroupedGemm], chip: Chip) -> tuple[Floats, Floats]:
     """Seconds of the SMs and the memory: one product after the other, and all tiles together.
 
     Either is W of eq. 15, or the bytes' time where that is longer. The first is nothing where one
-    kernel runs all experts, the second where each product waits for the one before.
+    kernel runs all experts, the second where each product waits for the one before. Experts with as
+    many rows are priced once.
     """
-    tokens, experts = np.unique([count for count in call.counts if count], return_counts=True)
-    if len(tokens) == 0:
-        return 0.0, 0.0
-    fields = {
-        "m": tokens,
-        "n": call.n,
-        "k": call.k,
-        "dtype": call.dtype,
-        "kind": call.kind,
-        "accumulate": call.accumulate,
+    alike = [Counter(count for count in call.counts if count) for call in calls]
+    owner = np.repeat(np.arange(len(calls)), [len(each) for each in alike])
+    if not len(owner):
+        return np.zeros(len(calls)), np.zeros(len(calls))
+    experts = np.array([times for each in alike for times in each.values()], dtype=float)
+    fields: dict[str, Any] = {
+        name: np.array([getattr(call, name) for call in calls])[owner]
+        for name in ("n", "k", "dtype", "kind", "accumulate")
     }
+    fields["m"] = np.array([count for each in alike for count in each])
     products = product_design(fields, chip).products
     compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
-    apart = float(np.sum(experts * smooth_maximum(compute, memory)))
-    waves = np.array([_shared_waves(products, experts.astype(float), chip)])
-    together = float(smooth_maximum(waves, np.sum(experts * memory, keepdims=True))[0])
-    return apart * (call.impl in LAUNCHES_EACH), together * (call.impl != "looped")
+
+    def summed(each: Floats) -> Floats:
+        return np.bincount(owner, experts * each, minlength=len(calls))
+
+    apart = summed(smooth_maximum(compute, memory))
+    together = smooth_maximum(_shared_waves(products, owner, summed, chip), summed(memory))
+    looped = np.array([call.impl == "looped" for call in calls])
+    listed = np.array([call.impl in LAUNCHES_EACH for call in calls])
+    return apart * listed, together * ~looped
 
 
-def _shared_waves(products: Products, experts: Floats, chip: Chip) -> float:
-    best, expected = np.inf, named(EXPECTED)
+def _shared_waves(
+    products: Products, owner: Ints, summed: Callable[[Floats], Floats], chip: Chip
+) -> Floats:
+    """W where tiles of all of a call's experts share the SMs.
+
+    Args:
+        products: Of the calls, each call's in a row.
+        owner: Call of each product.
+        summed: Adds up what each product takes over the experts of every call.
+        chip: Datasheet rates.
+    """
+    expected = named(EXPECTED)
+    best = np.full(len(summed(products.rows)), np.inf)
     for tile in ANY_WAVES:
         cost = tile_cost(Tiling.of(tile, expected), products, expected, chip)
-        tiles = np.ceil(products.rows / tile.high) * np.ceil(products.cols / tile.wide) * experts
-        shared = np.sum(tiles * cost) / chip.sm_count
-        best = min(best, float(shared + (1.0 - 1.0 / chip.sm_count) * np.max(cost)))
+        tiles = np.ceil(products.rows / tile.high) * np.ceil(products.cols / tile.wide)
+        dearest = np.zeros(len(best))
+        np.maximum.at(dearest, owner, cost)
+        shared = summed(tiles * cost) / chip.sm_count
+        np.minimum(best, shared + (1.0 - 1.0 / chip.sm_count) * dearest, out=best)
     return best

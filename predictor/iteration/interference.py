@@ -11,14 +11,14 @@ each slowed while both run:
     else:           C' = f·C,   d' = d + f·C·(1 - 1/g)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
 from predictor.costs.interference import Slowdowns, load_slowdowns
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import Launch, Segment, Wait
+from predictor.iteration.launches import Launch, Segment, Step, Wait
 from predictor.operators import SendRecv
 
 LIKE: Final = {
@@ -27,6 +27,10 @@ LIKE: Final = {
     "broadcast": "all_gather",
 }
 """What was not measured beside anything slows and is slowed as what it resembles."""
+
+COPIED: Final = "copied"
+"""Rows that tensor ranks exchange round a ring with copy engines (Transformer Engine 2.8,
+``module/base.py``: one SM, ``use_ce``): they take nothing from products."""
 
 
 def interfered(
@@ -48,32 +52,92 @@ def interfered(
         seconds: Of each launch, alone.
         slowdown: Factors by compute family and collective; None: as measured.
     """
-    factors = load_slowdowns() if slowdown is None else slowdown
+    meetings = _Meetings()
     places = {segment: place for place, segment in enumerate(segments)}
-    result = seconds.copy()
     for place, segment in enumerate(segments):
-        launches = segment.launches
-        if all(launch.stream == "compute" for launch in launches) and not segment.company:
-            continue
-        start = int(first[place])
-        for row, partners in _meetings(segment):
-            if not partners:
-                continue
-            rows = [start + partner for partner in partners]
-            pairs = _pairs(factors, launches[row], [launches[partner] for partner in partners])
-            met = _met(seconds[rows], float(seconds[start + row]), pairs)
-            result[rows] *= met[0]
-            result[start + row] *= met[1]
-        busy = [at for at, launch in enumerate(launches) if launch.stream == "compute"]
-        rows = [start + at for at in busy]
+        if segment.company or any(_sent(step) for step in segment.steps):
+            meetings.of_segment(segment, first, place, places)
+    factors = load_slowdowns() if slowdown is None else slowdown
+    return meetings.slowed(seconds, factors) if meetings.rows else seconds
+
+
+class _Meetings:
+    """Every collective of some segments with the compute launches beside it.
+
+    Attributes:
+        rows: Row, kind and share of each collective.
+        beside: Places in ``compute`` between which its partners are, and which collective.
+        compute: Row and operator of every compute launch of these segments, in order.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.rows: list[tuple[int, str, float]] = []
+        self.beside: list[tuple[int, int, int]] = []
+        self.compute: list[tuple[int, str]] = []
+
+    def of_segment(
+        self, segment: Segment, first: Ints, place: int, places: Mapping[Segment, int]
+    ) -> None:
+        """Add what meets in one segment, and what others leave behind them in its company."""
+        compute, row = self.compute, int(first[place]) - 1
+        begin = len(compute)
+        under_way: dict[str, list[tuple[int, int]]] = {}
+        waited: dict[str, int] = {}
+        for step in segment.steps:
+            if isinstance(step, Launch):
+                row += 1
+                if step.stream == "compute":
+                    compute.append((row, step.operator.name))
+                else:
+                    meeting = self._collective(step, row, 1.0)
+                    under_way.setdefault(step.stream, []).append((meeting, len(compute)))
+            elif isinstance(step, Wait):
+                waited.setdefault(step.stream, len(compute))
+                for meeting, since in under_way.pop(step.stream, ()):
+                    self.beside.append((since, len(compute), meeting))
+        end = len(compute)
+        for stream, pairs in under_way.items():  # they meet the beginning of a repetition
+            for meeting, since in pairs:
+                again = min(since, waited.get(stream, since))
+                self.beside += [(since, end, meeting), (begin, again, meeting)]
         for other, share in segment.company:
-            begin = int(first[places[other]])
+            behind = int(first[places[other]])
             for at, launch in _under_way(other):
-                pairs = _pairs(factors, launch, [launches[one] for one in busy])
-                met = _met(seconds[rows], share * float(seconds[begin + at]), pairs)
-                result[rows] *= met[0]
-                result[begin + at] *= met[1] ** share
-    return result
+                self.beside.append((begin, end, self._collective(launch, behind + at, share)))
+
+    def _collective(self, launch: Launch, row: int, share: float) -> int:
+        kind = LIKE.get(launch.operator.name, launch.operator.name)
+        if launch.stream == "tensor" and kind == SendRecv.name:
+            kind = COPIED
+        self.rows.append((row, kind, share))
+        return len(self.rows) - 1
+
+    def slowed(self, seconds: Floats, factors: Slowdowns) -> Floats:
+        """Seconds of all launches, each longer by what it meets."""
+        rows, kinds, shares = zip(*self.rows, strict=True)
+        begin, end, meeting = np.array(self.beside, dtype=np.int64).T
+        length = end - begin
+        meeting = np.repeat(meeting, length)
+        partner = np.arange(len(meeting)) + np.repeat(begin - (np.cumsum(length) - length), length)
+        row = np.array([each for each, _ in self.compute], dtype=np.int64)[partner]
+        pairs, kind, family = _table(kinds, [name for _, name in self.compute], factors)
+        mine, its = pairs[kind[meeting], family[partner]].T
+        alone = seconds[list(rows)] * shares
+
+        def summed(weight: Floats | float) -> Floats:
+            return np.bincount(meeting, weight * seconds[row], minlength=len(rows))
+
+        mine, its = _met(summed(1.0), alone, summed(mine), summed(its))
+        result = seconds.copy()
+        np.multiply.at(result, row, mine[meeting])
+        np.multiply.at(result, list(rows), its ** np.array(shares))
+        return result
+
+
+def _sent(step: Step) -> bool:
+    """Whether a step runs beside the compute stream."""
+    return isinstance(step, Launch) and step.stream != "compute"
 
 
 def _under_way(segment: Segment) -> Iterator[tuple[int, Launch]]:
@@ -89,47 +153,37 @@ def _under_way(segment: Segment) -> Iterator[tuple[int, Launch]]:
                 yield launch, step
 
 
-Pair = tuple[float, float]
+def _table(
+    kinds: Sequence[str], families: Sequence[str], factors: Slowdowns
+) -> tuple[Floats, Ints, Ints]:
+    """Factors by kind and family of what is there, and the place of each in them."""
+    known, words = dict.fromkeys(kinds), dict.fromkeys(families)
+    pairs = [
+        [factors.get((LIKE.get(word, word), kind), (1.0, 1.0)) for word in words] for kind in known
+    ]
+    place = {kind: at for at, kind in enumerate(known)}
+    column = {word: at for at, word in enumerate(words)}
+    return (
+        np.array(pairs, dtype=float).reshape(len(known), len(words), 2),
+        np.array([place[kind] for kind in kinds], dtype=np.int64),
+        np.array([column[word] for word in families], dtype=np.int64),
+    )
 
 
-def _pairs(factors: Slowdowns, collective: Launch, partners: Sequence[Launch]) -> Sequence[Pair]:
-    """Factors of each partner and of the collective beside it.
+def _met(whole: Floats, alone: Floats, mine: Floats, its: Floats) -> tuple[Floats, Floats]:
+    """By how much compute launches and the collectives beside them grow.
 
-    Tensor ranks exchange rows round a ring with copy engines (Transformer Engine 2.8,
-    ``module/base.py``: one SM, ``use_ce``), which takes nothing from products.
+    Args:
+        whole: Seconds of the launches beside each collective.
+        alone: Seconds of the collective.
+        mine: Seconds of these launches, each times its factor.
+        its: The same, times the collective's factor beside each.
     """
-    kind = LIKE.get(collective.operator.name, collective.operator.name)
-    if collective.stream == "tensor" and kind == SendRecv.name:
-        return [(1.0, 1.0)] * len(partners)
-    return [factors.get((LIKE.get(p.family, p.family), kind), (1.0, 1.0)) for p in partners]
-
-
-def _met(compute: Floats, alone: float, pairs: Sequence[Pair]) -> Pair:
-    """By how much compute launches and a collective of ``alone`` seconds beside them grow."""
-    whole = float(compute.sum())
-    if whole <= 0 or alone <= 0:
-        return 1.0, 1.0
-    mine, its = np.asarray(pairs).T @ compute / whole
-    if its * alone <= mine * whole:
-        return 1.0 + its * alone * (1.0 - 1.0 / mine) / whole, float(its)
-    return float(mine), 1.0 + mine * whole * (1.0 - 1.0 / its) / alone
-
-
-def _meetings(segment: Segment) -> Iterator[tuple[int, list[int]]]:
-    """Places of a segment's collectives, each with those of the compute launches beside it."""
-    under_way: dict[str, list[tuple[int, list[int]]]] = {}
-    for again in (False, True):
-        place = -1
-        for step in segment.steps:
-            if isinstance(step, Wait):
-                yield from under_way.pop(step.stream, [])
-            elif isinstance(step, Launch):
-                place += 1
-                if step.stream == "compute":
-                    for own, partners in (pair for pairs in under_way.values() for pair in pairs):
-                        if not again or place < own:
-                            partners.append(place)
-                elif not again:
-                    under_way.setdefault(step.stream, []).append((place, []))
-    for pairs in under_way.values():
-        yield from pairs
+    meets = (whole > 0) & (alone > 0)
+    whole, alone = np.where(meets, whole, 1.0), np.where(meets, alone, 1.0)
+    mine, its = mine / whole, its / whole
+    short = its * alone <= mine * whole
+    with np.errstate(divide="ignore", invalid="ignore"):  # of pairs that do not meet
+        compute = np.where(short, 1.0 + its * alone * (1.0 - 1.0 / mine) / whole, mine)
+        collective = np.where(short, its, 1.0 + mine * whole * (1.0 - 1.0 / its) / alone)
+    return np.where(meets, compute, 1.0), np.where(meets, collective, 1.0)
