@@ -45,6 +45,9 @@ FAMILIES: Final = (
 BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 """What the host spends on one kernel where nothing more is known about a stack."""
 
+HostWork = tuple[tuple[Host, float], ...]
+"""Host activities, each with how often."""
+
 Stream = Literal["compute", "tensor", "data", "gather", "expert", "context"]
 STREAMS: Final[tuple[Stream, ...]] = (
     "compute",
@@ -96,7 +99,19 @@ class Sync:
     """The host reads a result: it waits until the compute stream has done all that was queued."""
 
 
-Step = Launch | Wait | Sync
+@frozen
+class Section:
+    """Where what is queued next costs the host something else.
+
+    Attributes:
+        host: What queueing the launches up to the next section costs, of the segment's host work;
+            None: these share what no section has.
+    """
+
+    host: HostWork | None = None
+
+
+Step = Launch | Wait | Sync | Section
 
 
 @frozen(kw_only=True, eq=False)
@@ -107,8 +122,8 @@ class Segment:
         label: Name in traces and reports (``layer forward``).
         phase: ``forward``, ``backward`` or ``optimizer``.
         steps: Launches and waits of one repetition, in the order in which the host queues them.
-        host: Host activities spent in queueing one repetition, each with how often; None stands
-            for a bare launch of every kernel.
+        host: What queueing one repetition costs the host, in equal parts for its launches where
+            no section says otherwise; None stands for a bare launch of every kernel.
         launch_seconds: Host seconds of every kernel's launch, of a stack whose host cannot be
             measured; 0 with measured activities.
         call_seconds: Host seconds that each of its collectives waits beyond being queued.
@@ -122,7 +137,7 @@ class Segment:
     label: str
     phase: str
     steps: tuple[Step, ...]
-    host: tuple[tuple[Host, float], ...] | None = None
+    host: HostWork | None = None
     launch_seconds: float = 0.0
     call_seconds: float = 0.0
     parameters: int = 0
@@ -179,6 +194,10 @@ class Tape:
     def sync(self) -> None:
         """Let the host wait for the compute stream."""
         self._steps.append(Sync())
+
+    def section(self, host: HostWork, steps: Sequence[Step]) -> None:
+        """Append what another tape collected, queued by host work of its own."""
+        self._steps += [Section(host), *steps, Section()]
 
     def collective(self, collective: Collective | None, stream: Stream = "tensor") -> None:
         """Run a collective that the compute stream waits for."""

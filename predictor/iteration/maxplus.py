@@ -25,7 +25,16 @@ from typing import Final
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.launches import STREAMS, Launch, Program, Segment, Stream, Sync
+from predictor.iteration.launches import (
+    STREAMS,
+    Launch,
+    Program,
+    Section,
+    Segment,
+    Stream,
+    Sync,
+    Wait,
+)
 from predictor.values import frozen
 
 HOST: Final = 0
@@ -79,6 +88,8 @@ class Layout:
             mine: list[Move] = []
             begun = row
             for step in (*segment.steps, None):
+                if isinstance(step, Section):  # the host is another, the streams' work is not
+                    continue
                 if isinstance(step, Launch) and step.stream == "compute":
                     row += 1
                     continue
@@ -90,7 +101,7 @@ class Layout:
                     row += 1
                 elif isinstance(step, Sync):
                     mine.append((READ, 0, 0))
-                elif step is not None and step.stream in place:
+                elif isinstance(step, Wait) and step.stream in place:
                     mine.append((JOIN, place[step.stream], 0))
                 begun = row
             moves.append(mine)
@@ -112,23 +123,33 @@ class Layout:
             for moves in self.moves
         ]
 
-    def runs(self, spans: Floats, shares: Floats) -> tuple[list[float], list[float]]:
+    def even(self, host_seconds: Floats) -> Floats:
+        """Host seconds of each row where all launches of a segment cost the host the same."""
+        counts = np.diff(self.first)
+        return np.repeat(host_seconds / np.maximum(counts, 1), counts)
+
+    def queueing(self, queue_seconds: Floats) -> Floats:
+        """Host seconds of each run."""
+        _, begins, ends = self._walk
+        queued = np.concatenate([[0.0], np.cumsum(queue_seconds)])
+        return np.asarray(queued[ends] - queued[begins])
+
+    def runs(self, spans: Floats, queue_seconds: Floats) -> tuple[list[float], list[float]]:
         """Seconds of each run from the stream's start, and from the host's.
 
         Args:
             spans: Gap and seconds of each row.
-            shares: Host seconds of one launch of each segment.
+            queue_seconds: Host seconds of each row.
         """
         _, begins, ends = self._walk
         if not len(begins):
             return [], []
         total = np.concatenate([[0.0], np.cumsum(spans)])
-        index = np.arange(len(spans))
-        owner = np.repeat(np.arange(len(self.segments)), np.diff(self.first))
+        host = np.concatenate([[0.0], np.cumsum(queue_seconds)])
         start = np.zeros(len(spans), dtype=np.int64)
         start[begins] = begins
         start = np.maximum.accumulate(start)
-        queued = shares[owner] * (index - start + 1) - total[:-1]
+        queued = host[1:] - host[start] - total[:-1]
         bounds = np.stack([begins, ends], axis=1).ravel()
         latest = np.maximum.reduceat(np.append(queued, NEVER), bounds)[::2]
         return (total[ends] - total[begins]).tolist(), (total[ends] + latest).tolist()
@@ -202,7 +223,12 @@ class Matrices:
     """
 
     def __init__(
-        self, layout: Layout, seconds: Floats, host_seconds: Floats, gap_seconds: float
+        self,
+        layout: Layout,
+        seconds: Floats,
+        host_seconds: Floats,
+        gap_seconds: float,
+        queue_seconds: Floats | None = None,
     ) -> None:
         """Start with none; each is made when asked for and kept.
 
@@ -211,15 +237,15 @@ class Matrices:
             seconds: Of each row, by scenario.
             host_seconds: Of one repetition of each segment.
             gap_seconds: Idle seconds of the compute stream before each launch.
+            queue_seconds: Host seconds of each row; None: a segment's in equal parts.
         """
         self.size, self.scenarios = layout.size, len(seconds)
         self._layout, self._seconds = layout, seconds.tolist()
         self._host = host_seconds.tolist()
-        counts = np.diff(layout.first)
-        shares = host_seconds / np.maximum(counts, 1)
-        self._shares = shares.tolist()
-        self._counts = counts.tolist()
-        self._runs = [layout.runs(row + gap_seconds, shares) for row in seconds]
+        self._counts = np.diff(layout.first).tolist()
+        queue = layout.even(host_seconds) if queue_seconds is None else queue_seconds
+        self._queue, self._queueing = queue.tolist(), layout.queueing(queue).tolist()
+        self._runs = [layout.runs(row + gap_seconds, queue) for row in seconds]
         self._units = identity(self.size)
         self._segments: dict[Segment, Floats] = {}
         self._powers: dict[tuple[Segment, int], Floats] = {}
@@ -271,7 +297,7 @@ class Matrices:
     def _walked(self, segment: Segment, scenario: int, state: list[float]) -> list[float]:
         """The state behind one repetition of a segment, in plain numbers: they are few."""
         place = self._layout.segments[segment]
-        share, (alone, queued) = self._shares[place], self._runs[scenario]
+        alone, queued = self._runs[scenario]
         seconds = self._seconds[scenario]
         free = list(state)
         host, compute = free[HOST], free[COMPUTE]
@@ -283,9 +309,9 @@ class Matrices:
                 latest = host + queued[one]
                 if latest > compute:  # noqa: PLR1730 - half the time of a call
                     compute = latest
-                host += share * other
+                host += self._queueing[one]
             elif kind == SEND:
-                host += share
+                host += self._queue[one]
                 free[other] = max(compute, host, free[other]) + seconds[one]
             elif kind == JOIN:
                 if free[one] > compute:  # noqa: PLR1730

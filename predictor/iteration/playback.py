@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from predictor.costs.prediction import Floats
-from predictor.iteration.launches import Launch, Program, Segment, Sync
+from predictor.iteration.launches import Launch, Program, Segment, Sync, Wait
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.priced import Sheet
@@ -179,7 +179,7 @@ class Playback:
             state[HOST] += host
         for step in segment.steps:
             if isinstance(step, Launch):
-                state[HOST] += host / count
+                state[HOST] += float(self._sheet.queue_seconds[row])
                 seconds = float(self._sheet.seconds[row])
                 row += 1
                 stream = self._streams.index(step.stream) + 1
@@ -191,7 +191,7 @@ class Playback:
                 yield Event(stage, step.stream, _name(step), start, seconds, micro_batch)
             elif isinstance(step, Sync):
                 state[HOST] = max(state[HOST], state[COMPUTE])
-            elif step.stream in self._streams:
+            elif isinstance(step, Wait) and step.stream in self._streams:
                 stream = self._streams.index(step.stream) + 1
                 state[COMPUTE] = max(state[COMPUTE], state[stream])
 

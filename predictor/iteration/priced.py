@@ -16,7 +16,9 @@ from predictor.iteration.launches import (
     BARE_LAUNCH,
     COMMUNICATION,
     FAMILIES,
+    HostWork,
     Launch,
+    Section,
     Segment,
     family_of,
 )
@@ -43,6 +45,7 @@ class Sheet:
         family: Place of its family in ``FAMILIES``.
         bandwidth: Share of the datasheet's bandwidth that it reaches.
         host_seconds: Host seconds of one repetition of each segment.
+        queue_seconds: Host seconds of each launch.
     """
 
     layout: Layout
@@ -54,6 +57,7 @@ class Sheet:
     family: Ints
     bandwidth: Floats
     host_seconds: Floats
+    queue_seconds: Floats
 
     def settled(self, heat: Heat, clock_hz: float) -> "Sheet":
         """The sheet at the clock that the step settles at as a whole."""
@@ -79,7 +83,8 @@ class Sheet:
         scenarios = [self.slowed(slowest).seconds]
         if silent:
             scenarios.append(np.where(self.family == REMOTE, 0.0, self.seconds))
-        return Matrices(self.layout, np.array(scenarios), self.host_seconds, gap_seconds)
+        host = (self.host_seconds, gap_seconds, self.queue_seconds)
+        return Matrices(self.layout, np.array(scenarios), *host)
 
 
 def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCosts) -> Sheet:
@@ -93,8 +98,10 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     moved = np.array([operator.bytes for operator in operators], dtype=float)[index]
     family = [FAMILIES.index(family_of(operator)) for operator in operators]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    layout = Layout({segment: place for place, segment in enumerate(segments)}, first)
+    host_seconds = np.array([_host_seconds(segment, costs) for segment in segments])
     sheet = Sheet(
-        layout=Layout({segment: place for place, segment in enumerate(segments)}, first),
+        layout=layout,
         operators=operators,
         operator=index,
         seconds=seconds,
@@ -102,7 +109,8 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
         origin=table.origin[index],
         family=np.array(family, np.int64)[index],
         bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
-        host_seconds=np.array([_host_seconds(segment, costs) for segment in segments]),
+        host_seconds=host_seconds,
+        queue_seconds=_queued(layout, host_seconds, costs),
     )
     return replace(sheet, seconds=interfered(segments, first, seconds))
 
@@ -113,8 +121,45 @@ def _host_seconds(segment: Segment, costs: Costs) -> float:
     if segment.host is None or segment.launch_seconds:
         kernels = sum(launch.kernels for launch in segment.launches)
         return waited + kernels * (segment.launch_seconds or costs.host_seconds(BARE_LAUNCH))
-    queued = sum(times * costs.host_seconds(activity) for activity, times in segment.host)
-    return float(waited + queued)
+    return waited + _spent(segment.host, costs)
+
+
+def _spent(work: HostWork, costs: Costs) -> float:
+    return float(sum(times * costs.host_seconds(activity) for activity, times in work))
+
+
+def _queued(layout: Layout, host_seconds: Floats, costs: Costs) -> Floats:
+    """Host seconds of each launch: those of its section in equal parts, or of what is left."""
+    seconds = layout.even(host_seconds)
+    for segment, place in layout.segments.items():
+        if any(isinstance(step, Section) for step in segment.steps):
+            mine = slice(layout.first[place], layout.first[place + 1])
+            seconds[mine] = _by_section(segment, float(host_seconds[place]), costs)
+    return seconds
+
+
+def _by_section(segment: Segment, host_seconds: float, costs: Costs) -> list[float]:
+    """Host seconds of each launch of a segment with sections.
+
+    Measured parts may add up to more than a measured whole: what is left is at least nothing, and
+    sections then take their shares of the whole.
+    """
+    parts: list[list[Any]] = [[None, 0]]  # host work and launches of each section
+    for step in segment.steps:
+        if isinstance(step, Section):
+            parts.append([step.host, 0])
+        elif isinstance(step, Launch):
+            parts[-1][1] += 1
+    spent = [max(_spent(work, costs), 0.0) if work and n else 0.0 for work, n in parts]
+    others = sum(n for work, n in parts if not work)
+    inside = sum(spent)
+    left = max(host_seconds - inside, 0.0) if others else 0.0
+    scale = (host_seconds - left) / inside if inside else 1.0
+    found: list[float] = []
+    for (work, n), seconds in zip(parts, spent, strict=True):
+        each = scale * seconds / n if work and n else left / max(others, 1)
+        found += [each] * n
+    return found
 
 
 def _distinct(launches: Sequence[Launch]) -> tuple[tuple[Operator, ...], Ints]:

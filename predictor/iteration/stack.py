@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from predictor.case import Model, Plan
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.launches import Launch, Program, Step
+from predictor.iteration.launches import HostWork, Launch, Program, Step
 from predictor.iteration.memory import Memory
 from predictor.iteration.placement import layers_of_chunks
 from predictor.iteration.step import Stage, StepShape
@@ -22,7 +22,6 @@ COLLECTIVE_CALL: Final = Host(stack="torch.distributed", quantity="collective")
 """A collective that the compute stream waits for: PyTorch's side and NCCL's."""
 
 Sizes = tuple[float, ...]
-HostWork = tuple[tuple[Host, float], ...]
 
 MODULE_LAUNCHES: Final = {"forward": 38, "backward": 79}
 """Kernels that the measured eager Llama layer launches (grouped queries; transformers 5.17)."""

@@ -175,6 +175,7 @@ def _seconds(runs: dict[str, Run], skus: tuple[str, ...]) -> float:
         np.concatenate([sheet.seconds for sheet in sheets])[None],
         np.concatenate([sheet.host_seconds for sheet in sheets]),
         max(run.gap_seconds for run in runs.values()),
+        np.concatenate([sheet.queue_seconds for sheet in sheets]),
     )
     stages = tuple(runs[sku].pipeline.stages[stage] for stage, sku in enumerate(skus))
     pipeline = replace(runs[skus[0]].pipeline, stages=stages)

@@ -104,7 +104,9 @@ def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
     slowest = slowest_factor(space.case.cluster.num_gpus)
     settled = [sheet.settled(costs.heat, float(clock)).slowed(slowest) for clock in clocks]
     seconds = np.array([each.seconds for each in settled])
-    matrix = segment_matrices(sheet.layout, seconds, sheet.host_seconds, costs.host_seconds(GAP))
+    gap = costs.host_seconds(GAP)
+    host = (sheet.host_seconds, gap, sheet.queue_seconds)
+    matrix = segment_matrices(sheet.layout, seconds, *host)
     return _replayed(Pieces(which, clocks, place, matrix, _families(sheet, seconds)))
 
 

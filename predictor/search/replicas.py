@@ -231,7 +231,8 @@ class Tails:
             return 0.0, 0.0
         sheet = price(segments, self._costs, collective_costs(self._case, self._costs))
         gap = self._costs.host_seconds(GAP)
-        matrices = segment_matrices(sheet.layout, sheet.seconds[None], sheet.host_seconds, gap)
+        queueing = (sheet.host_seconds, gap, sheet.queue_seconds)
+        matrices = segment_matrices(sheet.layout, sheet.seconds[None], *queueing)
         times = np.array([repeats for _, repeats in entries])
         both = (matrices[:, 0, place, place] @ times for place in (COMPUTE, HOST))
         seconds, host = (float(each) for each in both)

@@ -13,7 +13,11 @@ from predictor.iteration.maxplus import COMPUTE, HOST, JOIN, NEVER, RUN, SEND, L
 
 
 def segment_matrices(
-    layout: Layout, seconds: Floats, host_seconds: Floats, gap_seconds: float
+    layout: Layout,
+    seconds: Floats,
+    host_seconds: Floats,
+    gap_seconds: float,
+    queue_seconds: Floats,
 ) -> Floats:
     """Matrices of every segment of a layout.
 
@@ -22,13 +26,14 @@ def segment_matrices(
         seconds: Of each row, by scenario.
         host_seconds: Of one repetition of each segment.
         gap_seconds: Idle seconds of the compute stream before each launch.
+        queue_seconds: Host seconds of each row.
 
     Returns:
         By segment, scenario, row and column of the matrix.
     """
     counts = np.diff(layout.first)
-    shares = host_seconds / np.maximum(counts, 1)
-    runs = [layout.runs(row + gap_seconds, shares) for row in seconds]
+    runs = [layout.runs(row + gap_seconds, queue_seconds) for row in seconds]
+    queueing = layout.queueing(queue_seconds)
     alone = np.array([run[0] for run in runs])
     queued = np.array([run[1] for run in runs])
     scenarios, size = len(seconds), layout.size
@@ -40,7 +45,8 @@ def segment_matrices(
         chosen = np.array(places)
         steps = [layout.moves[place] for place in places]
         host = np.where(counts[chosen] == 0, host_seconds[chosen], 0.0)
-        result[chosen] = _walked(steps, shares[chosen], host, (alone, queued, seconds), size)
+        tables = (alone, queued, seconds, queueing, queue_seconds)
+        result[chosen] = _walked(steps, host, tables, size)
     return result
 
 
@@ -51,16 +57,14 @@ def _structure(moves: Sequence[Move]) -> tuple[tuple[int, int], ...]:
 
 def _walked(
     moves: Sequence[Sequence[Move]],
-    shares: Floats,
     host: Floats,
-    tables: tuple[Floats, Floats, Floats],
+    tables: tuple[Floats, Floats, Floats, Floats, Floats],
     size: int,
 ) -> Floats:
-    alone, queued, seconds = tables
+    alone, queued, seconds, queueing, queue_seconds = tables
     free = np.full((size, len(moves), len(seconds), size), NEVER)  # by place, segment, …, unit
     for place in range(size):
         free[place, :, :, place] = 0.0
-    share = shares[:, None, None]
     free[HOST] += host[:, None, None]
     for step in zip(*moves, strict=True):
         kind, one, other = step[0]
@@ -69,9 +73,9 @@ def _walked(
             free[COMPUTE] = np.maximum(
                 free[COMPUTE] + alone[:, at].T[:, :, None], free[HOST] + queued[:, at].T[:, :, None]
             )
-            free[HOST] += share * other
+            free[HOST] += queueing[at][:, None, None]
         elif kind == SEND:
-            free[HOST] += share
+            free[HOST] += queue_seconds[at][:, None, None]
             begun = np.maximum(np.maximum(free[COMPUTE], free[HOST]), free[other])
             free[other] = begun + seconds[:, at].T[:, :, None]
         elif kind == JOIN:

@@ -32,14 +32,14 @@ def segment_of(steps):
     return Segment(label="any", phase="forward", steps=tuple(made))
 
 
-def matrices_of(segments, gap=0.0, scale=1.0):
+def matrices_of(segments, gap=0.0, scale=1.0, queue=None):
     """Matrices at made-up seconds, of pairs of a segment's steps and its host seconds."""
     made = {segment_of(steps): place for place, (steps, _) in enumerate(segments)}
     seconds = [[s for n, s in steps if not n.startswith("wait")] for steps, _ in segments]
     layout = Layout(made, np.cumsum([0] + [len(each) for each in seconds]))
     flat = np.array([[x for each in seconds for x in each]], dtype=float)
     host = np.array([host for _, host in segments], dtype=float)
-    return list(made), layout, Matrices(layout, scale * flat, host, gap)
+    return list(made), layout, Matrices(layout, scale * flat, host, gap, queue)
 
 
 def total(steps, host, gap=0.0, times=1):
@@ -47,9 +47,10 @@ def total(steps, host, gap=0.0, times=1):
     return matrices.program(((segment, times),))[0].max()
 
 
-def loop(state, steps, host, gap, names):
-    """One launch after another."""
+def loop(state, steps, host, gap, names, queue=None):
+    """One launch after another; ``queue`` has the host seconds of each."""
     state = dict(state)
+    queue = iter(queue if queue is not None else ())
     launches = [step for step in steps if not step[0].startswith("wait")]
     if not launches:
         state["host"] += host
@@ -61,7 +62,7 @@ def loop(state, steps, host, gap, names):
             elif stream in names:
                 state["compute"] = max(state["compute"], state[stream])
             continue
-        state["host"] += host / len(launches)
+        state["host"] += next(queue, host / len(launches))
         if name == "compute":
             state[name] = max(state[name], state["host"]) + gap + seconds
         else:
@@ -86,6 +87,29 @@ def test_a_repeated_program_equals_the_event_loop(segments, gap, times, start):
         for _ in range(times):
             expected = loop(expected, steps, host, gap, names)
     assert (matrix + begin).max(axis=1) == pytest.approx([expected[name] for name in names])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(STEPS, SECONDS), min_size=1, max_size=12), st.floats(0, 1))
+def test_launches_that_cost_the_host_unlike_seconds_equal_the_event_loop(each, gap):
+    steps = [step for step, _ in each]
+    queue = np.array([spent for (name, _), spent in each if not name.startswith("wait")])
+    (segment,), layout, matrices = matrices_of([(steps, queue.sum())], gap, queue=queue)
+    names = ("host", *layout.streams)
+    start = dict.fromkeys(names, 0.0)
+    expected = loop(start, steps, queue.sum(), gap, names, queue=queue)
+    found = matrices.program(((segment, 1),))[0].max(axis=1)
+    assert found == pytest.approx([expected[name] for name in names])
+
+
+def test_a_kernel_behind_costly_launches_waits_for_them():
+    steps = [("compute", 4.0), ("compute", 1.0), ("compute", 4.0)]
+    spent = np.array([(1.0, 1.0, 7.0), (7.0, 1.0, 1.0)])
+    late, early = (
+        made[2].program(((made[0][0], 1),))[0].max()
+        for made in (matrices_of([(steps, 9.0)], queue=queue) for queue in spent)
+    )
+    assert (late, early) == (9.0 + 4.0, 7.0 + 4.0 + 1.0 + 4.0)
 
 
 def test_gpu_bound_launches_take_their_kernels_and_gaps():

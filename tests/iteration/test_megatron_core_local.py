@@ -7,11 +7,21 @@ four-layer mixture of experts over two H200), the peaks PyTorch's max_memory_all
 import pytest
 
 from predictor.case import Case, resolve
+from predictor.costs import load_costs
 from predictor.iteration import estimate
+from predictor.iteration.estimate import run_of
 from predictor.iteration.implementations.megatron_core_local import STACK, layer_part
 from predictor.iteration.launches import Launch, Sync
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import AllReduce, AllToAll, Gemm, MemoryBound, ReduceScatter
+from predictor.operators import (
+    AllReduce,
+    AllToAll,
+    Collective,
+    Gemm,
+    Host,
+    MemoryBound,
+    ReduceScatter,
+)
 
 LLAMA_1B = {
     "num_layers": 16,
@@ -74,7 +84,39 @@ def test_experts_run_one_by_one_and_send_six_messages_a_layer():
     assert len(launches(part.backward, Gemm)) == 4 + 2 + 4 * held
     both = part.forward + part.backward
     assert len(launches(both, AllToAll)) == 96 // (4 * 4)
-    assert sum(isinstance(s, Sync) for s in part.forward) == 3
+    assert sum(isinstance(s, Sync) for s in part.forward) == 1
+
+
+def test_experts_cost_the_host_a_section_of_their_own():
+    asked = resolve(case(MIXTRAL_4, gpus=2, plan={"expert_parallel": 2})).case
+    costs = load_costs(asked.cluster.gpu)
+    sheet = run_of(asked, costs).sheet
+    (forward,) = (s for s in sheet.layout.segments if s.label == "layer forward")
+    rows = range(*sheet.layout.first[sheet.layout.segments[forward] :][:2])
+    ups = [
+        row for row in rows if getattr(forward.launches[row - rows[0]].operator, "n", 0) == 28672
+    ]
+    one = costs.host_seconds(
+        Host(stack="megatron-core-local", block="moe", phase="forward", quantity="expert")
+    )
+    # Three launches an expert: product, activation, product.
+    assert sheet.queue_seconds[ups] == pytest.approx([one / 3] * 4)
+    assert sheet.queue_seconds[list(rows)].sum() == pytest.approx(
+        sheet.host_seconds[sheet.layout.segments[forward]]
+    )
+
+
+def test_only_expert_ranks_split_counts_and_only_tensor_ranks_sum_them():
+    alone, spread = (
+        part_of(case(MIXTRAL_4, gpus=2, plan=plan))
+        for plan in ({"tensor_parallel": 2}, {"expert_parallel": 2})
+    )
+    kinds = [[type(op).__name__ for op in launches(p.forward, Collective)] for p in (alone, spread)]
+    assert (kinds[0].count("AllReduce"), kinds[1].count("AllReduce")) == (
+        1,
+        0,
+    )  # rows are scattered
+    assert (kinds[0].count("AllToAll"), kinds[1].count("AllToAll")) == (0, 3)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,20 @@ def test_the_last_event_ends_with_the_iteration(gpus, plan, launches):
     assert min(event.start_seconds for event in events) >= 0
 
 
+def test_experts_one_by_one_end_with_the_iteration():
+    raw = {
+        "model": {"preset": "mixtral-8x7b", "num_layers": 2},
+        "training": {"seq_length": 1024, "global_batch_size": 8},
+        "plan": {"tensor_parallel": 2, "expert_parallel": 2},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 4},
+        "implementation": "megatron-core-local",
+    }
+    case = resolve(Case.from_dict(raw)).case
+    run = run_of(case, load_costs(case.cluster.gpu))
+    ends = [e.start_seconds + e.seconds for e in run.playback().events(launches=True)]
+    assert max(ends) == pytest.approx(run.iteration_seconds, rel=1e-6)
+
+
 def test_launches_of_a_stream_do_not_overlap():
     case = case_of(4, {"tensor_parallel": 2})
     events = run_of(case, load_costs(case.cluster.gpu)).playback().events(launches=True)

@@ -15,6 +15,7 @@ from predictor.search.walk import segment_matrices
         ("llama2-7b", {"tensor_parallel": 2, "pipeline_parallel": 2}, "megatron-core-te"),
         ("llama2-7b", {"tensor_parallel": 1}, "torchtitan"),
         ("mixtral-8x7b", {"tensor_parallel": 2, "expert_parallel": 4}, "megatron-core-te"),
+        ("mixtral-8x7b", {"tensor_parallel": 2, "expert_parallel": 4}, "megatron-core-local"),
     ],
 )
 def test_matrices_are_those_of_single_segments(model, plan, implementation):
@@ -32,7 +33,8 @@ def test_matrices_are_those_of_single_segments(model, plan, implementation):
     costs = load_costs(case.cluster.gpu)
     sheet = _sheet(_plan(case), case, costs)
     seconds = np.array([sheet.seconds, 1.3 * sheet.seconds])
-    found = segment_matrices(sheet.layout, seconds, sheet.host_seconds, 2e-6)
+    host = (sheet.host_seconds, 2e-6, sheet.queue_seconds)
+    found = segment_matrices(sheet.layout, seconds, *host)
     assert len(_plan(case).segments) == len(found)
     matrices = sheet.matrices(2e-6, silent=False)
     for segment, place in sheet.layout.segments.items():

@@ -9,9 +9,9 @@ Read from transformers 5.17.0 and torch 2.11.0 and from profiled kernel lists.
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
-from predictor.iteration.launches import Step, Tape
+from predictor.iteration.launches import HostWork, Step, Tape
 from predictor.iteration.memory import compiled_memory
-from predictor.iteration.stack import HostWork, Part, Stack
+from predictor.iteration.stack import Part, Stack
 from predictor.iteration.step import StepShape
 from predictor.operators import Host, MemoryBound
 

@@ -7,9 +7,9 @@ AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whol
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_moe
-from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
 from predictor.iteration.memory import eager_memory
-from predictor.iteration.stack import HostWork, Part, Stack, module_launches
+from predictor.iteration.stack import Part, Stack, module_launches
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, Optimizer
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import fsdp, hf_eager
-from predictor.iteration.launches import Program
+from predictor.iteration.launches import HostWork, Program
 from predictor.iteration.memory import Memory, eager_saved_bytes
-from predictor.iteration.stack import HostWork, Part, Stack, called
+from predictor.iteration.stack import Part, Stack, called
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host
 

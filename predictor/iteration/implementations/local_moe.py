@@ -1,40 +1,72 @@
 """The expert half of a layer in Megatron-Core's local spec: eager kernels, experts one by one.
 
-Read in Megatron-Core 0.19 ``transformer/moe`` (``router.py``, ``moe_utils.py``,
-``token_dispatcher.py``, ``experts.py`` SequentialMLP) without Transformer Engine or Apex: tokens
-are picked by ``masked_select`` and ``index_select``, chunks are sorted by a concatenation, every
-expert is an MLP of its own (two products around a compiled activation with the probability in it),
-and what comes back is added into zeros.
+Read in Megatron-Core 0.19.2 ``transformer/moe`` (``router.py``, ``moe_utils.py``,
+``token_dispatcher.py``, ``experts.py`` SequentialMLP) without Transformer Engine or Apex, launches
+counted in a trace of a Mixtral layer over two expert and two tensor ranks: tokens are picked by a
+stable sort of their map and ``index_select``, chunks are sorted by a concatenation, every expert is
+an MLP of its own (two products around a compiled activation with the probability in it), and what
+comes back is added into zeros.
 
-Three times a layer the host waits for the device: for two ``masked_select`` and for the counts.
+Once a layer the host waits for the device: for counts that it needs to send or sort rows. It has
+queued their permutation by then.
+
+What queueing costs the host differs along a layer: dozens of small launches route, then three an
+expert wait for the Python of a whole MLP. Experts are a section of their own.
 """
 
+from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.launches import Tape
+from predictor.iteration.launches import HostWork, Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.shape import Routed
-from predictor.operators import Gemm, MemoryBound
+from predictor.iteration.stack import module_launches
+from predictor.operators import Gemm, Host, MemoryBound
 
-ROUTER_KERNELS = 22
-"""Small launches of scores, their normalisation, the auxiliary loss, the map and its transposes."""
+STACK = "megatron-core-local"
+ROUTER_KERNELS = 24
+"""Small launches of scores, their normalisation, their map, the auxiliary loss' own top-k."""
 
-ROUTER_BACKWARD_KERNELS = 16
+COUNT_KERNELS = 9
+"""Sums of the auxiliary loss, and of this rank's tokens by expert and by rank."""
+
+SPLIT_KERNELS = 4
+"""Sums of what other ranks send."""
+
+SPLIT_LAUNCHES = SPLIT_KERNELS + 1 + 3
+"""What the host queues only among expert ranks: a sum more, and copies of three sums to itself."""
+
+PICK_KERNELS = 8
+"""The map turned and sorted, its places turned into rows, their probabilities."""
+
+ROUTER_BACKWARD_KERNELS = 30
 PROBABILITY_BYTES = 4.0
 
 
-def forward(tape: Tape, rows: Routed) -> None:
-    """Router and experts; the norm before and the add behind are the layer's."""
+def forward(tape: Tape, rows: Routed, tensor: Group) -> None:
+    """Router and experts; the norm before and the add behind are the layer's.
+
+    Args:
+        tape: Where launches go.
+        rows: What the rank's experts run.
+        tensor: Ranks that share a sequence, and so the auxiliary loss.
+    """
     n, h = rows.tokens, rows.layer.hidden
     eager.router_forward(tape, n, rows.experts.total, h, kernels=ROUTER_KERNELS)
-    tape.collective(moe.counts(rows.experts, rows.plan), "expert")
-    for _ in range(2):
-        tape.sync()
+    tape.collective(tensor.all_reduce(moe.COUNT_BYTES * rows.experts.total))
+    eager.tiny(tape, n, COUNT_KERNELS)
+    counted = moe.counts(rows.experts, rows.plan)
+    if counted:
+        tape.collective(counted, "expert")
+        eager.tiny(tape, n, SPLIT_KERNELS)
+    eager.tiny(tape, n * rows.experts.total, PICK_KERNELS)
     tape.run(eager.kernel("index_select", rows.sent, h))
+    tape.sync()
     _travel(tape, rows, moe.dispatch, probabilities=True)
     _sorted(tape, rows)
-    tape.sync()
+    experts = Tape()
     for count in rows.each():
-        _expert_forward(tape, rows, count)
+        _expert_forward(experts, rows, count)
+    tape.section(experts_host("forward", rows.experts.held), experts.steps())
     tape.run(eager.kernel("cat", rows.rows, h))
     _sorted(tape, rows)
     _travel(tape, rows, moe.combine, probabilities=False)
@@ -48,8 +80,10 @@ def backward(tape: Tape, rows: Routed) -> None:
     tape.run(eager.kernel("index_select", rows.sent, h))
     _travel(tape, rows, moe.dispatch, probabilities=False)
     _sorted(tape, rows)
+    experts = Tape()
     for count in reversed(rows.each()):
-        _expert_backward(tape, rows, count)
+        _expert_backward(experts, rows, count)
+    tape.section(experts_host("backward", rows.experts.held), experts.steps())
     tape.run(eager.kernel("cat", rows.rows, h))
     _sorted(tape, rows)
     _travel(tape, rows, moe.combine, probabilities=True)
@@ -60,6 +94,17 @@ def backward(tape: Tape, rows: Routed) -> None:
     tape.run(eager.kernel("add", n, h))
 
 
+def spread_host(phase: str, rows: Routed) -> HostWork:
+    """What queueing a layer's forward pass costs beyond that of one whose experts one rank has."""
+    launches = SPLIT_LAUNCHES if phase == "forward" and rows.plan.expert.ranks > 1 else 0
+    return module_launches(phase, launches) if launches else ()
+
+
+def experts_host(phase: str, experts: int) -> HostWork:
+    """What queueing so many experts costs the host, one after another."""
+    return ((Host(stack=STACK, block="moe", phase=phase, quantity="expert"), experts),)
+
+
 def _expert_forward(tape: Tape, rows: Routed, count: int) -> None:
     h, f = rows.layer.hidden, rows.experts.ffn
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="forward"))
@@ -68,16 +113,21 @@ def _expert_forward(tape: Tape, rows: Routed, count: int) -> None:
 
 
 def _expert_backward(tape: Tape, rows: Routed, count: int) -> None:
-    """Both gradients of both products; the probability's gradient is a sum over its row."""
+    """Both gradients of both products; the probability's gradient is a sum over its row.
+
+    Each weight's gradient is added into its fp32 buffer as soon as it is made.
+    """
     h, f = rows.layer.hidden, rows.experts.ffn
     tape.run(Gemm(m=count, n=h, k=f, kind="dgrad"))
     tape.run(Gemm(m=count, n=h, k=f, kind="wgrad"))
+    eager.accumulated(tape, h * f, 1)
     tape.fresh(
         _compiled("silu_mul_halves_backward" if rows.layer.gated else "gelu_backward", count, f)
     )
     tape.run(_compiled("silu_mul_halves" if rows.layer.gated else "gelu", count, f))
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="dgrad"))
     tape.run(Gemm(m=count, n=rows.up, k=h, kind="wgrad"))
+    eager.accumulated(tape, h * rows.up, 1)
 
 
 def _compiled(name: str, count: int, cols: int) -> MemoryBound:

@@ -9,10 +9,12 @@ pass. The loss is Megatron's vocabulary-split one in fp32; AdamW runs list by li
 over experts apart. Clipping is left out: it scales gradients only where their norm is above one.
 """
 
+from collections.abc import Sequence
+
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager, local_moe
-from predictor.iteration.launches import BARE_LAUNCH, Program, Segment, Tape
+from predictor.iteration.launches import BARE_LAUNCH, HostWork, Program, Segment, Step, Tape
 from predictor.iteration.memory import (
     CUBLAS_WORKSPACE_BYTES,
     Memory,
@@ -21,11 +23,11 @@ from predictor.iteration.memory import (
     largest,
     worst_of,
 )
-from predictor.iteration.stack import HostWork, Part, Replicas, Stack, called
+from predictor.iteration.stack import Part, Replicas, Stack, called
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, MemoryBound, Optimizer
 
-NAME = "megatron-core-local"
+NAME = local_moe.STACK
 WEIGHT_BYTES = 2
 LOGIT_BYTES = 6
 """At the loss: fp32 exponentials, which become the gradient in place, and its bf16 copy."""
@@ -51,28 +53,39 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward, backward = Tape(), Tape()
     layer_forward(forward, shape, layer)
     layer_backward(backward, shape, layer)
-    eager.accumulated(backward, layer.parameters, _tensors(layer))
+    held = 2 * layer.experts.held if layer.experts else 0  # added expert by expert
+    eager.accumulated(backward, layer.dense_parameters, _tensors(layer) - held)
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
         replay=forward.steps(),
-        forward_host=_host("forward", layer, forward),
-        backward_host=_host("backward", layer, backward),
-        replay_host=_host("forward", layer, forward),
+        forward_host=_host("forward", shape, layer, forward),
+        backward_host=_host("backward", shape, layer, backward),
+        replay_host=_host("forward", shape, layer, forward),
         parameters=layer.dense_parameters,
         expert_parameters=layer.expert_parameters,
     )
 
 
-def _host(phase: str, layer: Layer, tape: Tape) -> HostWork:
+def _host(phase: str, shape: StepShape, layer: Layer, tape: Tape) -> HostWork:
     """What a measured layer of its kind costs the host, and a call for every collective in it."""
     block = "moe" if layer.experts else "llama"
     work: HostWork = ((_activity(phase, "layer", block), 1), *called(tape.steps()))
     if layer.experts:
-        work += ((_activity(phase, "expert", block), layer.experts.held),)
-    if not layer.rope:  # the measured ones rotate queries and keys
-        work += ((BARE_LAUNCH, -ROPE_LAUNCHES[phase]),)
-    return work
+        work += local_moe.experts_host(phase, layer.experts.held)
+        work += local_moe.spread_host(phase, shape.routed(layer))
+    return work + _without_rope(phase, layer)
+
+
+def _attention_host(phase: str, steps: Sequence[Step], layer: Layer) -> HostWork:
+    """A measured dense layer less its MLP, and a call for every collective."""
+    dense: HostWork = ((_activity(phase, "layer"), 1.0), *local_moe.experts_host(phase, -1))
+    return (*dense, *called(steps), *_without_rope(phase, layer))
+
+
+def _without_rope(phase: str, layer: Layer) -> HostWork:
+    """The measured layers rotate queries and keys."""
+    return () if layer.rope else ((BARE_LAUNCH, -ROPE_LAUNCHES[phase]),)
 
 
 def _activity(phase: str, quantity: str, block: str = "llama") -> Host:
@@ -110,6 +123,24 @@ def _compiled(name: str, rows: int, cols: int) -> MemoryBound:
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """Attention and feed-forward, each between a norm and a fused add."""
     n, shard = shape.tokens, shape.shard_tokens
+    attention = Tape()
+    _attention_forward(attention, shape, layer)
+    if layer.experts:
+        tape.section(_attention_host("forward", attention.steps(), layer), attention.steps())
+    else:
+        tape.extend(attention.steps())
+    _norm_forward(tape, layer, shard, layer.hidden)
+    if layer.experts:
+        local_moe.forward(tape, shape.routed(layer), shape.tensor)
+    else:
+        _column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+        tape.fresh(_compiled("silu_mul_halves" if layer.gated else "gelu", n, layer.ffn))
+        _row_forward(tape, shape, layer.hidden, layer.ffn)
+    tape.fresh(eager.kernel("add", shard, layer.hidden))
+
+
+def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n, shard = shape.tokens, shape.shard_tokens
     _norm_forward(tape, layer, shard, layer.hidden)
     _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     if layer.biases:
@@ -123,14 +154,6 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
             tape.fresh(eager.kernel("cat", n * heads, layer.head_dim))
     tape.run(shape.attention("forward", layer))
     _row_forward(tape, shape, layer.hidden, layer.q)
-    tape.fresh(eager.kernel("add", shard, layer.hidden))
-    _norm_forward(tape, layer, shard, layer.hidden)
-    if layer.experts:
-        local_moe.forward(tape, shape.routed(layer))
-    else:
-        _column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
-        tape.fresh(_compiled("silu_mul_halves" if layer.gated else "gelu", n, layer.ffn))
-        _row_forward(tape, shape, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
 
 
@@ -148,6 +171,16 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         _column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
     _norm_backward(tape, layer, shard, layer.hidden)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
+    attention = Tape()
+    _attention_backward(attention, shape, layer)
+    if layer.experts:
+        tape.section(_attention_host("backward", attention.steps(), layer), attention.steps())
+    else:
+        tape.extend(attention.steps())
+
+
+def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    n, shard = shape.tokens, shape.shard_tokens
     _row_backward(tape, shape, layer.hidden, layer.q)
     if shape.selective_recompute:
         tape.run(shape.attention("forward", layer))

@@ -22,9 +22,9 @@ from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
 from predictor.iteration.implementations.te_host import layer_host
-from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
 from predictor.iteration.memory import fused_memory
-from predictor.iteration.stack import HostWork, Part, Replicas, Stack, module_host
+from predictor.iteration.stack import Part, Replicas, Stack, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
 

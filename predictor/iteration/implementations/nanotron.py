@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
-from predictor.iteration.launches import Launch, Program, Segment, Step, Tape
+from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
 from predictor.iteration.placement import layers_by_cost
-from predictor.iteration.stack import HostWork, Part, Replicas, Sizes, Stack, flash, module_host
+from predictor.iteration.stack import Part, Replicas, Sizes, Stack, flash, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Collective, Optimizer
 from predictor.operators.gemm import GemmKind

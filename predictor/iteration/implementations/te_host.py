@@ -12,9 +12,9 @@ does. What CUDA graphs hold costs nothing: one replay is a few microseconds.
 from collections.abc import Sequence
 from typing import Final
 
-from predictor.iteration.launches import Launch, Step
+from predictor.iteration.launches import HostWork, Launch, Step
 from predictor.iteration.moe.shape import Routed
-from predictor.iteration.stack import HostWork, called, module_launches
+from predictor.iteration.stack import called, module_launches
 from predictor.operators import Collective, GroupedGemm, Host
 
 MEASURED: Final = "megatron-core-local"
