@@ -87,8 +87,7 @@ _ONE_AT_A_TIME: Final = Lock()
 
 def columns(study: Study) -> dict[str, type]:
     """Names and types of a study's columns; values of a list by nature are JSON text."""
-    varied = {axis.name: _type(axis.values) for axis in study.axes}
-    return {**LEADING, **varied, **ANSWERS, **(RUN if study.tokens else {})}
+    return {**LEADING, **_varied(study), **ANSWERS, **(RUN if study.tokens else {})}
 
 
 def part_rows(
@@ -104,21 +103,23 @@ def part_rows(
             "this worker has other tables or another version of the package than the study began "
             "with; install the same on all machines, or begin the study anew"
         )
+    varied = _varied(study)
     with _ONE_AT_A_TIME:
         return [
             row
             for number in range(first, min(first + count, study.cases))
-            for row in case_rows(study, number, estimator)
+            for row in _case_rows(study, number, varied, estimator)
         ]
 
 
-def case_rows(study: Study, number: int, estimator: Estimator = estimate) -> list[Row]:
+def _case_rows(
+    study: Study, number: int, varied: dict[str, type], estimator: Estimator
+) -> list[Row]:
     """Rows of one case, one a price table."""
     mapping, values = study.case(number), study.values(number)
-    types = [_type(axis.values) for axis in study.axes]
     head: Row = {
-        axis.name: _plain(value, kind)
-        for axis, value, kind in zip(study.axes, values, types, strict=True)
+        name: _plain(value, kind)
+        for (name, kind), value in zip(varied.items(), values, strict=True)
     }
     answer: Estimate | None = None
     status, reason = "ok", None
@@ -194,6 +195,11 @@ def _price(answer: Estimate, table: PriceTable) -> Price | None:
         return table.price(answer.case.cluster.gpu)
     except CaseError:
         return None
+
+
+def _varied(study: Study) -> dict[str, type]:
+    """Names and types of the fields that vary."""
+    return {axis.name: _type(axis.values) for axis in study.axes}
 
 
 def _type(values: tuple[Any, ...]) -> type:

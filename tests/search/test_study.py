@@ -20,7 +20,7 @@ from predictor import Case, estimate
 from predictor.cli import run as command
 from predictor.errors import CaseError, NotPredictable, StudyError
 from predictor.search.study import Study, read_study, study_from_dict
-from predictor.search.study_rows import case_rows, columns, part_rows
+from predictor.search.study_rows import columns, part_rows
 from predictor.search.study_run import check_address, on_processes, on_scheduler, run_study
 from predictor.search.study_store import Store, opened
 
@@ -93,7 +93,7 @@ def test_what_cannot_run_is_a_row_with_its_reason(tmp_path: Path) -> None:
 def test_a_row_is_the_estimate_of_its_case() -> None:
     study = study_from_dict(SMALL | {"study": {"prices": ["nebius"], "tokens": "100B"}})
     number = next(n for n in range(24) if study.values(n) == ("llama3-8b", 128, 8, 8))
-    (row,) = case_rows(study, number)
+    (row,) = part_rows(study, number, 1)
     answer = estimate(Case.from_dict(study.case(number)))
     assert row["iteration_seconds"] == answer.iteration_seconds
     iterations = -(-100_000_000_000 // (4096 * 128)) + 1  # sequences round up first
