@@ -1,7 +1,8 @@
 """Load: many cases, many questions, a long study that is killed: python benchmarks/load.py.
 
-Each part runs in a process of its own, whose seconds and largest memory are printed. The study is
-killed once in its middle and taken up again; its rows are then counted and must each be there once.
+Each part runs in a process of its own, whose seconds and largest memory are printed.
+The study is killed twice, at a quarter and at half, and taken up again; its rows are then counted
+and must each be there once.
 """
 
 import argparse
@@ -22,6 +23,8 @@ COMMAND = (
     "-c",
     "import sys; from predictor.cli import run; sys.exit(run(sys.argv[1:]))",
 )
+KILLED_AT = (0.25, 0.5)
+"""Shares of a study after which it is killed."""
 sys.path.insert(0, str(ROOT))
 
 
@@ -63,8 +66,11 @@ def questions(count: int) -> None:
     assert found == count, found  # noqa: S101 - what is measured must be right
 
 
-def study(count: int) -> None:
-    """Run a study, kill it in its middle, take it up again and count its rows."""
+def study(count: int, folder: Path) -> None:
+    """Run a study that is killed twice on its way, and count its rows.
+
+    What an earlier call into the same folder has done is not done again.
+    """
     batches = [64 * (1 + number) for number in range(count // 100)]
     told = (
         f'[case.model]\npreset = "gpt2"\nnum_layers = {list(range(1, 11))}\n'
@@ -72,27 +78,38 @@ def study(count: int) -> None:
         f"global_batch_size = {batches}\n"
         f'[case.plan]\ntensor_parallel = 1\n[case.cluster]\ngpu = "{SKU}"\nnum_gpus = 8\n'
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path, out = Path(folder) / "study.toml", Path(folder) / "out.csv"
-        path.write_text(told, encoding="utf-8")
-        command = [*COMMAND, "study", str(path), "-o", str(out), "--workers", str(os.cpu_count())]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        first = subprocess.Popen(command, env=environment, start_new_session=True)
-        parts = out.with_name("out.csv.parts")
-        while len(list(parts.glob("0*"))) < max(1, min(count // 1000, 20)) and first.poll() is None:
-            time.sleep(0.2)
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
-        kept = len(list(parts.glob("0*")))
-        subprocess.run(command, env=environment, check=True)
-        with out.open(encoding="utf-8") as rows:
-            next(rows)
-            numbers = [int(row.partition(",")[0]) for row in rows]
-    print(f"killed with {kept} parts done", file=sys.stderr)
-    assert numbers == list(range(count))  # noqa: S101 - what is measured must be right
+    path, out = folder / "study.toml", folder / "out.csv"
+    path.write_text(told, encoding="utf-8")
+    out.unlink(missing_ok=True)
+    command = [*COMMAND, "study", str(path), "-o", str(out), "--workers", str(os.cpu_count())]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    parts = out.with_name("out.csv.parts")
+    for share in KILLED_AT:
+        if _cases_done(parts) < share * count:
+            process = subprocess.Popen(command, env=environment, start_new_session=True)
+            while _cases_done(parts) < share * count and process.poll() is None:
+                time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGKILL)  # with its workers
+            process.wait()
+            print(f"killed with {_cases_done(parts):,} cases done", file=sys.stderr, flush=True)
+    subprocess.run(command, env=environment, check=True)
+    with out.open(encoding="utf-8") as rows:
+        next(rows)
+        for number, row in enumerate(rows):
+            assert int(row.partition(",")[0]) == number  # noqa: S101 - each once, in order
+    assert number + 1 == count, number  # noqa: S101
 
 
-PARTS = {"cases": (cases, 10_000), "questions": (questions, 1_000_000), "study": (study, 1_000_000)}
+def _cases_done(parts: Path) -> int:
+    """Cases whose rows are on the disk."""
+    manifest = parts / "manifest.json"
+    if not manifest.exists():
+        return 0
+    size = int(json.loads(manifest.read_bytes())["part_cases"])
+    return size * sum(path.suffix == ".csv" for path in parts.iterdir())
+
+
+PARTS = {"cases": 10_000, "questions": 1_000_000, "study": 1_000_000}
 
 
 def main() -> None:
@@ -100,19 +117,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("--share", type=float, default=1.0, help="of the cases and questions")
+    parser.add_argument("--folder", type=Path, help="of the study, which then goes on from there")
     asked = parser.parse_args()
-    if asked.part:
-        work, count = PARTS[asked.part]
-        start = time.perf_counter()
-        work(int(count * asked.share))
-        seconds = time.perf_counter() - start
-        peak = max(resource.getrusage(who).ru_maxrss for who in (
-            resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
-        print(f"{asked.part}: {int(count * asked.share):,} in {seconds:.1f} s, {peak // 1024} MiB")
+    if asked.part is None:
+        for part in PARTS:
+            command = [sys.executable, __file__, part, "--share", str(asked.share)]
+            subprocess.run(command, check=True)
         return
-    for part in PARTS:
-        command = [sys.executable, __file__, part, "--share", str(asked.share)]
-        subprocess.run(command, check=True)
+    count = int(PARTS[asked.part] * asked.share)
+    start = time.perf_counter()
+    if asked.part == "study":
+        with tempfile.TemporaryDirectory() as folder:
+            study(count, asked.folder or Path(folder))
+    else:
+        {"cases": cases, "questions": questions}[asked.part](count)
+    seconds = time.perf_counter() - start
+    own, others = (resource.getrusage(who) for who in (
+        resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # fmt: skip
+    peak = max(own.ru_maxrss, others.ru_maxrss) // 1024
+    processor = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+    print(f"{asked.part}: {count:,} in {seconds:.1f} s, {processor:.0f} s of processor, {peak} MiB")
 
 
 if __name__ == "__main__":
