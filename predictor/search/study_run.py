@@ -15,7 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -123,7 +124,9 @@ def on_processes(workers: int) -> Runner:
     """Run parts on so many processes of this machine."""
 
     def run(store: Store, parts: Iterable[int]) -> Iterator[tuple[int, list[Row]]]:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+        ) as pool:
             try:
                 yield from _windowed(pool.submit, _finished, store, parts, PARTS_A_WORKER * workers)
             except BrokenProcessPool as error:
@@ -132,6 +135,17 @@ def on_processes(workers: int) -> Runner:
                 pool.shutdown(cancel_futures=True)
 
     return run
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that it works for is gone, killed or not."""
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def on_scheduler(address: str, *, insecure: bool = False) -> Runner:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -202,6 +203,40 @@ def test_processes_of_this_machine_give_what_one_process_gives(tmp_path: Path) -
     run_study(study, tmp_path / "one.csv")
     run_study(study, tmp_path / "two.csv", runner=on_processes(2))
     assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_study_end_too(tmp_path: Path) -> None:
+    script = textwrap.dedent(f"""
+        import multiprocessing, sys, time
+        sys.path[:0] = {[str(ROOT), str(ROOT / "tests/search")]!r}
+        from pathlib import Path
+        from test_study import SMALL, on_processes, run_study, study_from_dict
+        def progress(done, cases):
+            print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+            time.sleep(600)
+        run_study(study_from_dict(SMALL), Path({str(tmp_path / "o.csv")!r}),
+                  runner=on_processes(2), progress=progress)
+    """)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        workers = [int(each) for each in process.stdout.readline().split()]
+        process.kill()
+    assert len(workers) == 2
+    for _ in range(600):
+        if not any(runs(each) for each in workers):
+            return
+        time.sleep(0.1)
+    pytest.fail("a worker lives on")
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "State:\tZ" not in status
 
 
 @pytest.mark.slow
