@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -86,10 +85,10 @@ def study(count: int, folder: Path) -> None:
     parts = out.with_name("out.csv.parts")
     for share in KILLED_AT:
         if _cases_done(parts) < share * count:
-            process = subprocess.Popen(command, env=environment, start_new_session=True)
+            process = subprocess.Popen(command, env=environment)
             while _cases_done(parts) < share * count and process.poll() is None:
                 time.sleep(0.2)
-            os.killpg(process.pid, signal.SIGKILL)  # with its workers
+            process.kill()
             process.wait()
             print(f"killed with {_cases_done(parts):,} cases done", file=sys.stderr, flush=True)
     subprocess.run(command, env=environment, check=True)
