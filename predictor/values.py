@@ -3,13 +3,17 @@
 ``@frozen`` makes what ``@dataclass(frozen=True, slots=True)`` makes, with the same fields, so that
 ``dataclasses.fields``, ``replace`` and ``asdict`` work on it. The standard decorator compiles six
 functions for every class; for the eighty classes that an estimate imports that took 170 ms, a third
-of the whole command (Python 3.12). Here ``__init__`` alone is compiled; equality, hash and
-representation are written once and read the fields of their class.
+of the whole command (Python 3.12). Here ``__init__`` alone is compiled, of classes that make many
+values; equality, hash and representation are written once and read the fields of their class.
 """
 
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, dataclass_transform
+
+FEW: Final = 100
+"""Values of a class before its ``__init__`` is compiled."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -46,29 +50,58 @@ def frozen(
 
 
 def _first_initialiser(cls: Any) -> Any:  # noqa: ANN401
-    """An ``__init__`` that puts the compiled one in its place; many classes make no value."""
+    """An ``__init__`` that fills in the first values of a class, then makes way for a compiled one.
+
+    Most classes make few values, and compiling takes as long as filling in a hundred.
+    """
+    made = 0
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, N807
-        cls.__init__ = _initialiser(cls)
-        cls.__init__(self, *args, **kwargs)
+        nonlocal made
+        made += 1
+        if made > FEW or not _filled(cls, self, args, kwargs):
+            cls.__init__ = _initialiser(cls)
+            cls.__init__(self, *args, **kwargs)
 
     return __init__
 
 
+@cache
+def _parameters(cls: Any) -> tuple[list[str], list[str], dict[str, Any]]:  # noqa: ANN401
+    """Arguments by place and by name alone, and their defaults."""
+    given = [each for each in fields(cls) if each.init]
+    by_place = [each.name for each in given if not each.kw_only]
+    by_name = [each.name for each in given if each.kw_only]
+    defaults = {each.name: each.default for each in given if each.default is not MISSING}
+    return by_place, by_name, defaults
+
+
+def _filled(cls: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401
+    """Set the fields of a value and return whether the arguments are those of its class."""
+    by_place, by_name, defaults = _parameters(cls)
+    placed = dict(zip(by_place, args, strict=False))
+    content = defaults | placed | kwargs
+    known = len(by_place) + len(by_name)
+    if len(placed) < len(args) or placed.keys() & kwargs.keys() or len(content) != known:
+        return False
+    if not content.keys() <= {*by_place, *by_name}:
+        return False
+    for name, each in content.items():
+        object.__setattr__(self, name, each)
+    if hasattr(self, "__post_init__"):
+        self.__post_init__()
+    return True
+
+
 def _initialiser(cls: Any) -> Any:  # noqa: ANN401
     """Compile the ``__init__`` of a class from its fields."""
-    given = [each for each in fields(cls) if each.init]
-    defaults = {each.name: each.default for each in given if each.default is not MISSING}
-    arguments = ["self"]
-    for each in sorted(given, key=lambda each: bool(each.kw_only)):
-        if each.kw_only and "*" not in arguments:
-            arguments.append("*")
-        default = f"=_defaults[{each.name!r}]" if each.name in defaults else ""
-        arguments.append(f"{each.name}{default}")
-    body = [f"_set(self, {each.name!r}, {each.name})" for each in given]
+    by_place, by_name, defaults = _parameters(cls)
+    arguments = ["self", *by_place, *(["*", *by_name] if by_name else [])]
+    shown = [f"{each}=_defaults[{each!r}]" if each in defaults else each for each in arguments]
+    body = [f"_set(self, {name!r}, {name})" for name in by_place + by_name]
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
-    text = f"def __init__({', '.join(arguments)}):\n  " + "\n  ".join(body or ["pass"])
+    text = f"def __init__({', '.join(shown)}):\n  " + "\n  ".join(body or ["pass"])
     names: dict[str, Any] = {"_set": object.__setattr__, "_defaults": defaults}
     exec(text, names)  # noqa: S102 - as the standard library does  # nosec B102
     initialiser = names["__init__"]

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, r
 
 import pytest
 
-from predictor.values import frozen
+from predictor.values import FEW, frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,27 @@ def test_a_missing_an_unknown_and_a_bare_argument_are_refused(kind):
     for arguments, named in (((), {}), ((), {"size": 1, "other": 2}), ((1,), {})):
         with pytest.raises(TypeError, match=r"__init__\(\)"):
             kind(*arguments, **named)
+
+
+def test_the_first_values_of_a_class_are_made_as_the_later_ones():
+    @frozen
+    class Many:
+        size: int
+        name: str = "x"
+        double: int = field(init=False)
+
+        def __post_init__(self):
+            object.__setattr__(self, "double", 2 * self.size)
+
+    made = [Many(1), *(Many(1, name="x") for _ in range(FEW)), Many(1, "x"), Many(size=1)]
+    assert set(map(repr, made)) == {f"{Many.__qualname__}(size=1, name='x', double=2)"}
+    assert len(set(made)) == 1
+
+
+def test_an_argument_given_twice_or_left_over_is_refused():
+    for arguments, named in (((1,), {"size": 1}), ((1, 2), {}), ((), {"double": 2, "size": 1})):
+        with pytest.raises(TypeError, match=r"__init__\(\)"):
+            Positional(*arguments, **named)
 
 
 def test_classes_with_the_same_content_differ():

@@ -26,6 +26,8 @@ def plan_from_details(plan: dict[str, Any]) -> dict[str, Any]:
     """Return a plan's fields with those that its free text tells and that are absent."""
     text = " ".join(str(v) for k, v in plan.items() if str(k).endswith(_DETAIL) and v).lower()
     filled = dict(plan)
+    if not text:
+        return filled
     for pattern, key, value in _WORDS:
         if filled.get(key) is None and re.search(pattern, text):
             filled[key] = value
