@@ -15,7 +15,7 @@ from predictor.iteration.dimensions import model_flops
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.launches import Segment, distinct
 from predictor.iteration.memory import Memory
-from predictor.iteration.pipeline import Pipeline
+from predictor.iteration.pipeline import Pipeline, in_flight
 from predictor.iteration.places import Places
 from predictor.iteration.priced import Sheet, price
 from predictor.iteration.programs import Builder
@@ -188,11 +188,17 @@ class _Plan:
 
 
 @lru_cache(maxsize=256)
+def _stages(case: Case) -> tuple[Stage, ...]:
+    """What the stages of a resolved case hold."""
+    stack = load_stack(str(case.implementation))
+    return stages_of(case, step_shape(case, vocab_multiple=stack.vocab_multiple))
+
+
+@lru_cache(maxsize=256)
 def _plan(case: Case) -> _Plan:
     """Build the launches of a resolved case, once a process."""
-    stack = load_stack(str(case.implementation))
-    shape = step_shape(case, vocab_multiple=stack.vocab_multiple)
-    stages = stages_of(case, shape)
+    stack, stages = load_stack(str(case.implementation)), _stages(case)
+    shape = stages[0].shape
     split = case.plan.schedule in SPLIT_BACKWARD
     builder = Builder(stack, shape, split_backward=split)
     pipeline = Pipeline(
@@ -245,9 +251,9 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
 @lru_cache(maxsize=256)
 def memory_of_stages(case: Case) -> tuple[Memory, ...]:
     """Peak memory of a rank of each pipeline stage of a resolved case."""
-    plan = _plan(case)
+    stack = load_stack(str(case.implementation))
     return tuple(
-        plan.stack.memory(stage, plan.pipeline.in_flight(stage.index)) for stage in plan.stages
+        stack.memory(stage, in_flight(stage.shape, stage.index)) for stage in _stages(case)
     )
 
 

@@ -11,6 +11,7 @@ its stream with a wait right behind it.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import field
 from typing import Final, Literal
 
 from predictor.operators import (
@@ -132,6 +133,7 @@ class Segment:
         expert_parameters: Parameters of routed experts among them.
         company: Other segments whose collectives run beside one repetition, each with the share of
             their seconds that does.
+        launches: Its steps without waits.
     """
 
     label: str
@@ -143,11 +145,12 @@ class Segment:
     parameters: int = 0
     expert_parameters: int = 0
     company: tuple[tuple["Segment", float], ...] = ()
+    launches: tuple[Launch, ...] = field(init=False)
 
-    @property
-    def launches(self) -> tuple[Launch, ...]:
-        """Its launches alone."""
-        return tuple(step for step in self.steps if isinstance(step, Launch))
+    def __post_init__(self) -> None:
+        """Sort out the launches."""
+        launches = tuple([step for step in self.steps if isinstance(step, Launch)])
+        object.__setattr__(self, "launches", launches)
 
 
 Program = tuple[tuple[Segment, int], ...]

@@ -13,6 +13,7 @@ from predictor.iteration.maxplus import COMPUTE, Matrices, essential, power
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
+from predictor.iteration.step import StepShape
 from predictor.iteration.timeline import Passes, Timeline, run
 from predictor.values import frozen
 
@@ -103,17 +104,7 @@ class Pipeline:
     @property
     def swept(self) -> int:
         """Micro-batches of the sweep that the step's seconds follow from."""
-        group, count = len(self.stages), self.micro_batches
-        if self.schedule not in PERIODIC or count <= SWEPT_GROUPS * group:
-            return count
-        return count % group + SWEPT_GROUPS * group
-
-    def in_flight(self, stage: int) -> tuple[int, ...]:
-        """Most micro-batches whose activations each chunk of a stage holds at one time."""
-        if len(self.stages) == 1 and self.schedule != "dualpipe":  # which its order refuses
-            return (1,)
-        most = self.order(self.swept).in_flight
-        return tuple(int(count) for count in most[stage])
+        return _swept(self.schedule, len(self.stages), self.micro_batches)
 
     def counted(self, stage: int) -> list[tuple[Program, int]]:
         """Every program of a stage and how often a step runs it."""
@@ -221,6 +212,25 @@ class Pipeline:
         state[:, :, COMPUTE] = np.maximum(state[:, :, COMPUTE], agreed[:, None])
         state = (step + state[:, :, None, :]).max(axis=3)
         return np.asarray(state.max(axis=(1, 2)))
+
+
+def _swept(schedule: str, stages: int, micro_batches: int) -> int:
+    if schedule not in PERIODIC or micro_batches <= SWEPT_GROUPS * stages:
+        return micro_batches
+    return micro_batches % stages + SWEPT_GROUPS * stages
+
+
+def in_flight(shape: StepShape, stage: int) -> tuple[int, ...]:
+    """Most micro-batches whose activations each chunk of a stage holds at one time.
+
+    Raises:
+        NotPredictable: A rule of the schedule is broken.
+    """
+    if shape.stages == 1 and shape.schedule != "dualpipe":  # which its order refuses
+        return (1,)
+    count = _swept(shape.schedule, shape.stages, shape.micro_batches)
+    most = order_of(shape.schedule, shape.stages, count, shape.chunks).in_flight
+    return tuple(most[stage].tolist())
 
 
 def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, int]]:

@@ -6,6 +6,7 @@ backward pass may reduce gradients; both are programs of their own.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -223,15 +224,6 @@ class HeldParameters:
     dense: int = 0
     experts: int = 0
 
-    def plus(self, segment: Segment) -> "HeldParameters":
-        """With those of a segment."""
-        experts = self.experts + segment.expert_parameters
-        return HeldParameters(self.dense + segment.parameters, experts)
-
-    def fills(self, bucket: int | None) -> bool:
-        """Whether either fills a bucket: each mapping has its own, and here both leave then."""
-        return bucket is not None and max(self.dense, self.experts) >= bucket
-
 
 def _held(stage: Stage) -> HeldParameters:
     return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
@@ -280,23 +272,38 @@ def gathers(held: HeldParameters, replicas: Replicas, shape: StepShape) -> list[
     return [Launch(each, stream="gather") for each in found if each is not None]
 
 
+def _fillings(program: Program, bucket: int | None) -> Iterator[tuple[Program, HeldParameters]]:
+    """Parts of a program and their parameters: each fills a bucket, the last need not.
+
+    Each mapping has its own buckets, and here both leave when one is full.
+    """
+    size = math.inf if bucket is None else bucket
+    part: list[tuple[Segment, int]] = []
+    dense = experts = 0
+    for segment, times in program:
+        more, more_experts, left = segment.parameters, segment.expert_parameters, times
+        while left:
+            full = [(size - dense) / more] if more else []
+            full += [(size - experts) / more_experts] if more_experts else []
+            repeats = max(1, math.ceil(min([left, *full])))
+            part.append((segment, repeats))
+            left -= repeats
+            dense, experts = dense + repeats * more, experts + repeats * more_experts
+            if max(dense, experts) >= size:
+                yield tuple(part), HeldParameters(dense, experts)
+                part, dense, experts = [], 0, 0
+    if part:
+        yield tuple(part), HeldParameters(dense, experts)
+
+
 def _bucketed(backward: Program, replicas: Replicas, shape: StepShape) -> Program:
     """A backward program whose gradients leave in buckets as soon as these are full."""
-    limit = replicas.bucket_parameters
     result: list[tuple[Segment, int]] = []
-    filled = HeldParameters()
-    for segment, times in backward:
-        for _ in range(times):
-            if result and result[-1][0] is segment:
-                result[-1] = (segment, result[-1][1] + 1)
-            else:
-                result.append((segment, 1))
-            filled = filled.plus(segment)
-            if filled.fills(limit):
-                result.append((_leaving(filled, replicas, shape), 1))
-                filled = HeldParameters()
-    if filled != HeldParameters():
-        result.append((_leaving(filled, replicas, shape), 1))
+    leaving = cache(lambda held: _leaving(held, replicas, shape))
+    for part, held in _fillings(backward, replicas.bucket_parameters):
+        result += part
+        if held != HeldParameters():
+            result.append((leaving(held), 1))
     return _accompanied(result)
 
 
@@ -328,25 +335,13 @@ def _leaving(held: HeldParameters, replicas: Replicas, shape: StepShape) -> Segm
 
 def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program:
     """A forward program whose parameters arrive in buckets, one bucket ahead of their use."""
-    limit = replicas.bucket_parameters
-    groups: list[tuple[list[tuple[Segment, int]], HeldParameters]] = [([], HeldParameters())]
-    for segment, times in forward:
-        for _ in range(times):
-            program, held = groups[-1]
-            if held.fills(limit):
-                groups.append(([], HeldParameters()))
-                program, held = groups[-1]
-            if program and program[-1][0] is segment:
-                program[-1] = (segment, program[-1][1] + 1)
-            else:
-                program.append((segment, 1))
-            groups[-1] = (program, held.plus(segment))
+    parts = list(_fillings(forward, replicas.bucket_parameters))
+    arriving = cache(lambda first, following: _arriving(first, following, replicas, shape))
     result: list[tuple[Segment, int]] = []
-    for index, (program, held) in enumerate(groups):
-        following = groups[index + 1][1] if index + 1 < len(groups) else None
-        first = held if index == 0 else None
-        result.append((_arriving(first, following, replicas, shape), 1))
-        result += program
+    for index, (part, held) in enumerate(parts):
+        following = parts[index + 1][1] if index + 1 < len(parts) else None
+        result.append((arriving(None if index else held, following), 1))
+        result += part
     return _accompanied(result)
 
 
