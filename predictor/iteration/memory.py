@@ -111,9 +111,9 @@ def compiled_saved_bytes(layer: Layer) -> float:
 
 
 def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) -> dict[str, float]:
-    """The largest of the three moments of a single-GPU step."""
+    """The largest of a single-GPU step's moments: loss, last and first layer, update."""
     shape = stage.shape
-    layer, n = shape.layer, shape.tokens
+    n = shape.tokens
     state = 4 if shape.fp32_states else 2
     parameters = 1.0 * state * stage.parameters
     moments = 2.0 * parameters
@@ -124,29 +124,48 @@ def _peak(stage: Stage, saved: Callable[[Layer], float], *, logit_bytes: float) 
         for block in blocks
     )
     replay = largest(n * saved(block.layer) for block in blocks if block.replayed)
-    last = blocks[-1].layer
-    transient = n * (6.0 * layer.ffn + 12.0 * shape.hidden)
-    fresh = float(state * (shape.vocab * shape.hidden + last.expert_parameters))
-    if last.experts:
-        transient = n * (8.0 * last.experts.top_k * last.experts.ffn + 12.0 * shape.hidden)
+    head = float(state * shape.vocab * shape.hidden)
     loss = {
         "activations": n * kept,
         "logits and loss": n * (logit_bytes * shape.vocab + 8.0 * shape.hidden),
         "gradients": gradients,
     }
+    last, first = blocks[-1].layer, blocks[0].layer
     last_layer = {
-        "activations": n * kept + replay + transient,
+        "activations": n * (kept + _passing_bytes(last)) + replay,
         "logits and loss": 0.0,
-        "gradients": max(gradients, fresh),
+        "gradients": max(gradients, head + state * last.expert_parameters),
     }
+    moments_of_backward = [last_layer]
+    if first.experts:  # its weights' gradients are made when all layers behind have theirs
+        behind = sum(block.count * block.layer.parameters for block in blocks) - first.parameters
+        first_layer = {
+            "activations": n * (saved(first) + _passing_bytes(first)),
+            "logits and loss": 0.0,
+            "gradients": max(gradients, head + state * (behind + first.expert_parameters)),
+        }
+        moments_of_backward.append(first_layer)
     update = {"activations": 0.0, "logits and loss": 0.0, "gradients": parameters}
-    worst = worst_of(loss, last_layer, update)
+    worst = worst_of(loss, *moments_of_backward, update)
     return {
         "parameters": parameters,
         "optimizer states": moments,
         **worst,
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
+
+
+def _passing_bytes(layer: Layer) -> float:
+    """Bytes a token beyond what a layer keeps, as its backward pass makes weights' gradients.
+
+    Of experts that is the gradient of the first product's output and of its input, when what the
+    activation and the second product read is free again (tensors followed through transformers'
+    ``grouped_mm`` experts on torch 2.11).
+    """
+    if layer.experts is None:
+        return 6.0 * layer.ffn + 12.0 * layer.hidden
+    freed, made = 8.0 * layer.experts.ffn, 4.0 * layer.experts.ffn + 2.0 * layer.hidden
+    return layer.experts.top_k * (made - freed) + 2.0 * layer.hidden
 
 
 def eager_memory(stage: Stage, in_flight: tuple[int, ...] = (1,)) -> Memory:

@@ -86,3 +86,30 @@ def test_recompute_never_raises_the_peak():
 def test_reserved_memory_exceeds_the_allocators_peak():
     memory = eager_memory(stage(GPT2, 1024, 4))
     assert memory.reserved_bytes > memory.allocated_bytes == sum(memory.parts.values())
+
+
+MIXTRAL = {
+    "num_layers": 1,
+    "hidden_size": 4096,
+    "ffn_hidden_size": 14336,
+    "num_attention_heads": 32,
+    "num_query_groups": 8,
+    "vocab_size": 32000,
+    "gated_mlp": True,
+    "tied_embeddings": False,
+    "moe": {"num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 14336},
+}
+
+
+@pytest.mark.parametrize(
+    ("layers", "seq_length", "peak_bytes"), [(1, 8192, 16_620_291_584), (2, 4096, 26_032_595_968)]
+)
+def test_experts_peak_at_the_loss_or_at_the_first_layers_gradients(layers, seq_length, peak_bytes):
+    peak = eager_memory(stage(MIXTRAL | {"num_layers": layers}, seq_length, 1))
+    assert peak.allocated_bytes == pytest.approx(peak_bytes, rel=0.003)
+    assert (peak.parts["logits and loss"] > 0) == (layers == 1)
+    experts = 2 * 3 * 8 * 4096 * 14336
+    attention = 2 * (2 * 4096 * (4096 + 1024) + 8 * 4096 + 2 * 4096)
+    # The head's gradient, the second layer's, and those of the first layer's experts.
+    expected = 0 if layers == 1 else 2 * 32000 * 4096 + 2 * experts + attention
+    assert peak.parts["gradients"] == pytest.approx(expected, rel=1e-3)
