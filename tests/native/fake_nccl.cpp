@@ -1,5 +1,7 @@
 // NCCL without a GPU, for tests of the calls that are made to it: memory is the host's, all ranks
 // are in one thread, and a collective is done when the last of its ranks has called.
+#include "failing.hpp"
+
 #include <cstddef>
 #include <cstring>
 #include <deque>
@@ -63,18 +65,9 @@ int last_max_ctas = 0;
 int next_result = 0; // that the next call reports
 bool dropping = false;
 void (*enqueue)(std::function<void()>) = nullptr;
-std::map<std::string, int> calls; // since the last reset
-std::string fail_call;            // whose call number `fail_at`, from 1 on, reports `fail_with`
-int fail_at = 0;
-int fail_with = 0;
-
-// Counts a call; the result that it is to report.
-int called(const char* name) {
-  return ++calls[name] == fail_at && fail_call == name ? fail_with : 0;
-}
 
 #define FAILS_ON_DEMAND(name)                                                                      \
-  if (const int due = called(#name); due != 0)                                                     \
+  if (const int due = failing::called(#name); due != 0)                                            \
   return due
 
 constexpr int float32 = 7;
@@ -199,25 +192,14 @@ int collective(const char* name, const void* send, void* receive, std::size_t co
 
 } // namespace
 
-#define EXPORTED extern "C" __attribute__((visibility("default")))
-
 // --- what tests set and look at
 EXPORTED void fake_nccl_reset(void (*hook)(std::function<void()>)) {
   groups.clear();
   open_calls.clear();
-  calls.clear();
+  fake_reset();
   grouping = dropping = false;
   destroyed = aborted = next_result = last_max_ctas = 0;
   enqueue = hook;
-}
-// Stands across resets, which count the calls anew.
-EXPORTED void fake_nccl_fail_at(const char* name, int at, int result) {
-  fail_call = name;
-  fail_at = at;
-  fail_with = result;
-}
-EXPORTED int fake_nccl_calls(const char* name) {
-  return calls[name];
 }
 EXPORTED void fake_nccl_fail(int result) {
   next_result = result;
@@ -263,12 +245,12 @@ EXPORTED int ncclCommInitRankConfig(void** handle, int ranks, Id id, int rank, C
 EXPORTED int ncclCommDestroy(void* communicator) {
   ++destroyed;
   delete static_cast<Communicator*>(communicator);
-  return called("ncclCommDestroy");
+  return failing::called("ncclCommDestroy");
 }
 EXPORTED int ncclCommAbort(void* communicator) {
   ++aborted;
   delete static_cast<Communicator*>(communicator);
-  return called("ncclCommAbort");
+  return failing::called("ncclCommAbort");
 }
 EXPORTED int ncclCommGetAsyncError(void*, int* result) {
   FAILS_ON_DEMAND(ncclCommGetAsyncError);

@@ -252,8 +252,8 @@ TEST_SUITE("collectives") {
   }
 
   TEST_CASE("every call that fails is an error, whichever it is") {
-    const auto fail_at = exported<void(const char*, int, int)>("fake_nccl_fail_at");
-    const auto calls = exported<int(const char*)>("fake_nccl_calls");
+    const auto fail_at = exported<void(const char*, int, int)>("fake_fail_at");
+    const auto calls = exported<int(const char*)>("fake_calls");
     use_all();
     for (const char* name : {"ncclGetVersion", "ncclGetUniqueId", "ncclCommInitRankConfig",
                              "ncclAllReduce", "ncclAllGather", "ncclReduceScatter", "ncclBroadcast",
