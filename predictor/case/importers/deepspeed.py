@@ -12,6 +12,7 @@ from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settin
 from predictor.errors import CaseError
 
 FORM = "deepspeed"
+TAKEN_AS = "hf-fsdp2"
 
 KEYS = frozenset(
     (
@@ -58,7 +59,11 @@ def read_deepspeed(origin: str, text: str) -> Imported:
             settings.not_modelled(
                 f"{settings.where(name)} = 'auto': the trainer decides; give a flag"
             )
-    settings.put_default("implementation", "deepspeed", "a configuration of DeepSpeed")
+    settings.put_default("implementation", TAKEN_AS, "a configuration of DeepSpeed")
+    settings.not_modelled(
+        f"{origin}: DeepSpeed around Hugging Face's layers is taken as {TAKEN_AS}, which shards "
+        "alike; implementation deepspeed has Megatron-LM's of 2021, without fused attention"
+    )
     _read_zero(settings)
     _read_batch(settings)
     _read_numbers(settings)
@@ -83,6 +88,7 @@ def _read_zero(settings: Settings) -> None:
     width = "tensor_parallel.autotp_size"
     if settings.count(width):
         settings.put("plan.tensor_parallel", settings.count(width), width)
+    settings.put_default("plan.tensor_parallel", 1, f"DeepSpeed's default, no {width}")
 
 
 def _read_batch(settings: Settings) -> None:

@@ -149,8 +149,18 @@ def test_deepspeed_that_cannot_be_is_one_error(changed: dict[str, Any], words: s
 def test_offloading_is_listed_and_not_dropped() -> None:
     zero = {**ZERO["zero_optimization"], "offload_optimizer": {"device": "cpu", "pin_memory": True}}
     imported = read_deepspeed("d.json", json.dumps({**ZERO, "zero_optimization": zero}))
-    assert len(imported.unknown) == 1
-    assert "offload_optimizer.device = 'cpu'" in imported.unknown[0]
+    taken, left_out = imported.unknown
+    assert "taken as hf-fsdp2" in taken
+    assert "offload_optimizer.device = 'cpu'" in left_out
+
+
+def test_deepspeed_runs_hugging_faces_layers_whole_unless_told_otherwise() -> None:
+    fields = read_deepspeed("d.json", json.dumps(ZERO)).fields
+    assert fields["implementation"].value == "hf-fsdp2"
+    assert fields["plan.tensor_parallel"].value == 1
+    assert not fields["plan.tensor_parallel"].stated
+    cut = read_deepspeed("d.json", json.dumps({**ZERO, "tensor_parallel": {"autotp_size": 4}}))
+    assert cut.fields["plan.tensor_parallel"].value == 4
 
 
 def files(folder: Path) -> dict[str, Path]:
