@@ -85,17 +85,26 @@ def _bound(operator: Operator, costs: Costs, network: float | None) -> tuple[flo
     """Seconds of one call at the datasheet's rate of what bounds it, and what that is."""
     gpu = costs.gpu
     if isinstance(operator, Collective):
-        if operator.nodes > 1 and network is not None:
-            if operator.name == "all_to_all":  # what stays inside the node never meets the network
-                sent = operator.bytes * (operator.ranks - operator.ranks_per_node) / operator.ranks
-            else:
-                sent = operator.bus_bytes
-            return sent / network, "network"
-        return operator.bus_bytes / gpu.scaleup_bytes_per_second, "scale-up links"
+        inside = operator.bus_bytes / gpu.scaleup_bytes_per_second
+        if operator.nodes == 1 or network is None:
+            return inside, "scale-up links"
+        across = _network_bytes(operator) / network
+        return max(inside, across), "network" if across > inside else "scale-up links"
     peaks = gpu.peak_flops_per_second
     compute = operator.flops / peaks.get(getattr(operator, "dtype", "bf16"), peaks["bf16"])
     stream = operator.bytes / gpu.memory_bytes_per_second
     return max(compute, stream), "tensor cores" if compute > stream else "memory"
+
+
+def _network_bytes(operator: Collective) -> float:
+    """Bytes that each rank sends out of its node.
+
+    A ring leaves a node once, through the links of all its ranks; of an all-to-all, the parts for
+    ranks of other nodes leave through the link of the rank that sends them.
+    """
+    if operator.name == "all_to_all":
+        return operator.bytes * (operator.ranks - operator.ranks_per_node) / operator.ranks
+    return operator.bus_bytes / operator.ranks_per_node
 
 
 def _label(operator: Operator) -> str:
