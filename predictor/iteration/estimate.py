@@ -207,7 +207,7 @@ def _plan(case: Case) -> _Plan:
         chunks=case.plan.virtual_pipeline,
         micro_batches=shape.micro_batches,
         overlapped=split or stack.overlap_p2p(shape),  # split passes: only a receiver waits
-        agrees=stack.agrees,
+        agrees=stack.agrees(shape),
     )
     programs = [program for stage in pipeline.stages for program in stage.programs()]
     return _Plan(stack, stages, pipeline, tuple(distinct(programs)))

@@ -195,6 +195,6 @@ class Stack:
     message_wait: Callable[[StepShape], float] = lambda _: 0.0
     overlap_p2p: Callable[[StepShape], bool] = lambda shape: bool(shape.overlap_p2p)
     selective_blocks: float = 0.0
-    agrees: bool = True
+    agrees: Callable[[StepShape], bool] = lambda _: True
     memory: Callable[[Stage, tuple[int, ...]], Memory]
     vocab_multiple: int = 1

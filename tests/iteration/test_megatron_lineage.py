@@ -116,6 +116,38 @@ def test_2021_sums_over_tensor_ranks_twice_each_way():
         assert [op.bytes for op in operators(steps, AllReduce)] == [2 * N * H] * 2
 
 
+@pytest.mark.parametrize(
+    ("stack", "beside"), [("megatron-lm-2022", True), ("megatron-deepspeed", False)]
+)
+def test_deepspeed_never_sums_beside_weight_gradients(stack, beside):
+    """The sum of an input gradient is queued before its wgrad where it may run beside it."""
+    found = part(stack, tensor=8, recompute="none")
+    steps = [step for step in found.backward if isinstance(step, Launch)]
+    kinds = AllReduce | ReduceScatter
+    sums = [at for at, step in enumerate(steps) if isinstance(step.operator, kinds)]
+    assert len(sums) == 2
+    for at in sums:
+        after = steps[at + 1].operator
+        assert (isinstance(after, Gemm) and after.kind == "wgrad") is beside
+
+
+def test_a_stage_of_zero_bubble_does_not_wait_for_the_others_to_step():
+    """Two stages of equal layers: what the last waits for its first message is no time of its own.
+
+    With so many micro-batches in flight no stage idles between, so an iteration takes what one
+    stage's own passes and step do; a stack that agrees first adds the forward pass before.
+    """
+    asked = case("zero-bubble", micro_batch_size=1).to_dict()
+    asked |= {"cluster": {"gpu": "a100-sxm4-80gb", "num_gpus": 2}}
+    seconds = {}
+    for schedule in ("zb-2p", "1f1b"):
+        asked |= {"plan": {"pipeline_parallel": 2, "schedule": schedule}}
+        wanted = resolve(Case.from_dict(asked)).case
+        assert load("zero-bubble").agrees(step_shape(wanted)) is (schedule == "1f1b")
+        seconds[schedule] = estimate(wanted)
+    assert seconds["zb-2p"].bubble_seconds < 0.3 * seconds["1f1b"].bubble_seconds
+
+
 def test_sequence_parallel_gathers_and_scatters():
     found = part("megatron-lm-2022", tensor=8)
     assert len(operators(found.forward, AllGather)) == 2

@@ -15,7 +15,9 @@ from predictor.iteration.memory import unfused_memory
 from predictor.iteration.stack import Replicas, Stack
 from predictor.iteration.step import Stage
 
-LINEAGE = Lineage(fused_wgrad=False, main_gradients=False)
+LINEAGE = Lineage(fused_wgrad=False, main_gradients=False, overlap_dgrad=False)
+"""``megatron/arguments.py``: with ``--deepspeed`` no sum of a column-split product's input gradient
+runs beside its wgrad."""
 
 BUCKET_PARAMETERS = 500_000_000
 """``reduce_bucket_size`` (``runtime/zero/config.py``), also of ``engine.py``'s plain buckets."""

@@ -3,6 +3,8 @@
 Layers are Megatron-Core 0.4's local ones: those of 2022. Weight gradients of products move to their
 own passes under the zero-bubble schedules; messages then run beside computation, while the stock
 schedules stop for them (``examples/pretrain_zero_bubble.sh``: ``--no-overlap-p2p-communication``).
+Their optimizer's step is validated afterwards (``--enable-optimizer-post-validation``,
+``optimizer/optimizer.py``), so that no stage waits for another's gradients before it steps.
 """
 
 from functools import partial
@@ -22,6 +24,11 @@ def overlap_p2p(shape: StepShape) -> bool:
     return shape.schedule.startswith("zb") if shape.overlap_p2p is None else shape.overlap_p2p
 
 
+def agrees(shape: StepShape) -> bool:
+    """Zero-bubble schedules step first and look at the norm of all stages afterwards."""
+    return not shape.schedule.startswith("zb")
+
+
 STACK = Stack(
     name="zero-bubble",
     description="sail-sg/zero-bubble-pipeline-parallelism v0.1.0, local layers of Megatron-LM",
@@ -36,5 +43,6 @@ STACK = Stack(
     reduced=steps.reduced,
     optimizer=steps.optimizer,
     overlap_p2p=overlap_p2p,
+    agrees=agrees,
     memory=unfused_memory,
 )
