@@ -184,8 +184,11 @@ def _crosses_nodes(draft: Draft) -> bool:
 
 def _cuda_graph(draft: Draft) -> str:
     newest = load_gpu(draft["cluster"]["gpu"]).architecture.startswith("Blackwell")
-    graphs = draft["model"].get("moe") is not None and _stack(draft) == "megatron-core-te"
-    return "attention" if graphs and newest else "none"
+    if not newest or _stack(draft) != "megatron-core-te":
+        return "none"
+    if draft["model"].get("moe") is not None:
+        return "attention"
+    return "iteration" if draft["training"]["precision"] in {"fp8", "mxfp8", "nvfp4"} else "none"
 
 
 def _experts_cross_nodes(draft: Draft) -> bool:
@@ -412,10 +415,10 @@ DEFAULTS: tuple[Default, ...] = (
     Default("plan.moe_compression", "1 (none)", lambda _: 1.0),
     Default(
         "plan.cuda_graph",
-        "attention in megatron-core-te with experts on Blackwell, as Megatron-Bridge's recipes; "
-        "else none",
+        "in megatron-core-te on Blackwell, as NVIDIA's recipes: attention with experts, iteration "
+        "of dense layers in 8 or 4 bits; else none",
         _cuda_graph,
-        matters=lambda d: d["model"].get("moe") is not None,
+        matters=lambda d: d["model"].get("moe") is not None or _stack(d) == "megatron-core-te",
     ),
     Default(
         "training.global_batch_size",

@@ -317,8 +317,8 @@ class Plan(Section):
     )
     cuda_graph: Literal["none", "router", "attention", "iteration"] = optional(
         Choice(("none", "router", "attention", "iteration")),
-        "What CUDA graphs hold of a layer with experts: nothing, the router and the counts, "
-        "attention too, or the whole iteration.",
+        "What CUDA graphs hold: nothing, an expert layer's router and counts, its attention too, "
+        "or the whole iteration.",
     )
 
 

@@ -38,7 +38,7 @@ class StepShape:
         overlap_param_gather: Parameters are gathered beside the forward pass.
         overlap_p2p: Pipeline transfers run beside computation.
         tp_overlap: Tensor-parallel transfers run beside products.
-        cuda_graph: What CUDA graphs hold of a layer with experts.
+        cuda_graph: What CUDA graphs hold.
         schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
         stages_apart: Some of them lie on different nodes.

@@ -21,10 +21,11 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
+from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
 from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
 from predictor.iteration.memory import fused_memory
-from predictor.iteration.stack import Part, Replicas, Stack, module_host
+from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Optimizer
 
@@ -63,10 +64,10 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
 
 
 def _host(shape: StepShape, layer: Layer, phase: str, steps: Sequence[Step]) -> HostWork:
-    """Of experts by measured layers of Megatron-Core, else a module's launch for every kernel."""
+    """By measured layers of Megatron-Core's local spec."""
     if layer.experts:
         return layer_host(phase, steps, shape.routed(layer), shape.cuda_graph)
-    return module_host(phase, steps)
+    return dense_host(phase, steps, graphs=shape.cuda_graph, rings=te.rings(shape))
 
 
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
