@@ -23,7 +23,7 @@ from predictor.iteration.memory import (
     largest,
     worst_of,
 )
-from predictor.iteration.stack import Part, Replicas, Stack, called
+from predictor.iteration.stack import Part, Replicas, Stack, called, module_launches
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, MemoryBound, Optimizer
 
@@ -71,16 +71,23 @@ def _host(phase: str, shape: StepShape, layer: Layer, tape: Tape) -> HostWork:
     """What a measured layer of its kind costs the host, and a call for every collective in it."""
     block = "moe" if layer.experts else "llama"
     work: HostWork = ((_activity(phase, "layer", block), 1), *called(tape.steps()))
+    work += _replayed_core(phase, shape)
     if layer.experts:
         work += local_moe.experts_host(phase, layer.experts.held)
         work += local_moe.spread_host(phase, shape.routed(layer))
     return work + _without_rope(phase, layer)
 
 
-def _attention_host(phase: str, steps: Sequence[Step], layer: Layer) -> HostWork:
+def _attention_host(phase: str, shape: StepShape, steps: Sequence[Step], layer: Layer) -> HostWork:
     """A measured dense layer less its MLP, and a call for every collective."""
     dense: HostWork = ((_activity(phase, "layer"), 1.0), *local_moe.experts_host(phase, -1))
-    return (*dense, *called(steps), *_without_rope(phase, layer))
+    return (*dense, *called(steps), *_replayed_core(phase, shape), *_without_rope(phase, layer))
+
+
+def _replayed_core(phase: str, shape: StepShape) -> HostWork:
+    """Attention's core once more, which the measured layers keep."""
+    again = phase == "backward" and shape.selective_recompute
+    return module_launches("forward", 1) if again else ()
 
 
 def _without_rope(phase: str, layer: Layer) -> HostWork:
@@ -126,7 +133,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     attention = Tape()
     _attention_forward(attention, shape, layer)
     if layer.experts:
-        tape.section(_attention_host("forward", attention.steps(), layer), attention.steps())
+        tape.section(_attention_host("forward", shape, attention.steps(), layer), attention.steps())
     else:
         tape.extend(attention.steps())
     _norm_forward(tape, layer, shard, layer.hidden)
@@ -174,7 +181,9 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     attention = Tape()
     _attention_backward(attention, shape, layer)
     if layer.experts:
-        tape.section(_attention_host("backward", attention.steps(), layer), attention.steps())
+        tape.section(
+            _attention_host("backward", shape, attention.steps(), layer), attention.steps()
+        )
     else:
         tape.extend(attention.steps())
 
