@@ -151,13 +151,13 @@ def _by_section(segment: Segment, host_seconds: float, costs: Costs) -> list[flo
         elif isinstance(step, Launch):
             parts[-1][1] += 1
     spent = [max(_spent(work, costs), 0.0) if work and n else 0.0 for work, n in parts]
-    others = sum(n for work, n in parts if not work)
+    others = sum(n for work, n in parts if work is None)
     inside = sum(spent)
     left = max(host_seconds - inside, 0.0) if others else 0.0
     scale = (host_seconds - left) / inside if inside else 1.0
     found: list[float] = []
     for (work, n), seconds in zip(parts, spent, strict=True):
-        each = scale * seconds / n if work and n else left / max(others, 1)
+        each = left / max(others, 1) if work is None else scale * seconds / max(n, 1)
         found += [each] * n
     return found
 

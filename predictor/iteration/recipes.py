@@ -2,8 +2,9 @@
 
 Read in Transformer Engine 2.8: ``common/recipe/__init__.py``, ``pytorch/tensor/*.py``,
 ``pytorch/module/layernorm_linear.py`` and ``linear.py``, ``common/normalization``; Megatron-Core
-0.12 to 0.19, ``fp8_utils.py``. The products of attention's projections and of the feed-forward take
-small operands; embedding, head, router, attention's core, norms and activations stay in bf16.
+0.12 to 0.19, ``fp8_utils.py``, ``fp4_utils.py``. The products of attention's projections and of the
+feed-forward take small operands; embedding, head, router, attention's core, norms and activations
+stay in bf16.
 
 ========== ============================================== ====================================
 recipe     an operand costs                               beside it
@@ -50,6 +51,7 @@ class Recipe:
             reads, so a pass of its own finds the largest magnitude behind norms too.
         swizzles: Scales are put in the order of the product by a kernel of their own.
         gathers_parameters: Ranks gather parameters in the small format after a step.
+        expert_rows: Each expert's rows are filled up to a multiple of so many.
     """
 
     dtype: str
@@ -61,6 +63,7 @@ class Recipe:
     rotates: bool = False
     swizzles: bool = False
     gathers_parameters: bool = False
+    expert_rows: int = 16
 
 
 def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
@@ -74,13 +77,19 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
     turns = gpu.architecture == TURNING
     known = {
         "nvfp4": Recipe(
-            dtype="fp4", wire_bytes=FP4_BYTES, seeks=True, both=True, rotates=True, swizzles=True
+            dtype="fp4",
+            wire_bytes=FP4_BYTES,
+            seeks=True,
+            both=True,
+            rotates=True,
+            swizzles=True,
+            expert_rows=128,
         ),
         "delayed": Recipe(dtype="fp8", norm_casts=True, turns=turns, gathers_parameters=True),
         "current": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
         "tensorwise": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
         "block": Recipe(dtype="fp8", wire_bytes=1 + 4 / 128, both=True),
-        "mx": Recipe(dtype="fp8", wire_bytes=1 + 1 / 32, both=True, swizzles=True),
+        "mx": Recipe(dtype="fp8", wire_bytes=1 + 1 / 32, both=True, swizzles=True, expert_rows=32),
     }
     words = (training.fp8_recipe or "").lower()
     for name, recipe in known.items():

@@ -28,6 +28,9 @@ MOST_SKEW: Final = 16.0
 MOST_EXPERTS: Final = 65536
 """On one rank; counts are listed one by one."""
 
+BLOCK_ROWS: Final = {"fp8": 16, "fp4": 32}
+"""Rows that make 16 bytes of a column: libraries multiply small numbers of whole blocks alone."""
+
 
 @frozen(kw_only=True)
 class GroupedGemm:
@@ -63,8 +66,15 @@ class GroupedGemm:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Rows of each expert; they sum to ``tokens``, and some may be zero."""
-        return token_counts(self.tokens, self.experts, self.skew)
+        """Rows of each expert; they sum to ``tokens``, and some may be zero.
+
+        In small formats each has whole blocks, if ``tokens`` are.
+        """
+        block = BLOCK_ROWS.get(self.dtype, 1)
+        if self.tokens % block:
+            block = 1
+        counts = token_counts(self.tokens // block, self.experts, self.skew)
+        return tuple(block * count for count in counts)
 
     @property
     def active_experts(self) -> int:

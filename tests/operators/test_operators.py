@@ -66,6 +66,21 @@ def test_zipf_counts_by_largest_remainder():
     assert sorted(GroupedGemm(tokens=10, experts=3, n=1, k=1, skew=1.0).counts) == [2, 3, 5]
 
 
+def test_small_numbers_come_in_whole_blocks_where_their_tokens_do():
+    # 4096 blocks of 16 rows over six experts, 2048 of 32.
+    assert GroupedGemm(tokens=65536, experts=6, n=1, k=1, dtype="fp8").counts == (
+        *[683 * 16] * 4,
+        *[682 * 16] * 2,
+    )
+    assert GroupedGemm(tokens=96, experts=2, n=1, k=1, dtype="fp4").counts == (64, 32)
+    assert sorted(GroupedGemm(tokens=176, experts=3, n=1, k=1, dtype="fp8", skew=1.0).counts) == [
+        2 * 16,
+        3 * 16,
+        6 * 16,
+    ]
+    assert GroupedGemm(tokens=7, experts=2, n=1, k=1, dtype="fp8").counts == (4, 3)
+
+
 def test_grouped_gemm_touches_only_experts_that_have_tokens():
     few = GroupedGemm(tokens=2, experts=4, n=20, k=30)
     assert few.flops == 2 * 2 * 20 * 30

@@ -191,7 +191,7 @@ def _product(
 ) -> None:
     """One product of all experts: grouped, or one by one."""
     if rows.plan.experts == "sequential":
-        for count in rows.each():
+        for count in rows.each(recipe):
             tape.run(te.product(count, out, into, kind, recipe))
         return
     grouped = rows.grouped(
@@ -199,7 +199,7 @@ def _product(
         into,
         kind,
         impl="multi_stream",
-        dtype=recipe.dtype if recipe else "bf16",
+        recipe=recipe,
         accumulate=kind == "wgrad",
     )
     tape.run(grouped, kernels=rows.experts.held)

@@ -6,6 +6,7 @@ import numpy as np
 
 from predictor.iteration.dimensions import Experts, Layer
 from predictor.iteration.moe.mapping import ExpertPlan
+from predictor.iteration.recipes import Recipe
 from predictor.operators import GroupedGemm
 from predictor.operators.gemm import GemmKind
 from predictor.operators.grouped_gemm import token_counts
@@ -69,28 +70,34 @@ class Routed:
         kind: GemmKind,
         *,
         impl: GroupedImpl,
-        dtype: str = "bf16",
+        recipe: Recipe | None = None,
         accumulate: bool = False,
     ) -> GroupedGemm:
-        """One product of all experts of the rank, ``rows`` by ``into`` to ``out``."""
+        """One product of all experts of the rank, ``rows`` by ``into`` to ``out``.
+
+        Experts of small numbers have their rows filled up to whole blocks.
+        """
+        rows, held = self.rows, self.experts.held
+        if recipe:
+            rows = held * recipe.expert_rows * -(-rows // (held * recipe.expert_rows))
         return GroupedGemm(
-            tokens=self.rows,
-            experts=self.experts.held,
+            tokens=rows,
+            experts=held,
             n=out,
             k=into,
-            dtype=dtype,
+            dtype=recipe.dtype if recipe else "bf16",
             kind=kind,
             skew=0.0 if self.plan.experts == "batched" else round(self.plan.load.skew, 2),
             accumulate=accumulate,
             impl=impl,
         )
 
-    def each(self) -> tuple[int, ...]:
+    def each(self, recipe: Recipe | None = None) -> tuple[int, ...]:
         """Rows of every expert of the rank, where they run one by one.
 
         No framework skips an expert without rows, so none has fewer than one.
         """
-        counts = self.grouped(1, 1, "forward", impl="looped").counts
+        counts = self.grouped(1, 1, "forward", impl="looped", recipe=recipe).counts
         return tuple(max(count, 1) for count in counts)
 
     @staticmethod

@@ -306,3 +306,18 @@ def test_biased_experts_move_what_their_eager_kernels_do():
     forward = rows * (ffn * (2 * 4 + 2 * 4) + hidden * (4 + 12 + 8 + 6))
     backward = rows * (ffn * (2 * 6 + 2 * 4) + hidden * (6 + 6 + 2 * (8 + 4) + 4))
     assert moved == pytest.approx([forward, backward], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("precision", "recipe", "rows"),
+    [("mxfp8", "mxfp8", 10944), ("fp8", "current", 10928), ("nvfp4", "nvfp4", 11008)],
+)
+def test_small_numbers_fill_each_experts_rows_up(precision, recipe, rows):
+    """2·4096·8 copies over six experts are 10,922.7 each: to multiples of 32, 16, 128."""
+    asked = case("kimi-k2", 64, precision=precision, micro_batch_size=2, fp8_recipe=recipe)
+    asked = asked.replace(cluster={"gpu": "gb300"})
+    shape = step_shape(resolve(asked).case)
+    routed = shape.routed(layer_of(shape, asked))
+    product = routed.grouped(7168, 2048, "wgrad", impl="multi_stream", recipe=shape.recipe)
+    assert product.counts == routed.each(shape.recipe) == (rows,) * 6
+    assert sorted(routed.each()) == [10922] * 2 + [10923] * 4
