@@ -94,7 +94,7 @@ class _Sources:
     Attributes:
         compute: What the compute stream of each place waits for: the pass before it, messages.
         levels: For each level, the times that each of its own follows from: those of the other
-            streams behind the pass before, then ``compute``.
+            streams behind the pass before, then ``compute``. Scenarios of a time lie side by side.
         arrivals: Where the arrivals of messages begin.
     """
 
@@ -104,7 +104,9 @@ class _Sources:
 
 
 @lru_cache(maxsize=32)
-def _sources(course: Course, streams: int, *, overlapped: bool, queued: bool) -> _Sources:
+def _sources(
+    course: Course, streams: int, scenarios: int, *, overlapped: bool, queued: bool
+) -> _Sources:
     places = len(course.number)
     arrivals = (places + 1) * streams
 
@@ -119,9 +121,10 @@ def _sources(course: Course, streams: int, *, overlapped: bool, queued: bool) ->
         messages = [at(course.released), at(course.meeting)]
     compute = (at(course.before), *messages)
     others = [at(course.before, stream) for stream in range(streams) if stream != COMPUTE]
-    source = np.repeat(np.stack([*others, *compute]), streams, axis=1)
+    source = np.stack([*others, *compute])[:, :, None] * scenarios + np.arange(scenarios)
+    width = streams * scenarios
     levels = tuple(
-        np.ascontiguousarray(source[:, part.start * streams : part.stop * streams])
+        np.tile(source[:, part], (1, 1, streams)).reshape(-1, (part.stop - part.start) * width)
         for part in course.levels
     )
     return _Sources(compute, levels, arrivals)
@@ -142,9 +145,8 @@ class _Paths:
         none = np.full((1, self._scenarios), NEVER)
         self._send = np.concatenate([send, none])  # by link; the last for no message
         self._queued = passes.overlapped and _crowded(passes)
-        self._sources = _sources(
-            course, self.streams, overlapped=passes.overlapped, queued=self._queued
-        )
+        shape = course, self.streams, self._scenarios
+        self._sources = _sources(*shape, overlapped=passes.overlapped, queued=self._queued)
         self._delays = self._beside() if passes.overlapped else self._blocking()
         self._seconds = self._steps(passes)
 
@@ -165,41 +167,36 @@ class _Paths:
 
         A message that stops a stage stops its host too.
         """
+        table = passes.matrix.transpose(3, 1, 2, 0)  # by source, number, stream and scenario
         which = passes.which[self._course.number]
         others = [stream for stream in range(self.streams) if stream != COMPUTE]
-        found = np.empty(
-            (len(others) + len(self._delays), len(which), self.streams, self._scenarios)
-        )
-        for row in range(self.streams):
-            by_stream = [
-                passes.matrix[:, :, row, column].T.take(which, axis=0)
-                for column in range(self.streams)
-            ]
-            for index, stream in enumerate(others):
-                found[index, :, row] = by_stream[stream]
-            onward = by_stream[COMPUTE]
-            if not passes.overlapped:
-                stalled = np.where(self._course.stopped[:, None], by_stream[HOST], NEVER)
-                onward = np.maximum(onward, stalled)
-            for index, delay in enumerate(self._delays, start=len(others)):
-                np.add(onward, delay, out=found[index, :, row])
-        return found.reshape(len(found), -1, self._scenarios)
+        count = len(others)
+        found = np.empty((count + len(self._delays), len(which), *table.shape[2:]))
+        np.take(table[others], which, axis=1, out=found[:count], mode="clip")
+        onward = table[COMPUTE].take(which, axis=0)
+        if not passes.overlapped:
+            stopped = self._course.stopped[:, None, None]
+            np.maximum(onward, np.where(stopped, found[others.index(HOST)], NEVER), out=onward)
+        for index, delay in enumerate(self._delays, start=count):
+            np.add(onward, delay[:, None], out=found[index])
+        return found.reshape(len(found), -1)
 
     def longest(self) -> Floats:
         """All times, by scenario."""
         sent = self._course.sent
         arrivals = len(sent.link) if self._queued else 0
-        time = np.zeros((self._sources.arrivals + arrivals, self._scenarios))
+        time = np.zeros((self._sources.arrivals + arrivals) * self._scenarios)
+        by_scenario = time.reshape(-1, self._scenarios)
         end = 0
         for source, leaving in zip(self._sources.levels, sent.levels, strict=True):
             begin, end = end, end + source.shape[1]
-            reached = time.take(source, axis=0)
+            reached = time[source]
             reached += self._seconds[:, begin:end]
             np.maximum.reduce(reached, axis=0, out=time[begin:end])
             if self._queued:
                 for part in leaving:
-                    self._leave(part, time)
-        return time
+                    self._leave(part, by_scenario)
+        return by_scenario
 
     def _leave(self, part: slice, time: Floats) -> None:
         """Some messages leave, each when its link is free."""
