@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Final, dataclass_transform
 
-FEW: Final = 100
+FEW: Final = 50
 """Values of a class before its ``__init__`` is compiled."""
 
 
@@ -52,7 +52,7 @@ def frozen(
 def _first_initialiser(cls: Any) -> Any:  # noqa: ANN401
     """An ``__init__`` that fills in the first values of a class, then makes way for a compiled one.
 
-    Most classes make few values, and compiling takes as long as filling in a hundred.
+    Most classes make few values, and compiling takes as long as filling in a hundred of them.
     """
     made = 0
 
@@ -80,15 +80,15 @@ def _filled(cls: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """Set the fields of a value and return whether the arguments are those of its class."""
     by_place, by_name, defaults = _parameters(cls)
     placed = dict(zip(by_place, args, strict=False))
-    content = defaults | placed | kwargs
-    known = len(by_place) + len(by_name)
-    if len(placed) < len(args) or placed.keys() & kwargs.keys() or len(content) != known:
+    content = {**defaults, **placed, **kwargs}
+    if len(args) > len(by_place) or (placed and placed.keys() & kwargs.keys()):
         return False
-    if not content.keys() <= {*by_place, *by_name}:
+    if len(content) != len(by_place) + len(by_name) or not content.keys() >= {*by_place, *by_name}:
         return False
+    put = object.__setattr__
     for name, each in content.items():
-        object.__setattr__(self, name, each)
-    if hasattr(self, "__post_init__"):
+        put(self, name, each)
+    if hasattr(cls, "__post_init__"):
         self.__post_init__()
     return True
 

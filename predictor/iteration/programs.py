@@ -93,12 +93,12 @@ class Builder:
 
     def stages(self, stages: Sequence[Stage]) -> tuple[StagePrograms, ...]:
         """Programs of all stages; those that hold the same share theirs."""
-        known: dict[Stage, StagePrograms] = {}
+        known: dict[tuple[bool, tuple[Chunk, ...]], StagePrograms] = {}
         for stage in stages:
-            plain = replace(stage, index=min(stage.index, 1))
-            if plain not in known:
-                known[plain] = self._stage(stage)
-        return tuple(known[replace(stage, index=min(stage.index, 1))] for stage in stages)
+            held = stage.index == 0, stage.chunks
+            if held not in known:
+                known[held] = self._stage(stage)
+        return tuple(known[stage.index == 0, stage.chunks] for stage in stages)
 
     def piece(self, label: str, layer: Layer | None = None, *, replayed: bool = False) -> "Piece":
         """The segments of one part: ``layer``, ``embedding`` or ``head and loss``."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from predictor.case import Case
 from predictor.costs import Costs, Origin
+from predictor.costs.prediction import Floats
 from predictor.errors import NotPredictable
 from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.costliest import TOP_OPERATORS, OperatorShare, costliest
@@ -117,8 +118,7 @@ class Run:
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)
         if strict:
             self._refuse_guesses()
-        mix = self._breakdown(matrices)
-        self.clock_hz = costs.heat.settled_clock_hz(_power_view(mix))
+        self.clock_hz = costs.heat.settled_clock_hz(self._mix(matrices))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
         slowest = slowest_factor(case.cluster.num_gpus)
@@ -139,6 +139,23 @@ class Run:
         busiest = max(busy, key=lambda stage: busy[stage])
         return stages.index(busiest)
 
+    def _seconds(self, matrices: Matrices) -> Floats:
+        """Seconds of the step by scenario; in the second, messages and collectives are silent."""
+        loud = np.array([1.0, 0.0])[: matrices.scenarios]
+        links = self.links
+        messages = loud[:, None, None] * links.messages
+        return self.pipeline.seconds(matrices, messages, loud * links.tied_seconds)
+
+    def _busy(self) -> dict[str, float]:
+        families = self._ledger.by_family().items()
+        return {name: seconds for name, (seconds, _) in families if name != COMMUNICATION}
+
+    def _mix(self, matrices: Matrices) -> dict[str, float]:
+        """Seconds of the busiest stage's kernels by family, and what it is idle."""
+        busy = self._busy()
+        idle = float(self._seconds(matrices)[0]) - sum(busy.values())
+        return {**busy, "idle": max(0.0, idle)}
+
     def _breakdown(self, matrices: Matrices) -> dict[str, float]:
         """Seconds by part.
 
@@ -147,17 +164,7 @@ class Run:
         of which some is waiting for the slowest GPU (:mod:`predictor.iteration.slowest`). Without a
         scenario of silent collectives, communication is not told from bubble.
         """
-        loud = np.array([1.0, 0.0])[: matrices.scenarios]
-        seconds = self.pipeline.seconds(
-            matrices,
-            loud[:, None, None] * self.links.messages,
-            loud * self.links.tied_seconds,
-        )
-        busy = {
-            name: seconds
-            for name, (seconds, _) in self._ledger.by_family().items()
-            if name != COMMUNICATION
-        }
+        seconds, busy = self._seconds(matrices), self._busy()
         worked = sum(busy.values())
         quiet = float(seconds[-1])
         alone = quiet

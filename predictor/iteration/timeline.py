@@ -93,13 +93,13 @@ class _Sources:
 
     Attributes:
         compute: What the compute stream of each place waits for: the pass before it, messages.
-        levels: For each level, the times that each of its own follows from: those of the other
-            streams behind the pass before, then ``compute``. Scenarios of a time lie side by side.
+        levels: For each level, where its own times are, and those that each follows from: of the
+            other streams behind the pass before, then ``compute``. Scenarios lie side by side.
         arrivals: Where the arrivals of messages begin.
     """
 
     compute: tuple[Ints, ...]
-    levels: tuple[Ints, ...]
+    levels: tuple[tuple[slice, Ints], ...]
     arrivals: int
 
 
@@ -121,12 +121,11 @@ def _sources(
         messages = [at(course.released), at(course.meeting)]
     compute = (at(course.before), *messages)
     others = [at(course.before, stream) for stream in range(streams) if stream != COMPUTE]
-    source = np.stack([*others, *compute])[:, :, None] * scenarios + np.arange(scenarios)
+    source = np.stack([*others, *compute])[:, :, None, None] * scenarios + np.arange(scenarios)
+    source = np.repeat(source, streams, axis=2).reshape(len(source), -1)
     width = streams * scenarios
-    levels = tuple(
-        np.tile(source[:, part], (1, 1, streams)).reshape(-1, (part.stop - part.start) * width)
-        for part in course.levels
-    )
+    parts = [slice(part.start * width, part.stop * width) for part in course.levels]
+    levels = tuple((part, np.ascontiguousarray(source[:, part])) for part in parts)
     return _Sources(compute, levels, arrivals)
 
 
@@ -187,15 +186,13 @@ class _Paths:
         arrivals = len(sent.link) if self._queued else 0
         time = np.zeros((self._sources.arrivals + arrivals) * self._scenarios)
         by_scenario = time.reshape(-1, self._scenarios)
-        end = 0
-        for source, leaving in zip(self._sources.levels, sent.levels, strict=True):
-            begin, end = end, end + source.shape[1]
+        for (part, source), leaving in zip(self._sources.levels, sent.levels, strict=True):
             reached = time[source]
-            reached += self._seconds[:, begin:end]
-            np.maximum.reduce(reached, axis=0, out=time[begin:end])
+            reached += self._seconds[:, part]
+            np.maximum.reduce(reached, 0, None, time[part])
             if self._queued:
-                for part in leaving:
-                    self._leave(part, by_scenario)
+                for messages in leaving:
+                    self._leave(messages, by_scenario)
         return by_scenario
 
     def _leave(self, part: slice, time: Floats) -> None:
