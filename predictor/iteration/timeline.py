@@ -189,7 +189,7 @@ class _Paths:
         for (part, source), leaving in zip(self._sources.levels, sent.levels, strict=True):
             reached = time[source]
             reached += self._seconds[:, part]
-            np.maximum.reduce(reached, 0, None, time[part])
+            np.maximum.reduce(reached, axis=0, out=time[part])
             if self._queued:
                 for messages in leaving:
                     self._leave(messages, by_scenario)
