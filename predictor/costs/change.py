@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.case import Gpu
 from predictor.costs.loading import changed_costs, load_costs
@@ -197,9 +198,9 @@ class ChangedCosts(Costs):
         origin = np.where(touched, np.maximum(was.origin, Origin.EXTRAPOLATED.value), was.origin)
         return Prediction(seconds, seconds * np.exp(-below), seconds * np.exp(above), origin)
 
-    def measured_group(self, collective: Collective) -> bool:
+    def measured_groups(self, collectives: Sequence[Collective]) -> NDArray[np.bool_]:
         """Whether such a group was measured, on the links as they are."""
-        return self.before.measured_group(collective)
+        return self.before.measured_groups(collectives)
 
 
 def costs_with(sku: str, gpu: Gpu) -> ChangedCosts:

@@ -247,9 +247,15 @@ class Costs:
         design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
         return self.surfaces[key].knows(design)
 
-    def measured_group(self, collective: Collective) -> bool:
-        """Whether this SKU's tables have a curve of such a group of ranks."""
-        return not self.borrowed and bool(self._knows(collective.name, [collective], "cold")[0])
+    def measured_groups(self, collectives: Sequence[Collective]) -> NDArray[np.bool_]:
+        """Whether this SKU's tables have a curve of each collective's group of ranks."""
+        found = np.zeros(len(collectives), dtype=bool)
+        if not self.borrowed:
+            names = np.array([each.name for each in collectives])
+            for name in set(names.tolist()):
+                places = np.flatnonzero(names == name).tolist()
+                found[places] = self._knows(name, [collectives[at] for at in places], "cold")
+        return found
 
     def groups_of(self, operators: Sequence[Operator]) -> set[int]:
         """Groups of operators of one family; what is alike shares one."""

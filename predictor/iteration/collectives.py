@@ -29,8 +29,10 @@ def collective_costs(case: Case, costs: Costs) -> CollectiveCosts:
             replace(op, nvls=fabric.nvls and op.ranks_per_node >= NVLS_LEAST_RANKS, slower=EVEN)
             for op in operators
         ]
-        measured = [op.ranks == op.ranks_per_node and costs.measured_group(op) for op in asked]
-        return costs.merge(asked, np.array(measured, dtype=bool), costs.predict, fabric.predict)
+        measured = np.array([op.ranks == op.ranks_per_node for op in asked], dtype=bool)
+        inside = [op for op in asked if op.ranks == op.ranks_per_node]
+        measured[measured] = costs.measured_groups(inside)
+        return costs.merge(asked, measured, costs.predict, fabric.predict)
 
     if fabric.network is None or fabric.network.curve is None:
         return _over_links(unhindered, fabric)

@@ -173,27 +173,32 @@ class Order:
         Raises:
             ValueError: The order waits for itself.
         """
-        stages, passes = self.stages, self.passes
-        done = np.zeros(stages * passes + 1, dtype=bool)
-        done[-1] = True
-        base = np.arange(stages) * passes
-        position = np.zeros(stages, dtype=np.int64)
-        source = np.append(self.needs, -1)
-        held = np.full(stages * passes + 1, -1, dtype=np.int64)
-        if meet:
-            held[1:-1] = self.meeting[:-1]
-            held[base] = -1
+        count = self.kind.size
+        always, never = count, count + 1  # behind the passes: one that is done, one that is not
+        done = np.zeros(count + 2, dtype=bool)
+        done[always] = True
+        held = np.full(count, -1)
+        if meet:  # of the pass before it on its stage
+            held[1:] = self.meeting[:-1]
+            held[:: self.passes] = -1
+        source, held = (
+            np.append(np.where(each < 0, always, each), never) for each in (self.needs, held)
+        )
+        following = np.arange(1, count + 1)
+        following[self.passes - 1 :: self.passes] = -1  # as the next one of a stage that has ended
+        number = np.arange(0, count, self.passes)
         found: list[Ints] = []
-        left = stages * passes
+        left = count
         while left:
-            number = np.where(position < passes, base + position, -1)
-            ready = (number >= 0) & done[source[number]] & done[held[number]]
+            ready = done[source[number]]
+            if meet:
+                ready &= done[held[number]]
             chosen = number[ready]
             if not len(chosen):
                 msg = "the schedule waits for itself"
                 raise ValueError(msg)
             done[chosen] = True
-            position[ready] += 1
+            number[ready] = following[chosen]
             left -= len(chosen)
             found.append(chosen)
         return found
