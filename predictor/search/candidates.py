@@ -14,7 +14,10 @@ from predictor.search.space import Space
 from predictor.units import HOUR_SECONDS
 
 RERANKED: Final = 50
-"""Plans of the array form that the exact estimate ranks anew."""
+"""Most plans of the array form that the exact estimate ranks anew."""
+
+LEAST_SPREAD: Final = 0.005
+"""By which ratios of exact estimates to the array form are taken to differ at least."""
 
 NUMBERS: Final = (
     "tensor_parallel",
@@ -40,6 +43,36 @@ class Candidate:
 
 
 QUANTITIES: Final = ("time", "usd", "energy", "memory", "gpus")
+
+
+class Trust:
+    """How far exact estimates were from what the array form said, in one search.
+
+    Candidates of one search are alike, and so are their errors: another one's exact quantity is
+    taken to be no less than the lowest ratio seen allows, less once more all that ratios differ by
+    and ``LEAST_SPREAD``.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing learnt."""
+        self._ratios: list[Floats] = []
+
+    def learn(self, array: Sequence[float], exact: Sequence[float]) -> None:
+        """Compare the quantities of one candidate."""
+        self._ratios.append(_over(exact, array))
+
+    def least(self, array: Sequence[float]) -> tuple[float, ...]:
+        """What exact quantities are at least taken to be."""
+        if not self._ratios:
+            return (0.0,) * len(array)
+        low, high = np.min(self._ratios, axis=0), np.max(self._ratios, axis=0)
+        return tuple((np.array(array) * (2.0 * low - high - LEAST_SPREAD)).tolist())
+
+
+def _over(one: Sequence[float], other: Sequence[float]) -> Floats:
+    """Ratios; 1 where both are infinite, as USD without a price are."""
+    pairs = zip(one, other, strict=True)
+    return np.array([1.0 if each == rest else each / rest for each, rest in pairs])
 
 
 def candidates_of(

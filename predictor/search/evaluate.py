@@ -11,16 +11,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.implementations import load as load_stack
-from predictor.search.bodies import LOCAL, Bodies
+from predictor.search.bodies import Bodies
 from predictor.search.company import Company, factors_of
 from predictor.search.cuts import Cut, cut_of
 from predictor.search.menu import MENUS
 from predictor.search.passes import StagePasses
+from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
 from predictor.search.room import Layouts
+from predictor.search.settling import LOCAL, settled
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
 
@@ -72,45 +73,79 @@ def layouts_of(space: Space) -> Layouts:
 class Least:
     """Lower bounds of the seconds of steps, by layout.
 
-    Passes alone, without what replicas add, and with the parts of a layout that has the same
-    products and less around them: no replay of attention, no parameters to gather, and one rank's
-    rows of ``b`` sequences split over ``c`` ranks as those of ``b/g`` over ``c/g``. There are far
-    fewer of these than layouts. Where gathers and reductions of sharded parameters take turns on
-    one stream, a step takes as long as these at least.
+    Passes and updates, without other traffic of replicas, and with the parts of a layout that has
+    the same products and less around them: no replay of attention, no parameters to gather, and one
+    rank's rows of ``b`` sequences split over ``c`` ranks as those of ``b/g`` over ``c/g``. There
+    are far fewer of these than layouts. Where gathers and reductions of sharded parameters take
+    turns on one stream, a step takes as long as these at least.
+
+    Attributes:
+        loose: Layouts whose bound is that of another one.
+        levels: How often a bound can be refined.
     """
 
-    def __init__(self, layouts: Layouts, costs: Costs) -> None:
-        """Price the cheaper layouts."""
-        self._bodies = bodies = Bodies(layouts_of(_cheaper(layouts.space)), costs)
-        self._body = np.empty((len(layouts), bodies.clocks))
-        self._busy = np.empty((len(layouts), bodies.clocks, len(LOCAL)))
-        for cut, rows, passes in bodies.cuts():
-            asked = layouts.space.flags["overlap_p2p"]
-            found = [bodies.seconds(cut, rows, passes, each) for each in asked]
-            self._body[rows] = np.min(found, axis=0)
-            self._busy[rows] = bodies.busy(rows, passes)
-        self._gathers = np.zeros(len(layouts))
-        menu = MENUS[layouts.stack.name]
+    def __init__(self, layouts: Layouts, stock: Stock) -> None:
+        """Price the cheapest layouts."""
+        self._layouts, self._stock = layouts, stock
+        self._shared = shared = _shared(layouts.space)
+        columns = _cheaper(layouts.space, 0).columns
+        self.loose = np.any(
+            [columns[name] != layouts.column(name) for name in ("recompute", "sharding")], axis=0
+        ) | (shared > 1)
+        self.levels = int(np.max(shared)).bit_length() - 1
+        self._body = np.empty((len(layouts), len(stock.clocks)))
+        self._busy = np.empty((len(layouts), len(stock.clocks), len(LOCAL)))
+        self.refine(np.arange(len(layouts)), 0)
+        self._update, self._gathers = np.zeros((2, len(layouts)))
+
+    def replicate(self, rows: Ints, tails: Tails) -> None:
+        """Add what replicas make some layouts do at least."""
+        self._update[rows] = tails.tail().update.max(axis=1)
+        menu, layouts = MENUS[self._layouts.stack.name], self._layouts.take(rows)
         whole = np.flatnonzero(layouts.space.is_("sharding", "parameters"))
         if menu.gathers and len(whole):
-            tails = Tails(layouts.take(whole), costs)
-            once = tails.in_turns(menu.gathers, menu.reductions).max(axis=1)
-            self._gathers[whole] = layouts.column("num_microbatches")[whole] * once
+            once = tails.take(whole).in_turns(menu.gathers, menu.reductions).max(axis=1)
+            self._gathers[rows[whole]] = layouts.column("num_microbatches")[whole] * once
 
-    def seconds(self, limit: float | None = None) -> Floats:
-        """What a step takes at least, if that is no more than a limit.
+    def refine(self, rows: Ints, level: int) -> None:
+        """Bound some layouts by cheaper ones that differ less from them, the higher the level."""
+        if level:
+            before, now = (_divisor(self._shared[rows], each) for each in (level - 1, level))
+            rows = rows[now < before]
+        if not len(rows):
+            return
+        space = self._layouts.space.take(rows)
+        bodies = Bodies(layouts_of(_cheaper(space, level)), self._stock, least=True)
+        for cut, at, passes in bodies.cuts():
+            asked = space.flags["overlap_p2p"]
+            found = [bodies.seconds(cut, at, passes, each) for each in asked]
+            self._body[rows[at]] = np.min(found, axis=0)
+            self._busy[rows[at]] = bodies.busy(at, passes)
+
+    def seconds(self, limit: float | None = None, rows: Ints | slice = slice(None)) -> Floats:
+        """What steps of some layouts take at least, if that is no more than a limit.
 
         A step that ends within the limit waits no longer than what its kernels leave of it, and
         its clock is no higher than that of so much waiting. Without a limit, as if nothing waited:
         the order in which to look.
         """
-        most = self._body[:, 0] if limit is None else np.full(len(self._body), limit)
-        more = np.maximum(most - self._body[:, 0], 0.0)
-        settled = self._bodies.settled(self._body, more, self._busy).seconds
-        return np.asarray(np.maximum(settled, self._gathers))
+        body, heat = self._body[rows], self._stock.costs.heat
+        more = np.maximum((body[:, 0] if limit is None else limit) - body[:, 0], 0.0)
+        passes = settled(heat, self._stock.clocks, body, more, self._busy[rows]).seconds
+        return np.asarray(np.maximum(passes, self._gathers[rows]) + self._update[rows])
 
 
-def _cheaper(space: Space) -> Space:
+def _shared(space: Space) -> Ints:
+    """What a micro-batch's sequences and the ranks that split each may both be divided by."""
+    return np.gcd(space.columns["micro_batch_size"], space.columns["context_parallel"])
+
+
+def _divisor(shared: Ints, level: int) -> Ints:
+    return np.where(shared % 2**level == 0, shared // 2**level, 1)
+
+
+def _cheaper(space: Space, level: int) -> Space:
+    """Layouts that take no longer; each level divides by half as much."""
     columns = dict(space.columns)
     for name, changes in CHEAPER.items():
         values = space.values[name]
@@ -118,26 +153,24 @@ def _cheaper(space: Space) -> Space:
             if costly in values and cheap in values:
                 places = values.index(costly), values.index(cheap)
                 columns[name] = np.where(columns[name] == places[0], places[1], columns[name])
-    names = ("micro_batch_size", "context_parallel")
-    shared = np.gcd(*(columns[name] for name in names))
-    columns |= {name: columns[name] // shared for name in names}
+    shared = _divisor(_shared(space), level)
+    columns |= {name: columns[name] // shared for name in ("micro_batch_size", "context_parallel")}
     return replace(space, columns=columns)
 
 
 class Evaluation:
     """Seconds and joules of layouts that fit."""
 
-    def __init__(self, layouts: Layouts, costs: Costs) -> None:
-        """Price all parts."""
-        self._layouts, self._costs = layouts, costs
-        self._bodies = Bodies(layouts, costs)
-        self._tails = Tails(layouts, costs)
-        self._tail = self._tails.tail()
+    def __init__(self, layouts: Layouts, stock: Stock, tails: Tails) -> None:
+        """Price all parts that the stock lacks; the tails are those of the layouts."""
+        self._layouts, self._stock = layouts, stock
+        self._bodies = Bodies(layouts, stock)
+        self._tails, self._tail = tails, tails.tail()
         self._gpus = layouts.space.case.cluster.num_gpus
 
     def plans(self) -> list[Plans]:
         """Every plan: each combination of overlaps that makes a difference, in one table."""
-        layouts, bodies = self._layouts, self._bodies
+        layouts, bodies, heat = self._layouts, self._bodies, self._stock.costs.heat
         flags = list(product(*layouts.space.flags.values()))
         beside = {flag[:2]: self._tails.overlapped(*flag[:2]) for flag in flags}
         varied = {flag: layouts.varied(flag) for flag in flags}
@@ -153,9 +186,9 @@ class Evaluation:
                     if not kept.any():
                         continue
                     more = around.seconds(*(each[rows] for each in beside[flag[:2]]))
-                    settled = bodies.settled(body, more, busy)
-                    seconds = settled.seconds + more
-                    joules = settled.joules(seconds, self._costs.heat)
+                    step = settled(heat, self._stock.clocks, body, more, busy)
+                    seconds = step.seconds + more
+                    joules = step.joules(seconds, heat)
                     entry = (rows[kept], seconds[kept], joules[kept] * self._gpus)
                     found.setdefault(flag, []).append(entry)
         plans = []

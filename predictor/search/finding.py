@@ -14,9 +14,17 @@ from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import Estimate, estimate
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.shape import refuse
-from predictor.search.candidates import QUANTITIES, RERANKED, Candidate, candidates_of, front
+from predictor.search.candidates import (
+    QUANTITIES,
+    RERANKED,
+    Candidate,
+    Trust,
+    candidates_of,
+    front,
+)
 from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import near_misses, rejected_by
+from predictor.search.pieces import Stock
 from predictor.search.pursuit import rounds
 from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
@@ -177,10 +185,11 @@ class _Search:
         kept_room = room.take(fits)
         wanted = (question.objective, question.pareto)
         left = np.ones(len(kept), dtype=bool)
-        for rows in rounds(kept, costs, lambda: self._limit(costs, case)):
+        stock = Stock(case, costs)
+        for rows, tails in rounds(kept, stock, lambda: self._limit(costs, case)):
             left[rows] = False
             part = kept.take(rows)
-            plans = Evaluation(part, costs).plans()
+            plans = Evaluation(part, stock, tails).plans()
             self._candidates += candidates_of(
                 sections, part, kept_room.take(rows), plans, costs, wanted
             )
@@ -203,16 +212,31 @@ class _Search:
         return seconds
 
     def _exact(self) -> None:
-        """Estimate the best candidates exactly; one that a rule of its schedule refuses is out."""
+        """Estimate the best candidates exactly, until none that is left can be among those shown.
+
+        One that a rule of its schedule refuses is out. Of a Pareto front all are estimated.
+        """
+        trust = Trust()
         for candidate in sorted(self._candidates, key=self._rank)[:RERANKED]:
+            shown = [_quantities(each) for each in self._estimates if each.fits]
+            if len(shown) >= self._question.top and not self._question.pareto:
+                last = sorted(map(self._order, shown))[self._question.top - 1]
+                if self._order(trust.least(candidate.quantities)) > last:
+                    return
             try:
-                self._estimates.append(estimate(case_from_dict(candidate.case, origin="search")))
+                found = estimate(case_from_dict(candidate.case, origin="search"))
             except NotPredictable as error:
                 self._rejected[str(error)] += 1
+                continue
+            self._estimates.append(found)
+            trust.learn(candidate.quantities, _quantities(found))
 
     def _rank(self, candidate: Candidate) -> tuple[float, float]:
         """What a candidate has least of; ties go to the faster."""
-        return candidate.quantities[self._first()], candidate.quantities[0]
+        return self._order(candidate.quantities)
+
+    def _order(self, quantities: Sequence[float]) -> tuple[float, float]:
+        return quantities[self._first()], quantities[0]
 
     def _first(self) -> int:
         question = self._question

@@ -1,36 +1,37 @@
 """Every distinct part of a model over all layouts, priced once.
 
 What a micro-batch costs on one stage depends on few fields: the degrees that cut a layer, the size
-of a micro-batch, what is recomputed. Layouts that share them share a group; the parts of all groups
+of a micro-batch, what is recomputed. Layouts that share them share a group; the parts of a group
 (each kind of layer, the embedding, the head) are named by the stack, priced in one call and walked
-together.
+together. Parts without experts are the same whatever splits experts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
+from predictor.case import Case
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.launches import FAMILIES, Segment
-from predictor.iteration.maxplus import then
+from predictor.iteration.dimensions import Layer
+from predictor.iteration.launches import FAMILIES, STREAMS, Segment
+from predictor.iteration.maxplus import NEVER, chain, identity
 from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
 from predictor.search.menu import MENUS
 from predictor.search.room import DEGREES, Layouts
+from predictor.search.settling import clocks_of
 from predictor.search.shapes import distinct
 from predictor.search.walk import segment_matrices
 
 FORWARD, BACKWARD, REPLAYED, WEIGHT = range(4)
 """Segments of a part; a replayed backward pass runs the forward pass again before."""
-
-COOLER: Final = (0.75, 0.5)
-"""Clocks, as shares of the highest, at which a step is evaluated beside the highest and that of
-bursts; between them its seconds are linear in the clock's inverse."""
 
 GROUPED: Final = (
     *DEGREES,
@@ -39,6 +40,13 @@ GROUPED: Final = (
     "micro_batch_size",
     "tp_overlap",
 )
+EXPERTS: Final = ("expert_parallel", "expert_tensor_parallel")
+ENDS: Final = ("embedding", "head and loss")
+SIZE: Final = len(STREAMS) + 1
+"""Numbers of a state of all streams."""
+
+Key = tuple[object, ...]
+Chain = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -60,89 +68,180 @@ class Pieces:
     families: Floats
 
 
-def clocks_of(costs: Costs) -> Floats:
-    """Clocks at which steps are evaluated, highest first."""
-    heat = costs.heat
-    burst = [known.burst_clock_hz for name, known in heat.families.items() if name == "gemm"]
-    lower = [min(clock, heat.max_clock_hz) for clock in burst]
-    lower += [share * heat.max_clock_hz for share in COOLER]
-    return np.array(sorted({heat.max_clock_hz, *lower}, reverse=True))
-
-
 def groups_of(layouts: Layouts) -> tuple[Ints, Ints]:
     """First layout of each group, and the group of each layout."""
+    return distinct(_keys(layouts))
+
+
+def _keys(layouts: Layouts) -> list[Ints]:
+    """What a micro-batch's launches depend on: of experts alone first, ranks of shards last."""
     space = layouts.space
+    of_experts = [layouts.column(name) for name in EXPERTS]
+    if space.case.model.moe is not None:  # exchanges may run beside other micro-batches' chunks
+        of_experts[1] = 2 * of_experts[1] + (layouts.column("virtual_pipeline") > 1)
+    rest = [layouts.column(name) for name in GROUPED if name not in EXPERTS]
     selective = space.is_("recompute", "selective")
     split = space.is_("schedule", *SPLIT_BACKWARD)
-    whole = space.is_("sharding", "parameters", "gradients")
     stages, sharding = layouts.column("pipeline_parallel"), layouts.column("sharding")
-    ranks = np.where(whole, stages * (1 + sharding), 0)
     apart = MENUS[layouts.stack.name].apart & (stages > 1)
-    keys = [*(layouts.column(name) for name in GROUPED), selective, split, ranks, apart]
-    return distinct(keys)
+    whole = space.is_("sharding", "parameters", "gradients")
+    ranks = np.where(whole, stages * (1 + sharding), 0)
+    return [*of_experts, *rest, selective, split, apart, ranks]
 
 
-def pieces_of(layouts: Layouts, costs: Costs) -> Pieces:
-    """Name, price and walk the parts of all layouts."""
-    space = layouts.space
-    first, which = groups_of(layouts)
-    split = space.is_("schedule", *SPLIT_BACKWARD)
-    full = space.is_("recompute", "full", "selective")
-    replays = np.bincount(which, full, minlength=len(first)) > 0
-    segments: list[Segment] = []
-    parts = len(layouts.kinds(0)) + 2
-    place = np.full((len(first), parts, 4), -1)
-    for group, row in enumerate(first):
-        made = _parts(layouts, int(row), split=bool(split[row]), replays=bool(replays[group]))
-        for part, mine in enumerate(made):
-            for kind, segment in enumerate(mine):
-                if segment is not None:
-                    place[group, part, kind] = len(segments)
-                    segments.append(segment)
-    sheet = price(segments, costs, collective_costs(space.case, costs))
-    clocks = clocks_of(costs)
-    slowest = slowest_factor(space.case.cluster.num_gpus)
-    settled = [sheet.settled(costs.heat, float(clock)).slowed(slowest) for clock in clocks]
-    seconds = np.array([each.seconds for each in settled])
-    gap = costs.host_seconds(GAP)
-    host = (sheet.host_seconds, gap, sheet.queue_seconds)
-    matrix = segment_matrices(sheet.layout, seconds, *host)
-    return _replayed(Pieces(which, clocks, place, matrix, _families(sheet, seconds)))
+class Stock:
+    """Parts of layouts of one case, each named, priced and walked when first asked for."""
+
+    def __init__(self, case: Case, costs: Costs) -> None:
+        """Start with none."""
+        self.case, self.costs, self.clocks = case, costs, clocks_of(costs)
+        self._known: dict[Key, list[int]] = {}
+        self._chains: dict[Chain, int] = {}
+        self._new: list[Segment | Chain] = []
+        self._matrix = np.empty((0, len(self.clocks), SIZE, SIZE))
+        self._families = np.empty((0, len(self.clocks), len(FAMILIES)))
+
+    def pieces(self, layouts: Layouts, *, least: bool = False) -> Pieces:
+        """Parts of all groups of some layouts.
+
+        Args:
+            layouts: Of the case.
+            least: Tell a prediction module as the layer that it has and a head: it is no less, and
+                these are named already.
+        """
+        first, which = groups_of(layouts)
+        keys = np.stack(_keys(layouts), axis=1)[first].tolist()
+        full = layouts.space.is_("recompute", "full", "selective")
+        replays = np.bincount(which, full, minlength=len(first)) > 0
+        place = []
+        for row, key, again in zip(first.tolist(), keys, replays.tolist(), strict=True):
+            group = _Group(layouts, row, tuple(key), replays=again)
+            place.append(self._of_group(group, least=least))
+        self._extend()
+        return Pieces(which, self.clocks, np.array(place), self._matrix, self._families)
+
+    def _of_group(self, group: "_Group", *, least: bool) -> list[list[int]]:
+        """Numbers of the segments of each part of a group."""
+        found: dict[Layer | str, list[int]] = {}
+        parts: list[Layer | str] = [*ENDS, *group.layers]
+        for part in parts:
+            within = replace(part, predicts=False) if isinstance(part, Layer) else part
+            if least and within != part and within in found:
+                found[part] = self._predicted(found[within], found[ENDS[1]], split=group.split)
+            else:
+                found[part] = self._of_part(group, part)
+        return [found[part] for part in parts[len(ENDS) :] + parts[: len(ENDS)]]
+
+    def _of_part(self, group: "_Group", part: Layer | str) -> list[int]:
+        key = group.key(part)
+        numbers = self._known.get(key)
+        replays = group.replays and isinstance(part, Layer)
+        if numbers is None or (replays and numbers[REPLAYED] < 0):
+            made = group.named(part)
+            if numbers is None:
+                there, back, late = (made[kind] for kind in (FORWARD, BACKWARD, WEIGHT))
+                numbers = [self._added(there), self._added(back), -1, -1]
+                numbers[WEIGHT] = self._added(late) if group.split else -1
+            if replays:
+                numbers[REPLAYED] = self._replay(made, numbers)
+            self._known[key] = numbers
+        return numbers
+
+    def _replay(self, made: Sequence[Segment], numbers: Sequence[int]) -> int:
+        """A replay and a backward pass: often no more than a forward and a backward pass."""
+        backward, again = made[BACKWARD], made[REPLAYED]
+        before = len(again.steps) - len(backward.steps)
+        if again.steps[before:] != backward.steps:
+            return self._added(again)
+        if again.steps[:before] == made[FORWARD].steps:
+            return self._chained(numbers[FORWARD], numbers[BACKWARD])
+        host = again.host and again.host[: len(again.host) - len(backward.host or ())]
+        alone = replace(again, steps=again.steps[:before], host=host)
+        return self._chained(self._added(alone), numbers[BACKWARD])
+
+    def _predicted(self, layer: Sequence[int], head: Sequence[int], *, split: bool) -> list[int]:
+        """A layer and a head, one after the other."""
+        there, back = layer[FORWARD], (head[BACKWARD], layer[BACKWARD])
+        return [
+            self._chained(there, head[FORWARD]),
+            self._chained(*back),
+            self._chained(there, *back),
+            self._chained(head[WEIGHT], layer[WEIGHT]) if split else -1,
+        ]
+
+    def _chained(self, *numbers: int) -> int:
+        if numbers not in self._chains:
+            self._chains[numbers] = self._added(numbers)
+        return self._chains[numbers]
+
+    def _added(self, new: Segment | Chain) -> int:
+        self._new.append(new)
+        return len(self._matrix) + len(self._new) - 1
+
+    def _extend(self) -> None:
+        """Price and walk what is new."""
+        new, self._new = self._new, []
+        begin = len(self._matrix)
+        segments = {each: at for at, each in enumerate(new) if isinstance(each, Segment)}
+        if not segments:
+            return
+        matrix = np.empty((len(new), *self._matrix.shape[1:]))
+        families = np.empty((len(new), *self._families.shape[1:]))
+        places = list(segments.values())
+        matrix[places], families[places] = self._priced(list(segments))
+        self._matrix = np.concatenate([self._matrix, matrix])
+        self._families = np.concatenate([self._families, families])
+        chains = [(begin + at, each) for at, each in enumerate(new) if isinstance(each, tuple)]
+        for length in {len(each) for _, each in chains}:
+            mine = [(at, each) for at, each in chains if len(each) == length]
+            ats, parts = [at for at, _ in mine], np.array([each for _, each in mine]).T
+            self._matrix[ats] = chain([self._matrix[part] for part in parts])
+            self._families[ats] = sum(self._families[part] for part in parts)
+
+    def _priced(self, segments: Sequence[Segment]) -> tuple[Floats, Floats]:
+        costs = self.costs
+        sheet = price(segments, costs, collective_costs(self.case, costs))
+        slowest = slowest_factor(self.case.cluster.num_gpus)
+        settled = (sheet.settled(costs.heat, float(clock)) for clock in self.clocks)
+        seconds = np.array([each.slowed(slowest).seconds for each in settled])
+        host = (sheet.host_seconds, costs.host_seconds(GAP), sheet.queue_seconds)
+        small = segment_matrices(sheet.layout, seconds, *host)
+        kept = [0, *(1 + STREAMS.index(stream) for stream in sheet.layout.streams)]
+        matrix = np.full((*small.shape[:2], SIZE, SIZE), NEVER)
+        matrix[:] = identity(SIZE)
+        matrix[:, :, np.array(kept)[:, None], kept] = small
+        return matrix, _families(sheet, seconds)
 
 
-def _parts(
-    layouts: Layouts, row: int, *, split: bool, replays: bool
-) -> list[tuple[Segment | None, ...]]:
-    """Forward, backward, replayed and deferred segments of each part of a group."""
-    shape = layouts.shapes.of(layouts.space, row)
-    builder = Builder(layouts.stack, shape, split_backward=split)
-    made: list[tuple[Segment | None, ...]] = []
-    for layer in layouts.kinds(row):
-        plain = builder.piece("layer", layer)
-        again = builder.piece("layer", layer, replayed=True).backward if replays else None
-        if again is not None and again.steps == plain.forward.steps + plain.backward.steps:
-            again = None  # the forward pass and then the backward pass
-        made.append((plain.forward, plain.backward, again, plain.weight if split else None))
-    for label in ("embedding", "head and loss"):
-        piece = builder.piece(label)
-        made.append((piece.forward, piece.backward, None, piece.weight if split else None))
-    return made
+class _Group:
+    """Layouts whose parts are the same: one of them, and what tells it from others."""
 
+    def __init__(self, layouts: Layouts, row: int, key: Key, *, replays: bool) -> None:
+        self.layers = layouts.kinds(row)
+        self.replays = replays
+        self.split = bool(layouts.space.is_("schedule", *SPLIT_BACKWARD)[row])
+        self._layouts, self._row, self._key = layouts, row, key
 
-def _replayed(pieces: Pieces) -> Pieces:
-    """Add the replays that are no more than a forward and a backward pass."""
-    place = pieces.place.copy()
-    missing = place[:, :-2, REPLAYED] < 0
-    forward, backward = (place[:, :-2, kind][missing] for kind in (FORWARD, BACKWARD))
-    place[:, :-2, REPLAYED][missing] = len(pieces.matrix) + np.arange(len(forward))
-    matrix = then(pieces.matrix[forward], pieces.matrix[backward])
-    families = pieces.families[forward] + pieces.families[backward]
-    return replace(
-        pieces,
-        place=place,
-        matrix=np.concatenate([pieces.matrix, matrix]),
-        families=np.concatenate([pieces.families, families]),
-    )
+    def key(self, part: Layer | str) -> Key:
+        """What tells a part from those of other groups; split parameters name their ranks."""
+        name = self.layers.index(part) if isinstance(part, Layer) else part
+        if (isinstance(part, Layer) and part.experts) or self._key[-1]:
+            return (name, *self._key)
+        return (name, *self._key[len(EXPERTS) :])
+
+    @cached_property
+    def _builder(self) -> Builder:
+        shape = self._layouts.shapes.of(self._layouts.space, self._row)
+        return Builder(self._layouts.stack, shape, split_backward=self.split)
+
+    def named(self, part: Layer | str) -> list[Segment]:
+        """Forward, backward, replayed and deferred segments of a part; it may lack the latter."""
+        if isinstance(part, str):
+            piece = self._builder.piece(part)
+            return [piece.forward, piece.backward, piece.backward, piece.weight]
+        piece = self._builder.piece("layer", part)
+        again = self._builder.piece("layer", part, replayed=True) if self.replays else piece
+        return [piece.forward, piece.backward, again.backward, piece.weight]
 
 
 def _families(sheet: Sheet, seconds: Floats) -> Floats:

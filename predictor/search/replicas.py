@@ -7,7 +7,9 @@ of the stages and carried over to all.
 """
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +45,10 @@ class Exchange:
     seconds: Floats
     buckets: Floats
 
+    def take(self, places: Ints) -> "Exchange":
+        """That of some layouts and stages."""
+        return Exchange(self.seconds[places], self.buckets[places])
+
 
 @dataclass(frozen=True, slots=True)
 class Tail:
@@ -73,8 +79,26 @@ class Tails:
         self._places = Places.of(self._case)
         self._first, self._which = self._stages()
 
+    def take(self, rows: Any) -> "Tails":  # noqa: ANN401 - places or a mask
+        """Those of some layouts; what is priced stays so."""
+        taken = copy(self)
+        taken._layouts, taken._which = self._layouts.take(rows), self._which[rows]  # noqa: SLF001
+        return taken
+
     def tail(self) -> Tail:
-        """Price everything."""
+        """Of every layout and stage."""
+        tail, which = self._priced_tail, self._which
+        return Tail(
+            tail.blocking[which],
+            tail.reduce.take(which),
+            tail.gather.take(which),
+            tail.accumulate[which],
+            tail.update[which],
+        )
+
+    @cached_property
+    def _priced_tail(self) -> Tail:
+        """Of every distinct stage."""
         replicas = [self._replicas(stage, overlapped=True) for stage in self._probes]
         stopping = [self._replicas(stage, overlapped=False) for stage in self._probes]
         held = [_held(stage) for stage in self._probes]
@@ -100,11 +124,11 @@ class Tails:
         accumulate = self._sampled(lambda stage: (stack.accumulate(stage),))
         update = self._sampled(lambda stage: (stack.reduced(stage), stack.optimizer(stage)))
         return Tail(
-            blocking[self._which],
-            self._spread(Exchange, sums * times, buckets),
-            self._spread(Exchange, fetches * times, buckets),
-            accumulate[self._which],
-            update[self._which].max(axis=-1),
+            blocking,
+            Exchange(sums * times, buckets),
+            Exchange(fetches * times, buckets),
+            accumulate,
+            update.max(axis=-1),
         )
 
     def in_turns(self, times: int, reductions_: int) -> Floats:
@@ -196,9 +220,6 @@ class Tails:
         if shape.data.ranks * shape.replicas.ranks == 1:
             return Replicas()
         return self._layouts.stack.replicas(replace(stage, shape=shape))
-
-    def _spread(self, kind: type[Exchange], seconds: Floats, buckets: Floats) -> Exchange:
-        return kind(seconds[self._which], buckets[self._which])
 
     def _priced(self, launches: list[list[list[Any]]]) -> list[Floats]:
         """Seconds of lists of launches on one stream, each distinct collective priced once."""

@@ -19,7 +19,7 @@ from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.groups import Group
 from predictor.iteration.shape import held_by
 from predictor.iteration.stack import Stack
-from predictor.iteration.step import Block, Chunk, Stage
+from predictor.iteration.step import Block, Chunk, Stage, StepShape
 from predictor.search.cuts import Cut, StageCut
 from predictor.search.flight import in_flight
 from predictor.search.shapes import Shapes, distinct
@@ -202,35 +202,39 @@ def room_of(layouts: Layouts) -> Room:
     bounds = np.searchsorted(which[order], np.arange(len(first) + 1))
     for group, row in enumerate(first):
         rows = order[bounds[group] : bounds[group + 1]]
+        step, layers = layouts.shapes.of(layouts.space, int(row)), layouts.kinds(int(row))
         for place in range(len(ROLES)):
             at, stage = np.nonzero(role[rows] == place)
             if len(at):
                 which_ = (rows[at], stage)
-                found[:, *which_] = _stage_memory(layouts, int(row), ROLES[place], which_, kept)
+                alike = replace(
+                    step,
+                    batch=cast("int", layouts.column("micro_batch_size")[which_[0]]),
+                    context=Group(cast("int", layouts.column("context_parallel")[which_[0]])),
+                )
+                found[:, *which_] = _stage_memory(
+                    layouts, (alike, layers), ROLES[place], which_, kept
+                )
     fullest = np.argmax(found[1], axis=1)
     return Room(*found[:, np.arange(len(layouts)), fullest])
 
 
 def _stage_memory(
     layouts: Layouts,
-    row: int,
+    alike: tuple[StepShape, tuple[Layer, ...]],
     role: tuple[bool, bool],
     at: tuple[Ints, Ints],
     kept: Floats,
 ) -> Floats:
     """Allocated, reserved and states' bytes of stages of one role, alike but for counts."""
-    shape = layouts.shapes.of(layouts.space, row)
-    shape = replace(
-        shape,
-        batch=cast("int", layouts.column("micro_batch_size")[at[0]]),
-        context=Group(cast("int", layouts.column("context_parallel")[at[0]])),
-    )
+    shape, layers = alike
     blocks = []
-    for kind, layer in enumerate(layouts.kinds(row)):
+    counts = kept[*at]
+    for kind, layer in enumerate(layers):
         for replayed in (False, True):
-            count = kept[*at, kind, int(replayed)]
+            count = counts[:, kind, int(replayed)]
             if count.any():
-                blocks.append(Block(layer=layer, count=count, replayed=replayed))
+                blocks.append(Block(layer=layer, count=cast("int", count), replayed=replayed))
     held = layouts.held
     stage = Stage(
         index=0 if role[0] else 1,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -14,17 +14,31 @@ from predictor.iteration.shape import step_shape
 from predictor.iteration.step import StepShape
 from predictor.search.space import Space
 
+TABLE_ROWS: Final = 4
+"""Entries of a table for each row of a column, beyond which sorting is faster."""
+
 
 def distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
     """First row of each distinct combination of some columns, and the combination of each row."""
     code = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
-        values, place = np.unique(column, return_inverse=True)
+        values, place = _numbered(np.asarray(column).astype(np.int64))
         code = code * len(values) + place
         if len(values) > 1:
-            code = np.unique(code, return_inverse=True)[1]
+            code = _numbered(code)[1]
     _, first, which = np.unique(code, return_index=True, return_inverse=True)
     return first, which
+
+
+def _numbered(column: Ints) -> tuple[Ints, Ints]:
+    """Values of a column, rising, and the place of each row's: by a table where that is short."""
+    least, most = (int(np.min(column)), int(np.max(column))) if len(column) else (0, 0)
+    if least < 0 or most > TABLE_ROWS * len(column):
+        values, place = np.unique(column, return_inverse=True)
+        return values, place
+    there = np.zeros(most + 1, dtype=np.int64)
+    there[column] = 1
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[column]
 
 
 class Shapes:

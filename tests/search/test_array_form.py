@@ -13,7 +13,9 @@ from predictor.errors import NotPredictable
 from predictor.iteration import estimate
 from predictor.search.candidates import case_of
 from predictor.search.evaluate import Evaluation, layouts_of
+from predictor.search.pieces import Stock
 from predictor.search.question import Question
+from predictor.search.replicas import Tails
 from predictor.search.room import room_of
 from predictor.search.space import space_of
 
@@ -32,6 +34,11 @@ STACKS = [
     ("llama2-7b", "nanotron", 32, {}),
     ("llama2-7b", "torchtitan", 16, {}),
 ]
+
+
+def plans_of(layouts, costs):
+    """All plans of some layouts."""
+    return Evaluation(layouts, Stock(layouts.space.case, costs), Tails(layouts, costs)).plans()
 
 
 def evaluated(model, implementation, gpus, constraints):
@@ -53,7 +60,7 @@ def evaluated(model, implementation, gpus, constraints):
     random = np.random.default_rng(0)
     fits = np.flatnonzero(room_of(layouts).reserved <= costs.gpu.memory_bytes)
     layouts = layouts.take(random.permutation(fits)[: 4 * PLANS])
-    plans = Evaluation(layouts, costs).plans()
+    plans = plans_of(layouts, costs)
     every = [(part, place) for part in plans for place in range(len(part.layout))]
     for chosen in random.permutation(len(every))[:PLANS]:
         part, place = every[chosen]
@@ -109,7 +116,7 @@ def test_array_form_feels_slow_links():
     )
     sections, case = asked.cases()[0]
     layouts = layouts_of(space_of(case, 32, asked.constraints))
-    plans = Evaluation(layouts, load_costs(case.cluster.gpu)).plans()
+    plans = plans_of(layouts, load_costs(case.cluster.gpu))
     errors = []
     for part in plans:
         for place, row in enumerate(part.layout):
