@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
+    from predictor.search.mixed import MixedEstimate
+
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 MAX_ERROR_CHARACTERS = 2000
 QUESTIONS_AT_ONCE = 4096
@@ -70,9 +72,15 @@ def estimate(case: str | None, *, strict: bool, as_json: bool, **flags: object) 
     predictor estimate llama3-8b --gpu h100-sxm5-80gb --num-gpus 8
     predictor estimate examples/llama3_8b_one_node.toml --seq-length 16384 --json
     """
+    asked = read_case(case, flags)
+    if asked.cluster.stage_gpus is not None:
+        from predictor.search.mixed import mixed_estimate  # noqa: PLC0415
+
+        _say_mixed(mixed_estimate(asked, strict=strict), as_json=as_json)
+        return
     from predictor.iteration import estimate as estimate_case  # noqa: PLC0415
 
-    answer = estimate_case(read_case(case, flags), strict=strict)
+    answer = estimate_case(asked, strict=strict)
     if as_json:
         print_json(answer.to_dict())
         return
@@ -98,9 +106,8 @@ def trace(case: str | None, *, output: Path, **flags: object) -> None:
 
 @predictor.command(params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
-@click.option("--stage-gpus", metavar="SKU,SKU,...", help="GPU of each stage: split the layers.")
 @json_flag
-def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: object) -> None:
+def place(case: str | None, *, as_json: bool, **flags: object) -> None:
     r"""Place ranks on a cluster of uneven links, or layers on stages of different GPUs.
 
     \b
@@ -109,21 +116,28 @@ def place(case: str | None, *, stage_gpus: str | None, as_json: bool, **flags: o
     predictor place llama3-8b --gpu h100-sxm5-80gb --num-gpus 16 --tensor-parallel 8 \\
         --pipeline-parallel 2 --stage-gpus h100-sxm5-80gb,a100-sxm4-80gb
     """
-    from predictor.report import placement as report  # noqa: PLC0415
+    from predictor.report.placement import placement_text  # noqa: PLC0415
     from predictor.search.mixed import balanced  # noqa: PLC0415
     from predictor.search.placement import best_placement  # noqa: PLC0415
 
     asked = read_case(case, flags)
-    if stage_gpus is not None:
-        mixed = balanced(asked, [sku.strip() for sku in stage_gpus.split(",")])
-        told, text = mixed.to_dict(), report.mixed_text(mixed)
-    else:
-        found = best_placement(asked)
-        told, text = found.to_dict(), report.placement_text(found)
+    if asked.cluster.stage_gpus is not None:
+        _say_mixed(balanced(asked), as_json=as_json)
+        return
+    found = best_placement(asked)
     if as_json:
-        print_json(told)
+        print_json(found.to_dict())
     else:
-        say(text)
+        say(placement_text(found))
+
+
+def _say_mixed(found: MixedEstimate, *, as_json: bool) -> None:
+    from predictor.report.placement import mixed_text  # noqa: PLC0415
+
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        say(mixed_text(found))
 
 
 @predictor.command("run", params=case_options())

@@ -170,8 +170,12 @@ def _hf_config(path: object) -> dict[str, Any]:
 
 
 def _check_names(case: Case) -> None:
-    if not has_gpu(case.cluster.gpu):
-        _unknown("cluster.gpu", case.cluster.gpu, gpu_names(), "`predictor gpus` lists them")
+    for key, sku in (
+        ("cluster.gpu", case.cluster.gpu),
+        *(("cluster.stage_gpus", each) for each in case.cluster.stage_gpus or ()),
+    ):
+        if not has_gpu(sku):
+            _unknown(key, sku, gpu_names(), "`predictor gpus` lists them")
     network = case.cluster.network
     if network is not None and network not in network_names():
         known = network_names()

@@ -52,6 +52,8 @@ def check(case: Case) -> None:
     _check_world(case.plan, case.cluster)
     _check_experts(case.model, case.plan, case.cluster)
     _check_batch(case.training, case.plan, case.cluster)
+    if case.cluster.stage_gpus is not None:
+        _check_stage_gpus(case.plan, case.cluster, case.cluster.stage_gpus)
     if case.cluster.links is not None:
         _check_links(case.cluster, case.cluster.links)
 
@@ -179,6 +181,15 @@ def _check_layers_per_stage(
     if min(layers) < 0 or sum(layers) != model.num_layers:
         rule = f"must be counts that add up to num_layers ({model.num_layers})"
         raise RuleError(key, list(layers), rule)
+
+
+def _check_stage_gpus(plan: Plan, cluster: Cluster, skus: tuple[str, ...]) -> None:
+    key, stages = "cluster.stage_gpus", plan.pipeline_parallel or 1
+    if len(skus) != stages:
+        rule = f"must name one for each of pipeline_parallel ({stages}) stages"
+        raise RuleError(key, list(skus), rule)
+    if skus[0] != cluster.gpu:
+        raise RuleError(key, list(skus), f"must begin with cluster.gpu ({cluster.gpu})")
 
 
 def _check_training(model: Model, training: Training) -> None:

@@ -363,6 +363,9 @@ class Cluster(Section):
         Real(1e15), "One-way rate between nodes that a GPU has."
     )
     inter_node_latency_seconds: float = optional(Real(10.0), "Latency of one step between nodes.")
+    stage_gpus: tuple[str, ...] = optional(
+        Sequence(Text()), "SKU of each pipeline stage, gpu's first; absent: gpu on all."
+    )
     links: Links | None = field(default=None, metadata={"description": "Links that differ."})
 
 

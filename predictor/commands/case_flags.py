@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.case.kinds import Count, Flag, Kind, Real, Sequence
+from predictor.case.kinds import Count, Flag, Kind, Real, Sequence, Text
 from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, field_paths, kinds
 
 if TYPE_CHECKING:
@@ -23,8 +23,20 @@ _FROM = ("from_files", "from_formats")
 
 if TYPE_CHECKING:
     _Lists = click.ParamType[list[int]]
+    _Words = click.ParamType[list[str]]
 else:
-    _Lists = click.ParamType  # generic since click 8.4
+    _Lists = _Words = click.ParamType  # generic since click 8.4
+
+
+class _WordList(_Words):
+    """Words with commas between them."""
+
+    name = "a,b,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:  # noqa: ANN401
+        """Split."""
+        del param, ctx
+        return [part.strip() for part in str(value).split(",")]
 
 
 class _CountList(_Lists):
@@ -51,6 +63,8 @@ def _option(name: str, kind: Kind, description: str) -> click.Option:
     if isinstance(kind, Flag):
         return click.Option([f"--{dashed}/--no-{dashed}"], default=None, help=description)
     types: dict[type, Any] = {Count: click.INT, Real: click.FLOAT, Sequence: _CountList()}
+    if isinstance(kind, Sequence) and isinstance(kind.of, Text):
+        types[Sequence] = _WordList()
     options = getattr(kind, "options", ())
     metavar = "|".join(options) if options else None
     return click.Option(

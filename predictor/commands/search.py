@@ -12,7 +12,14 @@ from predictor.commands.common import json_flag, print_json, say
 
 _OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
 _NO_CONSTRAINTS = frozenset(
-    {"data_parallel", "layers_per_stage", "expert_tokens", "from_files", "from_formats"}
+    {
+        "data_parallel",
+        "layers_per_stage",
+        "stage_gpus",
+        "expert_tokens",
+        "from_files",
+        "from_formats",
+    }
 )
 
 

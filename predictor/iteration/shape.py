@@ -25,6 +25,10 @@ def refuse(case: Case, stack: Stack) -> None:
     """
     model, training, plan = case.model, case.training, case.plan
     reasons = (
+        (
+            len(set(case.cluster.stage_gpus or ())) > 1,
+            "cluster.stage_gpus: only `predictor estimate` and `predictor place` know several",
+        ),
         (is_hybrid(model.name or ""), f"model {model.name!r} {HYBRID_RULE}"),
         (
             model.moe is not None and "experts" not in stack.knows,

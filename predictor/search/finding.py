@@ -64,6 +64,11 @@ def search(  # noqa: PLR0913 - each of them is a flag of the command
     """
     mapping = {"model": {"preset": model}} if isinstance(model, str) else model
     mapping = mapping.to_dict() if isinstance(mapping, Case) else mapping
+    if mapping.get("cluster", {}).get("stage_gpus"):
+        raise CaseError(
+            "cluster.stage_gpus: a search runs every plan on one kind of GPU; `predictor place` "
+            "splits the layers of a plan over several"
+        )
     asked = {name: values_of(name, value) for name, value in (constraints or {}).items()}
     numbers = counts(num_gpus) if isinstance(num_gpus, str) else tuple(_listed(num_gpus))
     question = Question(

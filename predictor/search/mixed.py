@@ -41,7 +41,7 @@ class MixedEstimate:
     """An iteration of a pipeline of several GPUs.
 
     Attributes:
-        case: With ``plan.layers_per_stage``; its ``cluster.gpu`` is that of the first stage.
+        case: With ``plan.layers_per_stage``.
         stage_gpus: SKU of each stage.
         iteration_seconds: Of an iteration.
         interval_seconds: 90 % interval, as wide as the widest of its GPUs'.
@@ -75,27 +75,27 @@ class MixedEstimate:
         }
 
 
-def mixed_estimate(case: Case, stage_gpus: Sequence[str]) -> MixedEstimate:
-    """Estimate a pipeline whose stages run on the GPUs named.
+def mixed_estimate(case: Case, *, strict: bool = False) -> MixedEstimate:
+    """Estimate a pipeline whose stages run on the GPUs that ``cluster.stage_gpus`` names.
 
     Args:
         case: With ``plan.layers_per_stage``, or an even split.
-        stage_gpus: A SKU for each stage.
+        strict: Refuse numbers that are extrapolated or come from a datasheet.
 
     Raises:
-        CaseError: There are not as many as stages, or the schedule does not fit.
+        CaseError: It names none, or the schedule does not fit.
         NotPredictable: As for an estimate.
     """
-    return _estimated(_base(case, stage_gpus), tuple(stage_gpus))
+    return _estimated(_base(case), _skus(case), strict=strict)
 
 
-def balanced(case: Case, stage_gpus: Sequence[str]) -> MixedEstimate:
+def balanced(case: Case) -> MixedEstimate:
     """The same with layers split over the stages so that an iteration is fastest, if it fits.
 
     Raises:
         CaseError: As for :func:`mixed_estimate`.
     """
-    skus, base = tuple(stage_gpus), _base(case, stage_gpus)
+    skus, base = _skus(case), _base(case)
     best = _estimated(_with_layers(base, _proportional(base, skus)), skus)
     tried = {best.case.plan.layers_per_stage}
     for _ in range(MOST_MOVES):
@@ -113,16 +113,16 @@ def _rank(found: MixedEstimate) -> tuple[bool, float]:
     return not found.fits, found.iteration_seconds
 
 
-def _base(case: Case, stage_gpus: Sequence[str]) -> Case:
+def _skus(case: Case) -> tuple[str, ...]:
+    if case.cluster.stage_gpus is None:
+        raise CaseError("cluster.stage_gpus: needed, a SKU for each pipeline stage")
+    return case.cluster.stage_gpus
+
+
+def _base(case: Case) -> Case:
     """The resolved case on the first stage's GPU; its links stay what they are on all of them."""
-    for sku in stage_gpus:
-        load_gpu(sku)
-    full = resolve(estimate(case).case).case
+    full = resolve(estimate(case.replace(cluster={"stage_gpus": None})).case).case
     plan = full.plan
-    if len(stage_gpus) != plan.pipeline_parallel:
-        raise CaseError(
-            f"stage gpus: {len(stage_gpus)} named, pipeline_parallel is {plan.pipeline_parallel}"
-        )
     if plan.schedule not in SCHEDULES or plan.virtual_pipeline > 1:
         words = ", ".join(SCHEDULES)
         raise CaseError(
@@ -134,11 +134,11 @@ def _base(case: Case, stage_gpus: Sequence[str]) -> Case:
     return full
 
 
-def _estimated(case: Case, skus: tuple[str, ...]) -> MixedEstimate:
+def _estimated(case: Case, skus: tuple[str, ...], *, strict: bool = False) -> MixedEstimate:
     cases = {sku: _on(case, sku) for sku in skus}
     for each in cases.values():
         refuse(each, load_stack(str(each.implementation)))
-    runs = {sku: run_of(each, load_costs(sku)) for sku, each in cases.items()}
+    runs = {sku: run_of(each, load_costs(sku), strict=strict) for sku, each in cases.items()}
     seconds = _seconds(runs, skus)
     reserved = tuple(
         memory_of_stages(cases[sku])[stage].reserved_bytes for stage, sku in enumerate(skus)
@@ -152,7 +152,7 @@ def _estimated(case: Case, skus: tuple[str, ...]) -> MixedEstimate:
     known = [price for price in prices if price is not None]
     watts = sum(runs[sku].joules() / runs[sku].iteration_seconds for sku in skus) / len(skus)
     return MixedEstimate(
-        case=cases[skus[0]],
+        case=case.replace(cluster={"stage_gpus": list(skus)}),
         stage_gpus=skus,
         iteration_seconds=seconds,
         interval_seconds=(seconds * (1.0 - width), seconds * (1.0 + width)),

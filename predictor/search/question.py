@@ -21,7 +21,7 @@ from predictor.search.menu import SEARCHED
 OBJECTIVES: Final = ("time", "usd", "energy", "gpus")
 PARETO: Final = ("time", "usd", "energy", "memory", "gpus")
 DERIVED: Final = frozenset(
-    {"data_parallel", "num_gpus", "gpu", "global_batch_size", "layers_per_stage"}
+    {"data_parallel", "num_gpus", "gpu", "stage_gpus", "global_batch_size", "layers_per_stage"}
 )
 
 _COUNT: Final = re.compile(r"\d{1,12}")
