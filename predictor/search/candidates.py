@@ -16,6 +16,9 @@ from predictor.units import HOUR_SECONDS
 RERANKED: Final = 50
 """Most plans of the array form that the exact estimate ranks anew."""
 
+FRONT: Final = 4 * RERANKED
+"""Plans of a front that are kept of each round."""
+
 LEAST_SPREAD: Final = 0.005
 """By which ratios of exact estimates to the array form are taken to differ at least."""
 
@@ -99,7 +102,7 @@ def candidates_of(
     which = np.concatenate([np.full(len(part.layout), place) for place, part in enumerate(plans)])
     layout = np.concatenate([part.layout for part in plans])
     objective, pareto = wanted
-    chosen = best(table, objective) if not pareto else front(table, pareto)
+    chosen = sampled(front(table, pareto), FRONT) if pareto else best(table, objective)
     return [
         Candidate(
             tuple(table[at].tolist()),
@@ -124,10 +127,7 @@ def best(table: Floats, objective: str) -> Any:  # noqa: ANN401 - places
 
 
 def front(table: Floats, pareto: Sequence[str]) -> Any:  # noqa: ANN401 - places
-    """Places of rows that no other beats in one quantity without losing in another.
-
-    Along the first quantity; of a front longer than what is ranked anew, an even sample.
-    """
+    """Places of rows, by the first quantity, that no other beats without losing in another one."""
     columns = table[:, [QUANTITIES.index(name) for name in pareto]]
     order = np.lexsort(columns.T[::-1])
     kept: list[int] = []
@@ -141,9 +141,14 @@ def front(table: Floats, pareto: Sequence[str]) -> Any:  # noqa: ANN401 - places
             if not len(least) or not np.any((least <= columns[row]).all(axis=1)):
                 kept.append(row)
                 least = np.vstack([least, columns[row]])
-    if len(kept) <= RERANKED:
-        return np.array(kept)
-    return np.array(kept)[np.linspace(0, len(kept) - 1, RERANKED).round().astype(int)]
+    return np.array(kept)
+
+
+def sampled(places: Any, most: int) -> Any:  # noqa: ANN401 - places
+    """An even sample of places, if there are more than so many."""
+    if len(places) <= most:
+        return places
+    return places[np.linspace(0, len(places) - 1, most).round().astype(int)]
 
 
 def case_of(

@@ -32,6 +32,9 @@ CHEAPER: Final = {
 }
 """What passes cost no more with."""
 
+NEARER: Final = 2
+"""How often a bound that is too short is brought nearer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plans:
@@ -71,7 +74,7 @@ def layouts_of(space: Space) -> Layouts:
 
 
 class Least:
-    """Lower bounds of the seconds of steps, by layout.
+    """Lower bounds of steps, by layout.
 
     Passes and updates, without other traffic of replicas, and with the parts of a layout that has
     the same products and less around them: no replay of attention, no parameters to gather, and one
@@ -79,7 +82,14 @@ class Least:
     are far fewer of these than layouts. Where gathers and reductions of sharded parameters take
     turns on one stream, a step takes as long as these at least.
 
+    A step that waits longer settles at a higher clock: with ``g(t)`` the seconds of one that waits
+    for what its kernels leave of ``t``, falling in ``t``, no step ends before ``t = g(t)``. From a
+    ``t`` that is too short, ``g`` gives one that is too long, ``g`` of that one that is too short
+    but nearer, and so on. Least energy is drawn at the clock of a step that never waits.
+
     Attributes:
+        seconds: Of a step.
+        joules: Of a step on one GPU.
         loose: Layouts whose bound is that of another one.
         levels: How often a bound can be refined.
     """
@@ -95,8 +105,9 @@ class Least:
         self.levels = int(np.max(shared)).bit_length() - 1
         self._body = np.empty((len(layouts), len(stock.clocks)))
         self._busy = np.empty((len(layouts), len(stock.clocks), len(LOCAL)))
-        self.refine(np.arange(len(layouts)), 0)
         self._update, self._gathers = np.zeros((2, len(layouts)))
+        self.seconds, self.joules = np.zeros((2, len(layouts)))
+        self.refine(np.arange(len(layouts)), 0)
 
     def replicate(self, rows: Ints, tails: Tails) -> None:
         """Add what replicas make some layouts do at least."""
@@ -106,6 +117,7 @@ class Least:
         if menu.gathers and len(whole):
             once = tails.take(whole).in_turns(menu.gathers, menu.reductions).max(axis=1)
             self._gathers[rows[whole]] = layouts.column("num_microbatches")[whole] * once
+        self._bound(rows)
 
     def refine(self, rows: Ints, level: int) -> None:
         """Bound some layouts by cheaper ones that differ less from them, the higher the level."""
@@ -121,18 +133,18 @@ class Least:
             found = [bodies.seconds(cut, at, passes, each) for each in asked]
             self._body[rows[at]] = np.min(found, axis=0)
             self._busy[rows[at]] = bodies.busy(at, passes)
+        self._bound(rows)
 
-    def seconds(self, limit: float | None = None, rows: Ints | slice = slice(None)) -> Floats:
-        """What steps of some layouts take at least, if that is no more than a limit.
-
-        A step that ends within the limit waits no longer than what its kernels leave of it, and
-        its clock is no higher than that of so much waiting. Without a limit, as if nothing waited:
-        the order in which to look.
-        """
-        body, heat = self._body[rows], self._stock.costs.heat
-        more = np.maximum((body[:, 0] if limit is None else limit) - body[:, 0], 0.0)
-        passes = settled(heat, self._stock.clocks, body, more, self._busy[rows]).seconds
-        return np.asarray(np.maximum(passes, self._gathers[rows]) + self._update[rows])
+    def _bound(self, rows: Ints) -> None:
+        heat, clocks = self._stock.costs.heat, self._stock.clocks
+        body, busy = self._body[rows], self._busy[rows]
+        seconds = body[:, 0]
+        for _ in range(2 * NEARER):
+            more = np.maximum(seconds - body[:, 0], 0.0)
+            passes = settled(heat, clocks, body, more, busy).seconds
+            seconds = np.maximum(passes, self._gathers[rows]) + self._update[rows]
+        self.seconds[rows] = seconds
+        self.joules[rows] = settled(heat, clocks, body, -body[:, 0], busy).joules(seconds, heat)
 
 
 def _shared(space: Space) -> Ints:

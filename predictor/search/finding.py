@@ -9,11 +9,12 @@ import numpy as np
 
 from predictor.case import Case, load_gpu
 from predictor.case.reading import case_from_dict
-from predictor.costs import Costs, load_costs
+from predictor.costs import load_costs
 from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import Estimate, estimate
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.shape import refuse
+from predictor.search.aims import Aim
 from predictor.search.candidates import (
     QUANTITIES,
     RERANKED,
@@ -21,6 +22,7 @@ from predictor.search.candidates import (
     Trust,
     candidates_of,
     front,
+    sampled,
 )
 from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import near_misses, rejected_by
@@ -190,8 +192,16 @@ class _Search:
         kept_room = room.take(fits)
         wanted = (question.objective, question.pareto)
         left = np.ones(len(kept), dtype=bool)
-        stock = Stock(case, costs)
-        for rows, tails in rounds(kept, stock, lambda: self._limit(costs, case)):
+        stock, gpus, price = Stock(case, costs), case.cluster.num_gpus, costs.gpu.usd_per_gpu_hour
+        aim = Aim(
+            objective=question.objective,
+            pareto=question.pareto,
+            found=self._candidates,
+            reserved=kept_room.reserved,
+            gpus=gpus,
+            usd_per_second=np.inf if price is None else gpus * price / HOUR_SECONDS,
+        )
+        for rows, tails in rounds(kept, stock, aim):
             left[rows] = False
             part = kept.take(rows)
             plans = Evaluation(part, stock, tails).plans()
@@ -200,29 +210,13 @@ class _Search:
             )
         self._passed_over += int(kept.variants[left].sum())
 
-    def _limit(self, costs: Costs, case: Case) -> float | None:
-        """Seconds beyond which a plan of a case cannot be among the best; None: it may always."""
-        question = self._question
-        if question.pareto or question.objective == "energy":
-            return None
-        usd, gpus = costs.gpu.usd_per_gpu_hour, case.cluster.num_gpus
-        ranked = sorted(map(self._rank, self._candidates))
-        if len(ranked) < RERANKED:
-            return np.inf
-        quantity, seconds = ranked[RERANKED - 1]
-        if question.objective == "usd":
-            return np.inf if usd is None else quantity / (gpus * usd / HOUR_SECONDS)
-        if question.objective == "gpus" and quantity != gpus:
-            return np.inf if quantity > gpus else 0.0
-        return seconds
-
     def _exact(self) -> None:
         """Estimate the best candidates exactly, until none that is left can be among those shown.
 
         One that a rule of its schedule refuses is out. Of a Pareto front all are estimated.
         """
         trust = Trust()
-        for candidate in sorted(self._candidates, key=self._rank)[:RERANKED]:
+        for candidate in self._worth():
             shown = [_quantities(each) for each in self._estimates if each.fits]
             if len(shown) >= self._question.top and not self._question.pareto:
                 last = sorted(map(self._order, shown))[self._question.top - 1]
@@ -235,6 +229,14 @@ class _Search:
                 continue
             self._estimates.append(found)
             trust.learn(candidate.quantities, _quantities(found))
+
+    def _worth(self) -> list[Candidate]:
+        """Candidates to estimate, best first."""
+        found = self._candidates
+        if self._question.pareto and found:
+            table = np.array([each.quantities for each in found])
+            found = [found[at] for at in sampled(front(table, self._question.pareto), RERANKED)]
+        return sorted(found, key=self._rank)[:RERANKED]
 
     def _rank(self, candidate: Candidate) -> tuple[float, float]:
         """What a candidate has least of; ties go to the faster."""

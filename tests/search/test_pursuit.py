@@ -5,7 +5,7 @@ import pytest
 
 from predictor import search
 from predictor.costs import load_costs
-from predictor.search import candidates, finding, pursuit
+from predictor.search import aims, candidates, finding, pursuit
 from predictor.search.evaluate import Evaluation, Least, layouts_of
 from predictor.search.pieces import Stock
 from predictor.search.question import Question
@@ -46,44 +46,49 @@ def fitting(model, implementation, gpus, constraints):
     return layouts.take(room_of(layouts).reserved <= costs.gpu.memory_bytes), costs
 
 
-def fastest(layouts, costs):
-    """Seconds of the fastest plan of each layout."""
-    least = np.full(len(layouts), np.inf)
+def evaluated(layouts, costs):
+    """Seconds of the fastest plan of each layout, and joules of the thriftiest, of one GPU."""
+    seconds, joules = np.full((2, len(layouts)), np.inf)
     stock = Stock(layouts.space.case, costs)
     for plans in Evaluation(layouts, stock, Tails(layouts, costs)).plans():
-        np.minimum.at(least, plans.layout, plans.seconds)
-    return least
+        np.minimum.at(seconds, plans.layout, plans.seconds)
+        np.minimum.at(joules, plans.layout, plans.joules / layouts.space.case.cluster.num_gpus)
+    return seconds, joules
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "implementation", "gpus", "constraints"), SPACES)
-def test_no_step_is_faster_than_its_bound(model, implementation, gpus, constraints):
+def test_no_step_takes_or_draws_less_than_its_bound(model, implementation, gpus, constraints):
     layouts, costs = fitting(model, implementation, gpus, constraints)
-    seconds, bounds = fastest(layouts, costs), Least(layouts, Stock(layouts.space.case, costs))
-    rows = np.arange(len(layouts))
+    seconds, joules = evaluated(layouts, costs)
+    bounds, rows = Least(layouts, Stock(layouts.space.case, costs)), np.arange(len(layouts))
     bounds.replicate(rows, Tails(layouts, costs))
     for level in range(bounds.levels + 1):
         bounds.refine(rows, level)
-        for share in (0.1, 0.5, 1.0):
-            limit = float(np.quantile(seconds, share))
-            within = seconds <= limit
-            assert np.max(bounds.seconds(limit)[within] / seconds[within]) < 1.002
+        assert np.max(bounds.seconds / seconds) < 1.002
+        assert np.max(bounds.joules / joules) < 1.002
+    assert np.median(bounds.seconds / seconds) > 0.8
+    assert np.median(bounds.joules / joules) > 0.6
 
 
-@pytest.mark.parametrize("objective", ["usd", "gpus"])
-def test_a_search_finds_what_one_of_all_plans_finds(monkeypatch, objective):
+@pytest.mark.parametrize(
+    ("objective", "pareto"),
+    [("usd", ()), ("gpus", ()), ("energy", ()), ("time", ("time", "memory", "energy"))],
+)
+def test_a_search_finds_what_one_of_all_plans_finds(monkeypatch, objective, pareto):
     asked = {
         "gpu": "h100-sxm5-80gb",
         "num_gpus": [4, 8],
         "global_batch_size": 16,
         "constraints": {"seq_length": 2048, "recompute": ["none", "selective"], "sharding": "none"},
         "objective": objective,
+        "pareto": pareto,
     }
     monkeypatch.setattr(pursuit, "FIRST", 2)
-    monkeypatch.setattr(finding, "RERANKED", 8)
-    monkeypatch.setattr(candidates, "RERANKED", 8)
+    for module in (finding, aims, candidates):
+        monkeypatch.setattr(module, "RERANKED", 40 if pareto else 8)
     bounded = search("gpt3-1.3b", **asked)
-    monkeypatch.setattr(finding._Search, "_limit", lambda *_: None)
+    monkeypatch.setattr(pursuit, "FIRST", 10_000)
     every = search("gpt3-1.3b", **asked)
     assert bounded.plans == every.plans
     assert bounded.plans_evaluated == every.plans_evaluated
