@@ -173,6 +173,12 @@ def _gradient_dtype(draft: Draft) -> str:
     return "fp32" if draft["training"]["master_weights"] == "fp32" else "bf16"
 
 
+def _fp8_recipe(draft: Draft) -> str | None:
+    scaled = "tensorwise" if _stack(draft) == "torchtitan" else "delayed"
+    named = {"fp8": scaled, "mxfp8": "mxfp8", "nvfp4": "nvfp4"}
+    return named.get(draft["training"]["precision"])
+
+
 def _schedule(draft: Draft) -> str:
     return "interleaved" if draft["plan"]["virtual_pipeline"] > 1 else "1f1b"
 
@@ -335,10 +341,9 @@ DEFAULTS: tuple[Default, ...] = (
     ),
     Default(
         "training.fp8_recipe",
-        "delayed with precision fp8 (Megatron-Core's), mxfp8 with mxfp8, nvfp4 with nvfp4",
-        lambda d: {"fp8": "delayed", "mxfp8": "mxfp8", "nvfp4": "nvfp4"}.get(
-            d["training"]["precision"]
-        ),
+        "with precision fp8 delayed (Megatron-Core's), in torchtitan tensorwise (torchao's); mxfp8 "
+        "with mxfp8, nvfp4 with nvfp4",
+        _fp8_recipe,
     ),
     Default(
         "training.recompute",

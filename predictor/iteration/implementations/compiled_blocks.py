@@ -2,13 +2,13 @@
 
 Inductor leaves products and attention to the libraries and fuses the rest; residual adds join the
 norms behind them. Cosines and sines come from a table. With tensor parallelism the norms' outputs
-are gathered before a pair of products and the sums scattered behind it, both awaited.
+are gathered before a pair of products and the sums scattered behind it, both awaited. Products are
+in bf16, or in 8 bits (:mod:`predictor.iteration.implementations.float8`).
 """
 
 from predictor.iteration.dimensions import Layer
-from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import float8, titan_moe
 from predictor.iteration.implementations import te_blocks as te
-from predictor.iteration.implementations import titan_moe
 from predictor.iteration.implementations.hf_compile import triton
 from predictor.iteration.launches import Tape
 from predictor.iteration.stack import flash
@@ -46,10 +46,10 @@ def attention_inputs(
     """Norm, those of the three products that are asked for, rotary."""
     n = shape.tokens
     tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
-    tape.collective(shape.tensor.all_gather(2.0 * n * layer.hidden))
+    _gather(tape, shape, layer.hidden)
     for wanted, out in zip(products, (layer.q, layer.kv, layer.kv), strict=True):
         if wanted:
-            eager.linear_forward(tape, n, out, layer.hidden)
+            float8.linear_forward(tape, shape, out, layer.hidden)
     tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
     tape.run(te.fused("rotary", n * layer.groups, layer.head_dim))
     if repeated and layer.groups != layer.heads:
@@ -63,10 +63,10 @@ def feed_forward_inputs(
     """Add and norm, those of the two products that are asked for, the gate."""
     n = shape.tokens
     tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
-    tape.collective(shape.tensor.all_gather(2.0 * n * layer.hidden))
+    _gather(tape, shape, layer.hidden)
     for wanted in products:
         if wanted:
-            eager.linear_forward(tape, n, layer.ffn, layer.hidden)
+            float8.linear_forward(tape, shape, layer.ffn, layer.hidden)
     tape.fresh(triton("silu_mul", n, layer.ffn))
 
 
@@ -77,30 +77,44 @@ def backward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fal
     if layer.experts:
         titan_moe.backward(tape, shape.routed(layer))
     else:
-        tape.collective(shape.tensor.all_gather(size))
-        eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+        _row_backward(tape, shape, layer.hidden, layer.ffn)
         tape.fresh(triton("silu_mul_backward", n, layer.ffn))
+        float8.turned_input(tape, shape, layer.hidden)
         for _ in range(2):
-            eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+            float8.linear_backward(tape, shape, layer.ffn, layer.hidden)
         tape.collective(shape.tensor.reduce_scatter(size))
     tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
-    tape.collective(shape.tensor.all_gather(size))
-    eager.linear_backward(tape, n, layer.hidden, layer.q)
+    _row_backward(tape, shape, layer.hidden, layer.q)
     tape.run(flash(shape.attention("backward", layer)), kernels=3)
     if repeated and layer.groups != layer.heads:
         for _ in range(2):
             tape.run(triton("sum_heads", n * layer.heads, layer.head_dim))
     tape.run(te.fused("rotary", n * layer.groups, layer.head_dim))
     tape.run(te.fused("rotary", n * layer.heads, layer.head_dim))
+    float8.turned_input(tape, shape, layer.hidden)
     for out in (layer.kv, layer.kv, layer.q):
-        eager.linear_backward(tape, n, out, layer.hidden)
+        float8.linear_backward(tape, shape, out, layer.hidden)
     tape.collective(shape.tensor.reduce_scatter(size))
     tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
 
 
+def _gather(tape: Tape, shape: StepShape, cols: int) -> None:
+    float8.operand(tape, shape, cols, gathered=True)
+    tape.collective(shape.tensor.all_gather(float8.wire_bytes(shape) * shape.tokens * cols))
+
+
 def _row(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    eager.linear_forward(tape, shape.tokens, out, into)
+    float8.operand(tape, shape, into, gathered=False)
+    float8.linear_forward(tape, shape, out, into)
     tape.collective(shape.tensor.reduce_scatter(2.0 * shape.tokens * out))
+
+
+def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    gathered = shape.tensor.ranks > 1
+    if gathered:
+        _gather(tape, shape, out)
+    float8.turned_input(tape, shape, into)
+    float8.linear_backward(tape, shape, out, into, gathered=gathered)
 
 
 def saved_bytes(shape: StepShape, layer: Layer) -> float:

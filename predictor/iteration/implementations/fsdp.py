@@ -13,6 +13,7 @@ The last block's forward pass gathers it anew for its backward pass, beside the 
 block's backward pass gathers a block too many, beside its computation.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -20,7 +21,7 @@ from typing import Final
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.implementations import hf_eager
+from predictor.iteration.implementations import float8, hf_eager
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest, worst_of
 from predictor.iteration.stack import Part, module_host
@@ -47,16 +48,17 @@ class Fsdp:
     def layer(self, shape: StepShape, layer: Layer, part: Part) -> Part:
         """A block with its gathers and its reduction."""
         forward, entry, backward = Tape(), Tape(), Tape()
+        size = float8.weight_bytes(shape)
         held = _shards(shape, layer)
         forward.wait(LINKS)
         for parameters, ranks, _ in held:
-            self._copy_out(forward, parameters)
-            self._gather(forward, ranks, parameters)
+            self._copy_out(forward, parameters, size)
+            self._gather(forward, ranks, parameters, size)
         forward.extend(part.forward)
         if shape.sharding == "parameters":
             for parameters, ranks, _ in held:
-                self._copy_out(entry, parameters)
-                self._gather(entry, ranks, parameters)
+                self._copy_out(entry, parameters, size)
+                self._gather(entry, ranks, parameters, size)
         backward.extend(part.backward)
         backward.wait(LINKS)
         for parameters, ranks, replicas in held:
@@ -69,11 +71,11 @@ class Fsdp:
         """The root is gathered before all else, and the first block behind it; reduced at last."""
         forward, backward = Tape(), Tape()
         root = self.root_parameters(shape)
-        self._gather(forward, shape.data, root)
+        self._gather(forward, shape.data, root, WEIGHT_BYTES)
         forward.wait(LINKS)
-        self._copy_out(forward, root)
+        self._copy_out(forward, root, WEIGHT_BYTES)
         for parameters, ranks, _ in _shards(shape, shape.layer):
-            self._gather(forward, ranks, parameters)
+            self._gather(forward, ranks, parameters, float8.weight_bytes(shape))
         forward.extend(part.forward)
         backward.extend(part.backward)
         backward.wait(LINKS)
@@ -99,7 +101,7 @@ class Fsdp:
         tables = 1 if shape.tied_embeddings else 2
         return (tables * shape.vocab + 1) * shape.hidden
 
-    def _gather(self, tape: Tape, ranks: Group, parameters: int) -> None:
+    def _gather(self, tape: Tape, ranks: Group, parameters: int, size: float) -> None:
         """The shard is cast, laid into the buffer, and sent."""
         if ranks.ranks > 1 or self.copies:
             shard = -(-parameters // ranks.ranks)
@@ -107,12 +109,12 @@ class Fsdp:
             cast = "foreach_cast_down" if self.copies else "cast_down"
             tape.run(eager.kernel(cast, shard, 1), kernels=kernels)
             if self.copies:
-                tape.run(eager.kernel("foreach_copy", shard, 1), kernels=kernels)
-        tape.start(ranks.all_gather(WEIGHT_BYTES * parameters), LINKS)
+                tape.run(eager.kernel("foreach_copy", _words(shard, size), 1), kernels=kernels)
+        tape.start(ranks.all_gather(size * parameters), LINKS)
 
-    def _copy_out(self, tape: Tape, parameters: int) -> None:
+    def _copy_out(self, tape: Tape, parameters: int, size: float) -> None:
         if self.copies:
-            tape.run(eager.kernel("split_copy", parameters, 1))
+            tape.run(eager.kernel("split_copy", _words(parameters, size), 1))
 
     def _reduce(self, tape: Tape, ranks: Group, replicas: Group, parameters: int) -> None:
         """Gradients into one buffer, scattered in the node and summed over its replicas."""
@@ -127,6 +129,11 @@ class Fsdp:
             tape.run(eager.kernel("mul_scalar_fp32" if wide else "mul_scalar", parameters, 1))
         tape.start(ranks.reduce_scatter(size, dtype), LINKS)
         tape.start(replicas.all_reduce(size / ranks.ranks, dtype), LINKS)
+
+
+def _words(numbers: int, size: float) -> int:
+    """Two-byte words of so many numbers."""
+    return math.ceil(numbers * size / WEIGHT_BYTES)
 
 
 def _shards(shape: StepShape, layer: Layer) -> list[tuple[int, Group, Group]]:

@@ -11,8 +11,8 @@ from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import compiled_blocks as compiled
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.implementations import fsdp, hf_eager
-from predictor.iteration.launches import Tape
+from predictor.iteration.implementations import float8, fsdp, hf_eager
+from predictor.iteration.launches import Program, Segment, Step, Tape
 from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack
 from predictor.iteration.step import Stage, StepShape
@@ -26,13 +26,10 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         raise NotPredictable("experts under tensor parallelism are not modelled for torchtitan")
     forward, backward = Tape(), Tape()
     compiled.forward(forward, shape, layer, repeated=True)
+    if shape.recipe is not None:
+        _refuse_float8(shape, layer)
     if shape.selective_recompute:
-        compiled.attention_inputs(
-            backward, shape, layer, products=(False, True, False), repeated=True
-        )
-        eager.linear_forward(backward, shape.tokens, layer.hidden, layer.q)
-        if not layer.experts:
-            compiled.feed_forward_inputs(backward, shape, layer, products=(False, True))
+        backward.extend(_recomputed(shape, layer))
     compiled.backward(backward, shape, layer, repeated=True)
     part = Part(
         forward=forward.steps(),
@@ -41,6 +38,44 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
         expert_parameters=layer.expert_parameters,
     )
     return SHARDED.layer(shape, layer, part)
+
+
+def _recomputed(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
+    """Every second product of a block; all but the last in 8 bits.
+
+    ``_save_list`` of ``parallelize_llama.py`` names ``aten.mm`` and ``aten.max``, not
+    ``aten._scaled_mm``; with tensor ranks it keeps the scattered sums.
+    """
+    small = shape.recipe is not None
+    tape = Tape()
+    products = (small, True, small)
+    compiled.attention_inputs(tape, shape, layer, products=products, repeated=True)
+    if small and shape.tensor.ranks == 1:
+        float8.operand(tape, shape, layer.q, gathered=False)
+    if not small or shape.tensor.ranks == 1:
+        float8.linear_forward(tape, shape, layer.hidden, layer.q)
+    if not layer.experts:
+        compiled.feed_forward_inputs(tape, shape, layer, products=(small, True))
+    return float8.recast(tape.steps())
+
+
+def _refuse_float8(shape: StepShape, layer: Layer) -> None:
+    recipe = shape.recipe
+    if recipe is None or not (recipe.seeks and recipe.gathers_parameters):
+        raise NotPredictable("torchtitan's 8-bit products are modelled with tensorwise scales only")
+    if layer.experts:
+        raise NotPredictable("experts in 8 bits are not modelled for torchtitan")
+
+
+def scaled_optimizer(stage: Stage) -> Program:
+    """With 8-bit weights, their largest magnitudes follow: one pass and one sum over all ranks."""
+    step = fsdp.fused_optimizer(stage)
+    if stage.shape.recipe is None:
+        return step
+    tape = Tape()
+    tape.run(eager.kernel("sum_fp32", stage.owned_parameters, 1))
+    tape.collective(stage.shape.data.all_reduce(4.0 * stage.tensors, "fp32"), fsdp.LINKS)
+    return (*step, (Segment(label="weight scales", phase="optimizer", steps=tape.steps()), 1))
 
 
 def embedding_part(shape: StepShape) -> Part:
@@ -84,12 +119,12 @@ STACK = Stack(
     description="torchtitan of 2024-12 (9dec370): compiled blocks, FSDP2, FlashAttention-2",
     parallel=True,
     compared=False,
-    knows=frozenset({"experts"}),
+    knows=frozenset({"experts", "fp8"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,
     accumulate=SHARDED.accumulate,
     reduced=fsdp.clipped,
-    optimizer=fsdp.fused_optimizer,
+    optimizer=scaled_optimizer,
     memory=memory,
 )
