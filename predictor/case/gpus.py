@@ -167,7 +167,7 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
     entries = {key: raw.pop(key) for key in list(raw) if isinstance(raw[key], dict)}
     sources = {key: notes[entry["source"]] for key, entry in entries.items()}
     sources |= {f"peak_flops_per_second.{key}": notes[e["source"]] for key, e in peaks.items()}
-    for key, entry in {**entries, **peaks}.items():
+    for key, entry in (*entries.items(), *peaks.items()):
         _check_rate(key, entry["value"])
     _check_rate("scaleup_gpus", raw["scaleup_gpus"])
     for key in ("name", "architecture", "compute_capability", "network"):

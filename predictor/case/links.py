@@ -9,9 +9,10 @@ alone has the same rate in the other.
 from __future__ import annotations
 
 import io
-from math import isfinite
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Final
 
+from predictor.case.kinds import LEAST_RATE
 from predictor.errors import CaseError, nearest
 from predictor.files import MEBIBYTE, read_text
 
@@ -71,17 +72,17 @@ def _pair(where: str, row: Mapping[str, str | None]) -> tuple[tuple[int, int], f
     else:
         seconds = _number(where, row, "seconds")
         rate = _number(where, row, "bytes") / seconds if seconds > 0 else 0.0
-    if rate <= 0:
-        raise CaseError(f"{where}: the rate must be greater than 0")
+    if not LEAST_RATE <= rate < inf:
+        raise CaseError(f"{where}: the rate must be at least {LEAST_RATE:g} bytes per second")
     return (int(start), int(to)), rate
 
 
 def _number(where: str, row: Mapping[str, str | None], name: str) -> float:
-    text = row.get(name)
+    text = row.get(name) or ""
     try:
-        value = float(text or "")
+        value = float(text) if text.isascii() else nan
     except ValueError:
-        value = float("nan")
+        value = nan
     if not isfinite(value):
         raise CaseError(f"{where}: {name} = {text!r}: must be a finite number")
     return value

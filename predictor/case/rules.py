@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
+from predictor.case.kinds import LEAST_RATE
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
@@ -266,9 +267,10 @@ def _check_links(cluster: Cluster, links: Links) -> None:
             rule = f"must have as many entries as there are rows ({len(matrix)})"
             raise RuleError(f"cluster.links.bytes_per_second[{row}]", f"{len(rates)} rates", rule)
         for column, rate in enumerate(rates):
-            if rate <= 0 and row != column:
+            if rate < LEAST_RATE and row != column:
                 key = f"cluster.links.bytes_per_second[{row}][{column}]"
-                raise RuleError(key, rate, "must be greater than 0; the diagonal alone may be 0")
+                rule = f"must be at least {LEAST_RATE:g}; the diagonal alone may be 0"
+                raise RuleError(key, rate, rule)
     most = (len(matrix) or MAX_LINKED) - 1
     for place, entry in enumerate(overrides):
         _check_override(f"cluster.links.overrides[{place}]", entry, most)
@@ -277,8 +279,9 @@ def _check_links(cluster: Cluster, links: Links) -> None:
 
 def _check_override(key: str, entry: tuple[float, ...], most: int) -> None:
     told = list(entry)
-    if len(entry) != OVERRIDE_NUMBERS or entry[0] == entry[1] or entry[2] <= 0:
-        raise RuleError(key, told, "must be [from, to, bytes_per_second], of two and above 0")
+    if len(entry) != OVERRIDE_NUMBERS or entry[0] == entry[1] or entry[2] < LEAST_RATE:
+        rule = f"must be [from, to, bytes_per_second], of two and at least {LEAST_RATE:g}"
+        raise RuleError(key, told, rule)
     if any(end != int(end) or not 0 <= end <= most for end in entry[:2]):
         raise RuleError(key, told, f"from and to must be whole numbers of 0 to {most}")
 

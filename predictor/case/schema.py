@@ -13,7 +13,18 @@ from __future__ import annotations
 from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from predictor.case.kinds import Choice, Count, Flag, Kind, KindError, Real, Sequence, Spread, Text
+from predictor.case.kinds import (
+    LEAST_RATE,
+    Choice,
+    Count,
+    Flag,
+    Kind,
+    KindError,
+    Real,
+    Sequence,
+    Spread,
+    Text,
+)
 from predictor.case.rules import RuleError, check
 from predictor.values import frozen
 
@@ -360,7 +371,7 @@ class Cluster(Section):
     network: str = optional(Text(), "Preset of the network between nodes.")
     inter_node: str = optional(Text(), "The network in words, which may name a preset.")
     inter_node_bytes_per_second_per_gpu: float = optional(
-        Real(1e15), "One-way rate between nodes that a GPU has."
+        Real(1e15, least=LEAST_RATE), "One-way rate between nodes that a GPU has."
     )
     inter_node_latency_seconds: float = optional(Real(10.0), "Latency of one step between nodes.")
     stage_gpus: tuple[str, ...] = optional(

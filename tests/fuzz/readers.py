@@ -177,7 +177,7 @@ def read_foreign(name: str, form: str, *more: Path) -> Callable[[bytes, Path], o
 def read_any_table(data: bytes, folder: Path) -> None:
     """A table; its operator stands in a line before its header."""
     name, _, rest = data.partition(b"\n")
-    operator = name.decode("ascii", "replace")
+    operator = name[:60].decode("ascii", "replace")
     read_table(written(folder, f"{operator if operator.isidentifier() else 'gemm'}.csv", rest))
 
 

@@ -153,7 +153,8 @@ def _read_plan(settings: Settings) -> None:
 def _read_schedule(settings: Settings) -> None:
     stages = settings.value_of("plan.pipeline_parallel")
     name = "parallelism.pipeline_parallel_schedule"
-    schedule = settings.raw(name)
+    given = settings.raw(name)
+    schedule = None if given is None else str(given)
     per_stage = settings.count("parallelism.pipeline_parallel_layers_per_stage")
     if stages == 1:
         settings.has("parallelism.pipeline_parallel_microbatch_size")
