@@ -205,11 +205,13 @@ def study(
 
     asked = read_study(study)
     runner = runner_for(asked, workers=workers, scheduler=scheduler, insecure=insecure)
-    hidden = as_json or not sys.stderr.isatty()
-    with click.progressbar(length=asked.cases, file=sys.stderr, hidden=hidden) as bar:
-        done = run_study(
-            asked, output, runner=runner, progress=lambda n, _: bar.update(n - bar.pos)
-        )
+    if as_json or not sys.stderr.isatty():
+        done = run_study(asked, output, runner=runner)
+    else:
+        with click.progressbar(length=asked.cases, file=sys.stderr) as bar:
+            done = run_study(
+                asked, output, runner=runner, progress=lambda n, _: bar.update(n - bar.pos)
+            )
     if as_json:
         print_json(done.to_dict())
     else:
