@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_GPUS = 2**22
 MAX_LAYERS = 10_000
+MAX_STAGES = 2048
 MAX_HIDDEN = 2**20
 MAX_FFN = 2**22
 MAX_HEADS = 2**14
@@ -271,7 +272,7 @@ class Plan(Section):
         Choice(("ring", "all-gather", "ulysses")),
         "How ranks of a sequence see each other's keys and values.",
     )
-    pipeline_parallel: int = optional(Count(MAX_LAYERS), "Pipeline stages.")
+    pipeline_parallel: int = optional(Count(MAX_STAGES), "Pipeline stages.")
     virtual_pipeline: int = optional(Count(MAX_LAYERS), "Model chunks of a stage.")
     schedule: Literal[
         "gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe"

@@ -134,6 +134,23 @@ def test_numbers_of_every_kind_of_memory_are_plain(stack, recompute):
     check(Case.from_dict(raw))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "stages", "micro_batches"),
+    [("gpipe", 2, 2**14 + 2), ("gpipe", 2048, 130), ("zb-h1", 2, 11_000), ("zb-1p", 32, 400)],
+)
+def test_a_schedule_too_long_to_play_through_is_refused(schedule, stages, micro_batches):
+    raw = {
+        "model": {"hidden_size": 64, "num_layers": stages, "num_attention_heads": 1}
+        | {"ffn_hidden_size": 256, "vocab_size": 1024},
+        "training": {"seq_length": 64, "micro_batch_size": 1, "global_batch_size": micro_batches},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": stages},
+        "plan": {"pipeline_parallel": stages, "tensor_parallel": 1, "schedule": schedule},
+        "implementation": "megatron-core-te",
+    }
+    with pytest.raises(PredictorError, match=f"{micro_batches} micro-batches in 1 chunks"):
+        estimate(Case.from_dict(raw))
+
+
 def test_dualpipe_needs_a_pipeline():
     raw = {
         "model": {"hidden_size": 512, "num_layers": 4, "num_attention_heads": 8}

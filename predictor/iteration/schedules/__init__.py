@@ -8,6 +8,7 @@ is itself the result of a search over them. Adding a schedule is one file and on
 from functools import lru_cache
 from typing import Final
 
+from predictor.errors import NotPredictable
 from predictor.iteration.schedules import (
     dualpipe,
     gpipe,
@@ -34,6 +35,15 @@ SEARCHED: Final = {"zb-1p": 1, "zb-2p": 2}
 
 UNIT: Final = PassSeconds()
 
+MAX_PASSES: Final = 2**19
+"""Of a schedule that is played through: some 4 µs and 600 bytes each."""
+
+MAX_PASSES_A_STAGE: Final = 2**15
+"""One after another, some 70 µs each."""
+
+MAX_PASSES_SEARCHED: Final = 2**15
+"""Of a schedule that is found by search: some 65 µs each."""
+
 
 @lru_cache(maxsize=32)
 def order_of(
@@ -49,14 +59,31 @@ def order_of(
         seconds: Of the passes; only a search looks at them.
 
     Raises:
-        NotPredictable: The schedule's own rule on stages, micro-batches or chunks is broken.
+        NotPredictable: The schedule's own rule on stages, micro-batches or chunks is broken, or it
+            has more passes than are played through in some seconds.
     """
+    _check_size(schedule, stages, micro_batches, chunks)
     if schedule in SEARCHED:
         zero_bubble.one_chunk(schedule, chunks)
         from predictor.iteration.schedules.zero_bubble_search import search  # noqa: PLC0415
 
         return search(stages, micro_batches, SEARCHED[schedule] * stages, seconds)
     return ORDERS[schedule](stages, micro_batches, chunks)
+
+
+def _check_size(schedule: str, stages: int, micro_batches: int, chunks: int) -> None:
+    each = micro_batches * chunks * (3 if schedule in SPLIT_BACKWARD else 2)
+    most = min(
+        MAX_PASSES_A_STAGE,
+        (MAX_PASSES_SEARCHED if schedule in SEARCHED else MAX_PASSES) // stages,
+    )
+    if each > most:
+        msg = (
+            f"plan.schedule {schedule!r}: {micro_batches} micro-batches in {chunks} chunks are "
+            f"{each:,} passes of each of {stages} stages; up to {most:,} are estimated: use fewer "
+            "stages or chunks, or a larger training.micro_batch_size"
+        )
+        raise NotPredictable(msg)
 
 
 __all__ = ["ORDERS", "SEARCHED", "SPLIT_BACKWARD", "UNIT", "Order", "PassSeconds", "order_of"]
