@@ -78,9 +78,9 @@ def _pair(where: str, row: Mapping[str, str | None]) -> tuple[tuple[int, int], f
 
 
 def _number(where: str, row: Mapping[str, str | None], name: str) -> float:
-    text = row.get(name) or ""
+    text = row.get(name)
     try:
-        value = float(text) if text.isascii() else nan
+        value = float(text or "") if str(text).isascii() else nan
     except ValueError:
         value = nan
     if not isfinite(value):
