@@ -92,7 +92,8 @@ class Heat:
         steady = sum((e for family, e in drawn.items() if family not in TENSOR_FAMILIES), zero)
         room = (self.cap_watts - self.idle_watts) * sum(seconds.values()) - steady
         share = np.maximum(room, 0.0) / np.maximum(tensor, TINY_JOULES)
-        clock = self.max_clock_hz * np.clip(share ** (1.0 / self.exponent), LOWEST_CLOCK, 1.0)
+        part = np.minimum(np.maximum(share ** (1.0 / self.exponent), LOWEST_CLOCK), 1.0)
+        clock = self.max_clock_hz * part
         return clock if np.ndim(clock) else float(clock)
 
     def tensor_factor(self, clock_hz: float) -> float:

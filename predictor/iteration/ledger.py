@@ -41,7 +41,7 @@ class Ledger:
         for program, runs in programs:
             for segment, repeats in program:
                 counts[sheet.layout.segments[segment]] += runs * repeats
-        times = np.repeat(counts, np.diff(sheet.layout.first))
+        times = np.repeat(counts, sheet.layout.counts)
         ran = times > 0
         times = times[ran]
         return cls(

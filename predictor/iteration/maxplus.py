@@ -78,6 +78,11 @@ class Layout:
         return len(self.streams) + 1
 
     @cached_property
+    def counts(self) -> Ints:
+        """Launches of each segment."""
+        return np.diff(self.first)
+
+    @cached_property
     def _walk(self) -> tuple[list[list[Move]], Ints, Ints]:
         """Moves of each segment; first row, and row behind the last, of each run."""
         place = {stream: index + 1 for index, stream in enumerate(self.streams)}
@@ -125,8 +130,7 @@ class Layout:
 
     def even(self, host_seconds: Floats) -> Floats:
         """Host seconds of each row where all launches of a segment cost the host the same."""
-        counts = np.diff(self.first)
-        return np.repeat(host_seconds / np.maximum(counts, 1), counts)
+        return np.repeat(host_seconds / np.maximum(self.counts, 1), self.counts)
 
     def queueing(self, queue_seconds: Floats) -> Floats:
         """Host seconds of each run."""
@@ -134,25 +138,33 @@ class Layout:
         queued = np.concatenate([[0.0], np.cumsum(queue_seconds)])
         return np.asarray(queued[ends] - queued[begins])
 
-    def runs(self, spans: Floats, queue_seconds: Floats) -> tuple[list[float], list[float]]:
-        """Seconds of each run from the stream's start, and from the host's.
+    @cached_property
+    def _bounds(self) -> tuple[Ints, Ints]:
+        """First row of the run of each row; first row, and row behind the last, of each run."""
+        _, begins, ends = self._walk
+        start = np.zeros(self.first[-1], dtype=np.int64)
+        start[begins] = begins
+        return np.maximum.accumulate(start), np.stack([begins, ends], axis=1).ravel()
+
+    def runs(self, spans: Floats, queue_seconds: Floats) -> tuple[Floats, Floats]:
+        """Seconds of each run from the stream's start, and from the host's; by scenario and run.
 
         Args:
-            spans: Gap and seconds of each row.
+            spans: Gap and seconds of each row, by scenario.
             queue_seconds: Host seconds of each row.
         """
         _, begins, ends = self._walk
         if not len(begins):
-            return [], []
-        total = np.concatenate([[0.0], np.cumsum(spans)])
+            nothing = np.zeros((len(spans), 0))
+            return nothing, nothing
+        start, bounds = self._bounds
+        total, queued = np.zeros((2, len(spans), len(start) + 1))
+        np.cumsum(spans, axis=1, out=total[:, 1:])
         host = np.concatenate([[0.0], np.cumsum(queue_seconds)])
-        start = np.zeros(len(spans), dtype=np.int64)
-        start[begins] = begins
-        start = np.maximum.accumulate(start)
-        queued = host[1:] - host[start] - total[:-1]
-        bounds = np.stack([begins, ends], axis=1).ravel()
-        latest = np.maximum.reduceat(np.append(queued, NEVER), bounds)[::2]
-        return (total[ends] - total[begins]).tolist(), (total[ends] + latest).tolist()
+        queued[:, :-1] = host[1:] - host[start] - total[:, :-1]
+        queued[:, -1] = NEVER
+        latest = np.maximum.reduceat(queued, bounds, axis=1)[:, ::2]
+        return total[:, ends] - total[:, begins], total[:, ends] + latest
 
 
 def identity(size: int) -> Floats:
@@ -165,7 +177,8 @@ def identity(size: int) -> Floats:
 def then(first: Floats, second: Floats) -> Floats:
     """``first``, and after it ``second``; leading axes are scenarios."""
     if first.size <= FEW:
-        return np.asarray((second[..., :, :, None] + first[..., None, :, :]).max(axis=-2))
+        paths = second[..., :, :, None] + first[..., None, :, :]
+        return np.asarray(np.maximum.reduce(paths, axis=-2))
     result = second[..., :, :1] + first[..., :1, :]
     for between in range(1, first.shape[-1]):
         through = second[..., :, between : between + 1] + first[..., between : between + 1, :]
@@ -242,10 +255,11 @@ class Matrices:
         self.size, self.scenarios = layout.size, len(seconds)
         self._layout, self._seconds = layout, seconds.tolist()
         self._host = host_seconds.tolist()
-        self._counts = np.diff(layout.first).tolist()
+        self._counts = layout.counts.tolist()
         queue = layout.even(host_seconds) if queue_seconds is None else queue_seconds
         self._queue, self._queueing = queue.tolist(), layout.queueing(queue).tolist()
-        self._runs = [layout.runs(row + gap_seconds, queue) for row in seconds]
+        runs = layout.runs(seconds + gap_seconds, queue)
+        self._runs = list(zip(*(each.tolist() for each in runs), strict=True))
         self._units = identity(self.size)
         self._segments: dict[Segment, Floats] = {}
         self._powers: dict[tuple[Segment, int], Floats] = {}

@@ -71,7 +71,10 @@ class Sheet:
 
     def slowed(self, factor: float) -> "Sheet":
         """The sheet of a GPU on which work that the clock bounds takes so much longer."""
-        return replace(self, seconds=self.seconds * np.where(TENSOR[self.family], factor, 1.0))
+        return replace(self, seconds=self._slowed(factor))
+
+    def _slowed(self, factor: float) -> Floats:
+        return np.asarray(self.seconds * np.where(TENSOR[self.family], factor, 1.0))
 
     @property
     def communicates(self) -> bool:
@@ -80,7 +83,7 @@ class Sheet:
 
     def matrices(self, gap_seconds: float, *, silent: bool, slowest: float = 1.0) -> Matrices:
         """Matrices of the slowest GPU and, if ``silent``, of a typical one that waits for none."""
-        scenarios = [self.slowed(slowest).seconds]
+        scenarios = [self._slowed(slowest)]
         if silent:
             scenarios.append(np.where(self.family == REMOTE, 0.0, self.seconds))
         host = (self.host_seconds, gap_seconds, self.queue_seconds)

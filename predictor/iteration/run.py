@@ -86,7 +86,6 @@ class Run:
     Attributes:
         pipeline: What runs.
         sheet: Seconds of every launch at the settled clock on a typical GPU.
-        slowest_sheet: The same on the slowest, for which all wait.
         links: Messages between stages.
         gap_seconds: Idle seconds of the compute stream before each launch.
         clock_hz: At which the step settles.
@@ -121,11 +120,18 @@ class Run:
         self.clock_hz = costs.heat.settled_clock_hz(self._mix(matrices))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
-        slowest = slowest_factor(case.cluster.num_gpus)
-        self.slowest_sheet = self.sheet.slowed(slowest)
-        matrices = self.sheet.matrices(self.gap_seconds, silent=self._communicates, slowest=slowest)
+        matrices = self.sheet.matrices(
+            self.gap_seconds,
+            silent=self._communicates,
+            slowest=slowest_factor(case.cluster.num_gpus),
+        )
         self.breakdown = self._breakdown(matrices)
         self.iteration_seconds = sum(self.breakdown.values())
+
+    @property
+    def slowest_sheet(self) -> Sheet:
+        """The sheet of the slowest GPU, for which all wait."""
+        return self.sheet.slowed(slowest_factor(self._case.cluster.num_gpus))
 
     def _busiest(self, sheet: Sheet) -> int:
         stages = self.pipeline.stages

@@ -31,11 +31,9 @@ def segment_matrices(
     Returns:
         By segment, scenario, row and column of the matrix.
     """
-    counts = np.diff(layout.first)
-    runs = [layout.runs(row + gap_seconds, queue_seconds) for row in seconds]
+    counts = layout.counts
+    alone, queued = layout.runs(seconds + gap_seconds, queue_seconds)
     queueing = layout.queueing(queue_seconds)
-    alone = np.array([run[0] for run in runs])
-    queued = np.array([run[1] for run in runs])
     scenarios, size = len(seconds), layout.size
     result = np.empty((len(counts), scenarios, size, size))
     alike: dict[tuple[tuple[int, int], ...], list[int]] = {}
