@@ -177,8 +177,7 @@ def identity(size: int) -> Floats:
 def then(first: Floats, second: Floats) -> Floats:
     """``first``, and after it ``second``; leading axes are scenarios."""
     if first.size <= FEW:
-        paths = second[..., :, :, None] + first[..., None, :, :]
-        return np.asarray(np.maximum.reduce(paths, axis=-2))
+        return np.asarray((second[..., :, :, None] + first[..., None, :, :]).max(axis=-2))
     result = second[..., :, :1] + first[..., :1, :]
     for between in range(1, first.shape[-1]):
         through = second[..., :, between : between + 1] + first[..., between : between + 1, :]

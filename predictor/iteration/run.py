@@ -1,6 +1,7 @@
 """A pipeline at the seconds of a SKU: seconds by part, their interval, energy and origin."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -128,7 +129,7 @@ class Run:
         self.breakdown = self._breakdown(matrices)
         self.iteration_seconds = sum(self.breakdown.values())
 
-    @property
+    @cached_property
     def slowest_sheet(self) -> Sheet:
         """The sheet of the slowest GPU, for which all wait."""
         return self.sheet.slowed(slowest_factor(self._case.cluster.num_gpus))
