@@ -136,7 +136,7 @@ class Killer(threading.Thread):
             if moments.random() < SHARE_AT_START:
                 self.ended.wait(moments.uniform(0.0, 0.3))
             else:
-                self._wait_for_bytes(moments.randrange(15_000))
+                self._wait_for_bytes(moments.randrange(6_000))
             workers = workers_of(os.getpid())
             for worker in workers:
                 os.kill(worker, signal.SIGKILL)
