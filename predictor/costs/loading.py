@@ -100,9 +100,8 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
     if nearest is not None:
         reference = _of_tables(folder, gpu, nearest, excluded=(*excluded, nearest))
     path = folder / sku / FIT_FILE
-    text = read_text(path, FitError, MAX_FIT_BYTES)
     try:
-        raw = json.loads(text)
+        raw = _raw_fit(path)
         if raw["format"] != FIT_FORMAT:
             msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
             raise FitError(msg)
@@ -110,6 +109,12 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
     except DAMAGE as error:
         msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
         raise FitError(msg) from error
+
+
+@cache
+def _raw_fit(path: Path) -> Any:  # noqa: ANN401
+    """What the file of a fit holds; a fit serves its own SKU and those that borrow of it."""
+    return json.loads(read_text(path, FitError, MAX_FIT_BYTES))
 
 
 def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | None) -> Costs:

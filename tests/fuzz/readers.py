@@ -204,7 +204,7 @@ def bench_results(folder: Path) -> Iterator[None]:
 
 def forget() -> None:
     """Forget what was read of a folder: the next input stands under the same name."""
-    for cached in (gpus._read, gpus._folder, loading._load):
+    for cached in (gpus._read, gpus._folder, loading._load, loading._raw_fit):
         cached.cache_clear()
 
 
