@@ -13,6 +13,7 @@ gather of the input runs beside the dgrad product and the scatter beside the wgr
 one all-reduce behind each pair, in the backward pass beside the wgrad product.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,9 +22,10 @@ from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
+from predictor.iteration.implementations.megatron_steps import flat, program
 from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
-from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
+from predictor.iteration.launches import HostWork, Program, Step, Tape
 from predictor.iteration.memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
@@ -229,30 +231,44 @@ def _gathered_bytes(shape: StepShape) -> float:
 
 
 def reduced(stage: Stage) -> Program:
-    """The gradients' norm over all ranks."""
+    """The gradients' norm over all ranks, which the host reads; they are scaled where it is large.
+
+    That they are, in the first steps of a training, is not counted.
+    """
     tape = Tape()
+    tape.run(flat("square_sum_fp32", stage.owned_parameters))
     tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
-    return ((Segment(label="gradient norm", phase="optimizer", steps=tape.steps()), 1),)
+    tape.sync()
+    return program("gradient norm", tape)
 
 
 def optimizer(stage: Stage) -> Program:
-    """One fused multi-tensor step over the parameters that the rank owns.
+    """One fused multi-tensor step over the parameters that the rank owns, in fp32.
 
-    Matrices whose products are small are cast once a step, in both directions.
+    A copy for each tensor makes bf16 weights of them (``distrib_optimizer.py``,
+    ``_copy_main_params_to_model_params``), a pass clears the whole buffer of gradients before the
+    next step. Matrices whose products are small are cast once a step, in both directions; those
+    that ranks gather in small numbers are cast from fp32.
     """
-    tape = Tape()
-    tape.run(
-        Optimizer(
-            kernel="adamw_master", elements=stage.owned_parameters, dtype="fp32", impl="native"
-        )
-    )
-    shape = stage.shape
+    tape, owned, shape = Tape(), stage.owned_parameters, stage.shape
+    tape.run(Optimizer(kernel="adamw", elements=owned, dtype="fp32", impl="native"))
+    if not (shape.recipe and shape.recipe.gathers_parameters):
+        tape.run(flat("cast_down", owned), kernels=_copies(stage))
+    kept = owned if shape.sharding == "parameters" else stage.parameters
+    tape.run(flat("zero", shape.gradient_bytes // WEIGHT_BYTES * kept))
     for chunk in stage.chunks:
         for block in chunk.blocks:
             weights = block.layer.matrix_parameters + block.layer.expert_parameters
             rows = block.count * weights // shape.hidden
             te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
-    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps()), 1),)
+    return program("optimizer", tape)
+
+
+def _copies(stage: Stage) -> int:
+    """Tensors of which the rank owns a part: a module's, and two of each expert."""
+    blocks = [block for chunk in stage.chunks for block in chunk.blocks]
+    experts = sum(2 * b.layer.experts.held * b.count for b in blocks if b.layer.experts)
+    return math.ceil((stage.tensors + experts) * stage.owned_parameters / stage.parameters)
 
 
 def overlap_p2p(shape: StepShape) -> bool:

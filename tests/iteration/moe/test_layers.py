@@ -321,3 +321,24 @@ def test_small_numbers_fill_each_experts_rows_up(precision, recipe, rows):
     product = routed.grouped(7168, 2048, "wgrad", impl="multi_stream", recipe=shape.recipe)
     assert product.counts == routed.each(shape.recipe) == (rows,) * 6
     assert sorted(routed.each()) == [10922] * 2 + [10923] * 4
+
+
+def test_a_step_reads_updates_copies_and_clears_what_megatron_core_does():
+    """4 bytes a parameter for the norm, 28 for AdamW, 6 for bf16 weights, 4 for the buffer."""
+    asked = case("mixtral-8x7b", 8)
+    shape = step_shape(resolve(asked).case)
+    (stage,) = stages_of(resolve(asked).case, shape)
+    stack = megatron_core_te.STACK
+    launches = [
+        launch
+        for program in (stack.reduced(stage), stack.optimizer(stage))
+        for segment, _ in program
+        for launch in segment.launches
+        if not isinstance(launch.operator, Collective)
+    ]
+    owned, whole = stage.owned_parameters, stage.parameters
+    found = [launch.operator.bytes for launch in launches]
+    assert found == pytest.approx([4 * owned, 28 * owned, 6 * owned, 4 * whole], rel=1e-3)
+    # A rank holds one expert of each of 32 layers: two tensors more than a module's.
+    tensors = stage.tensors + 32 * 2
+    assert launches[2].kernels == -(-tensors * owned // whole)
