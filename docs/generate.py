@@ -1,17 +1,19 @@
 """Write the generated pages and blocks, or with ``--check`` say which of them are out of date.
 
-    python docs/generate.py [--check] [case accuracy readme reliability]
+    python docs/generate.py [--check] [case accuracy golden readme reliability]
 
 ``case`` is docs/case_reference.md, from the schema; ``accuracy`` is docs/accuracy.md, from the run
 records in tests/validation; ``readme`` is what stands between the markers of README.md: the output
 of its first command and a table of the steps that were measured for this project; ``reliability``
-is the table of docs/reliability.md, from what tests/bench/faults.py promises.
+is the table of docs/reliability.md, from what tests/bench/faults.py promises; ``golden`` is
+tests/validation/golden.json, estimates to ten digits.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import runpy
 import shlex
@@ -143,6 +145,22 @@ def _readme_accuracy() -> str:
     return "\n".join(markdown(head, rows)) + "\n"
 
 
+def golden() -> str:
+    """Return estimates of every fourth record, which all Pythons must give to ten digits.
+
+    The libraries' exponentials differ in the last bits: 1e-12 between NumPy 1.26 and 2.5.
+    """
+    from predictor.validate import check, read_records
+
+    records = [record for path in _record_files() for record in read_records(path)]
+    answers = {}
+    for record in records[::4]:
+        told = check(record).to_dict()
+        numbers = {key: value for key, value in told.items() if isinstance(value, float)}
+        answers[str(told["id"])] = {key: f"{value:.10g}" for key, value in numbers.items()}
+    return json.dumps(answers, indent=1) + "\n"
+
+
 def _with_block(text: str, name: str, content: str) -> str:
     pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
     if not re.search(pattern, text, re.DOTALL):
@@ -157,6 +175,7 @@ PAGES: dict[str, tuple[Path, Callable[[], str]]] = {
     "accuracy": (ROOT / "docs" / "accuracy.md", accuracy_page),
     "readme": (ROOT / "README.md", readme),
     "reliability": (ROOT / "docs" / "reliability.md", reliability),
+    "golden": (ROOT / "tests" / "validation" / "golden.json", golden),
 }
 
 

@@ -44,6 +44,11 @@ def test_the_readme_and_the_accuracy_page_show_what_the_commands_print() -> None
     assert generated("readme", "accuracy") == ""
 
 
+@pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
+def test_every_python_gives_the_same_estimates() -> None:
+    assert generated("golden") == ""
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_a_legal_case(path: Path) -> None:
     resolve(Case.from_file(path))
