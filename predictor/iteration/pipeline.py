@@ -19,7 +19,7 @@ from predictor.values import frozen
 
 SWEPT_GROUPS: Final = 4
 """Micro-batches, in groups of the stages, up to which a pipeline is swept in full; a longer one
-repeats its steady state."""
+repeats its steady state, looked for in twice as many each time."""
 
 PERIODIC: Final = frozenset({"1f1b", "interleaved"})
 """Schedules whose order repeats from group to group, with a forward and a backward pass each."""
@@ -146,15 +146,16 @@ class Pipeline:
         """
         if len(self.stages) == 1:
             return self.alone(0, matrices)
-        count = self.swept
+        count, group = self.swept, len(self.stages)
         timeline = self.sweep(matrices, messages, self.order(count))
-        if count < self.micro_batches:
+        while count < self.micro_batches:
             period = self._period(timeline, self.order(count))
-            if period is None:
-                timeline = self.sweep(matrices, messages, self.order())
-            else:
-                more = (self.micro_batches - count) // len(self.stages)
+            if period is not None:
+                more = (self.micro_batches - count) // group
                 timeline.state[...] += more * period[:, None, None]
+                break
+            count = min(count + count // group * group, self.micro_batches)
+            timeline = self.sweep(matrices, messages, self.order(count))
         return self._finished(timeline, matrices, tied_seconds)
 
     def _period(self, timeline: Timeline, order: Order) -> Floats | None:
