@@ -19,7 +19,7 @@ from predictor.values import frozen
 
 SWEPT_GROUPS: Final = 4
 """Micro-batches, in groups of the stages, up to which a pipeline is swept in full; a longer one
-repeats its steady state, looked for in twice as many each time."""
+repeats its steady state, looked for in four times as many each time."""
 
 PERIODIC: Final = frozenset({"1f1b", "interleaved"})
 """Schedules whose order repeats from group to group, with a forward and a backward pass each."""
@@ -154,7 +154,7 @@ class Pipeline:
                 more = (self.micro_batches - count) // group
                 timeline.state[...] += more * period[:, None, None]
                 break
-            count = min(count + count // group * group, self.micro_batches)
+            count = min(count + 3 * (count // group) * group, self.micro_batches)
             timeline = self.sweep(matrices, messages, self.order(count))
         return self._finished(timeline, matrices, tied_seconds)
 
