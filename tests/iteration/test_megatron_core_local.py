@@ -45,6 +45,20 @@ MIXTRAL_4 = {
     "moe": {"num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 14336},
 }
 
+QWEN3_2 = {
+    "num_layers": 2,
+    "hidden_size": 2048,
+    "ffn_hidden_size": 6144,
+    "num_attention_heads": 32,
+    "num_query_groups": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "gated_mlp": True,
+    "tied_embeddings": False,
+    "qk_norm": True,
+    "moe": {"num_experts": 128, "top_k": 8, "expert_ffn_hidden_size": 768},
+}
+
 
 def case(model, gpus=1, micro=1, plan=None):
     return Case.from_dict(
@@ -124,6 +138,7 @@ def test_only_expert_ranks_split_counts_and_only_tensor_ranks_sum_them():
     [
         (case(LLAMA_1B, micro=2), 44_069_125_632),
         (case(MIXTRAL_4, gpus=2, plan={"expert_parallel": 2}), 69_820_034_048),
+        (case(QWEN3_2), 41_189_900_288),
     ],
 )
 def test_peaks_within_three_percent(asked, peak_bytes):

@@ -336,10 +336,12 @@ def optimizer(stage: Stage) -> Program:
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     """The larger of two moments: the loss of the last micro-batch, and the optimizer's step.
 
-    Experts have an optimizer of their own, so that its temporaries come after the other's.
+    Experts that ranks share have an optimizer of their own, so that its temporaries come after the
+    other's (``optimizer/__init__.py``; ``allreduce`` in ``tensor_parallel/layers.py``).
     """
     shape = stage.shape
-    experts = stage.expert_parameters
+    spread = shape.experts is not None and shape.experts.expert.ranks > 1
+    experts = stage.expert_parameters if spread else 0
     states = {
         "parameters": 2.0 * stage.parameters,
         "optimizer states": 12.0 * stage.owned_parameters,
