@@ -14,6 +14,15 @@ from predictor.iteration.shape import step_shape
 from predictor.iteration.step import StepShape
 from predictor.search.space import Space
 
+SIZED: Final = (
+    "micro_batch_size",
+    "num_microbatches",
+    "recompute",
+    "tp_overlap",
+    "pipeline_parallel",
+)
+"""What a shape has beside the degrees that cut a layer."""
+
 TABLE_ROWS: Final = 4
 """Entries of a table for each row of a column, beyond which sorting is faster."""
 
@@ -49,6 +58,7 @@ class Shapes:
         self._case, self._vocab = case, vocab_multiple
         self.node = domain_gpus(load_gpu(case.cluster.gpu), case.cluster.gpus_per_node)
         self._known: dict[tuple[object, ...], tuple[Case, StepShape]] = {}
+        self._shapes: dict[tuple[object, ...], StepShape] = {}
 
     def of(self, space: Space, row: int) -> StepShape:
         """The shape of one layout.
@@ -66,7 +76,12 @@ class Shapes:
         if key not in self._known:
             case, shape = self._made(at, stages, sharding if whole else "optimizer")
             self._known[key] = with_expert_exchange(case, virtual_pipeline=chunks), shape
-        case, shape = self._known[key]
+        sized = (*key, *(at[name] for name in SIZED))
+        if sized not in self._shapes:
+            self._shapes[sized] = self._sized(space, at, *self._known[key])
+        return self._shapes[sized]
+
+    def _sized(self, space: Space, at: dict[str, int], case: Case, shape: StepShape) -> StepShape:
         shape = replace(
             shape,
             batch=at["micro_batch_size"],
