@@ -51,7 +51,7 @@ def search_text(result: SearchResult) -> str:
     )
     if result.plans_passed_over:
         told = count_text(result.plans_passed_over)
-        head += f"\n{told} of these take longer by a lower bound alone than the best ones"
+        head += f"\n{told} of these are worse than the best ones by lower bounds alone"
     blocks = [[head], _table(result.plans), _rejected(result), _misses(result.near_misses)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
@@ -117,10 +117,11 @@ def _misses(misses: tuple[NearMiss, ...]) -> list[str]:
         ]
         told = [word for word in degrees if not word.endswith(" 1")]
         told += [str(miss.plan[name]) for name in ("schedule", "recompute", "sharding")]
-        remedy = " or ".join(miss.remedies) or "no change of one field"
+        remedy = " or ".join(miss.remedies)
         text = (
-            f"nearly fits, {bytes_text(miss.missing_bytes)} too much: {', '.join(told)}; "
-            f"would fit with {remedy}"
+            f"nearest to fit on {miss.num_gpus} {miss.gpu}, {bytes_text(miss.missing_bytes)} too "
+            f"much: {', '.join(told)}; "
+            + (f"would fit with {remedy}" if remedy else "no change of one field is enough")
         )
         lines += wrap(text, WIDTH, subsequent_indent="  ")
     return lines

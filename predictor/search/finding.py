@@ -25,7 +25,7 @@ from predictor.search.candidates import (
     sampled,
 )
 from predictor.search.evaluate import Evaluation, layouts_of
-from predictor.search.misses import near_misses, rejected_by
+from predictor.search.misses import Misfits, near_misses
 from predictor.search.pieces import Stock
 from predictor.search.pursuit import rounds
 from predictor.search.question import Question, counts, values_of
@@ -138,6 +138,7 @@ class _Search:
         self._candidates: list[Candidate] = []
         self._estimates: list[Estimate] = []
         self._rejected: Counter[str] = Counter()
+        self._misfits = Misfits()
         self._misses: list[NearMiss] = []
         self._evaluated = self._fitting = self._passed_over = 0
         self._refused: Counter[str] = Counter()
@@ -163,7 +164,7 @@ class _Search:
             plans_evaluated=self._evaluated,
             plans_fitting=self._fitting,
             plans_passed_over=self._passed_over,
-            rejected=dict(self._rejected),
+            rejected={**self._misfits.counts(), **self._rejected},
             near_misses=tuple(sorted(self._misses, key=lambda miss: miss.missing_bytes)[:3]),
             search_seconds=time.perf_counter() - self._begin,
             interrupted=interrupted,
@@ -184,7 +185,7 @@ class _Search:
         fits = room.reserved <= costs.gpu.memory_bytes
         self._evaluated += int(variants.sum())
         self._fitting += int(variants[fits].sum())
-        self._rejected.update(rejected_by(room, variants, costs.gpu.memory_bytes))
+        self._misfits.add(room, variants, costs.gpu.memory_bytes)
         self._misses += near_misses(layouts, room, costs.gpu.memory_bytes)
         if not fits.any():
             return
@@ -263,13 +264,16 @@ class _Search:
     def _why_empty(self) -> str:
         """Which constraint leaves nothing: the first without which something is left."""
         question = self._question
+        told = "; ".join(reason for reason, _ in self._refused.most_common(2))
         for name, values in question.constraints.items():
             others = {key: value for key, value in question.constraints.items() if key != name}
             for _, case in question.cases():
                 if len(space_of(case, question.global_batch_size, others)):
                     shown = ", ".join(map(str, values))
-                    return f"no plan is left: {name} = {shown} rules out all that the rest allows"
-        told = "; ".join(reason for reason, _ in self._refused.most_common(2))
+                    return (
+                        f"no plan is left: {name} = {shown} rules out all that the rest allows "
+                        f"({told})"
+                    )
         return (
             f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
             f"global_batch_size {question.global_batch_size}: {told}"

@@ -21,26 +21,39 @@ CHANGES: Final = (
 """Fields whose change may make a plan fit, the least harm first."""
 
 
-def rejected_by(room: Room, variants: Ints, capacity_bytes: float) -> dict[str, int]:
-    """Plans that do not fit, by what is too large, with the median of what is missing.
+class Misfits:
+    """Plans that do not fit, by what is too large, of one machine after another."""
 
-    Args:
-        room: Memory of all layouts.
-        variants: Plans of each layout.
-        capacity_bytes: Of a GPU.
-    """
-    missing = room.reserved - capacity_bytes
-    states = room.states > capacity_bytes
-    found = {}
-    for name, chosen in (
-        ("weights, gradients and optimizer states do not fit", (missing > 0) & states),
-        ("activations do not fit", (missing > 0) & ~states),
-    ):
-        count = int(variants[chosen].sum())
-        if count:
-            median = _weighted_median(missing[chosen], variants[chosen]) / GIB
-            found[f"{name} by {median:.1f} GiB at the median"] = count
-    return found
+    def __init__(self) -> None:
+        """Start with none."""
+        self._missing: dict[str, list[tuple[Floats, Ints]]] = {}
+
+    def add(self, room: Room, variants: Ints, capacity_bytes: float) -> None:
+        """Add those of one machine.
+
+        Args:
+            room: Memory of all layouts.
+            variants: Plans of each layout.
+            capacity_bytes: Of a GPU.
+        """
+        missing = room.reserved - capacity_bytes
+        states = room.states > capacity_bytes
+        for name, chosen in (
+            ("weights, gradients and optimizer states do not fit", (missing > 0) & states),
+            ("activations do not fit", (missing > 0) & ~states),
+        ):
+            if chosen.any():
+                part = missing[chosen], variants[chosen]
+                self._missing.setdefault(name, []).append(part)
+
+    def counts(self) -> dict[str, int]:
+        """How many there are, by reason with the median of what is missing."""
+        found = {}
+        for name, parts in self._missing.items():
+            missing, variants = (np.concatenate(each) for each in zip(*parts, strict=True))
+            median = _weighted_median(missing, variants) / GIB
+            found[f"{name} by {median:.1f} GiB at the median"] = int(variants.sum())
+        return found
 
 
 def near_misses(layouts: Layouts, room: Room, capacity_bytes: float) -> list[NearMiss]:
@@ -49,6 +62,7 @@ def near_misses(layouts: Layouts, room: Room, capacity_bytes: float) -> list[Nea
     rows = np.flatnonzero(missing > 0)
     nearest = rows[np.argsort(missing[rows], kind="stable")]
     found: list[NearMiss] = []
+    cluster = layouts.space.case.cluster
     seen: set[tuple[Any, ...]] = set()
     for row in nearest.tolist():
         plan = plan_of(layouts.space, row)
@@ -58,7 +72,13 @@ def near_misses(layouts: Layouts, room: Room, capacity_bytes: float) -> list[Nea
         seen.add(key)
         remedies = _remedies(layouts, missing, row)
         found.append(
-            NearMiss(plan=plan, missing_bytes=float(missing[row]), remedies=tuple(remedies))
+            NearMiss(
+                gpu=cluster.gpu,
+                num_gpus=cluster.num_gpus,
+                plan=plan,
+                missing_bytes=float(missing[row]),
+                remedies=tuple(remedies),
+            )
         )
         if len(found) == SHOWN:
             break

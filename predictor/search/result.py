@@ -12,11 +12,15 @@ class NearMiss:
     """A plan that nearly fits.
 
     Attributes:
+        gpu: SKU that it is on.
+        num_gpus: How many.
         plan: Its fields.
         missing_bytes: What it lacks on the fullest rank.
         remedies: Changes of one field that make it fit: ``recompute = selective``.
     """
 
+    gpu: str
+    num_gpus: int
     plan: Mapping[str, Any]
     missing_bytes: float
     remedies: tuple[str, ...]
@@ -32,7 +36,7 @@ class SearchResult:
         plans_evaluated: Plans whose memory was evaluated, and of those that fit the time or a lower
             bound of it.
         plans_fitting: Of these, how many fit.
-        plans_passed_over: Of these, how many a lower bound of their time ruled out.
+        plans_passed_over: Of these, how many lower bounds ruled out.
         rejected: How many do not, by reason.
         near_misses: Plans that nearly fit.
         search_seconds: What the search took.
@@ -62,6 +66,8 @@ class SearchResult:
             "rejected": dict(self.rejected),
             "near_misses": [
                 {
+                    "gpu": miss.gpu,
+                    "num_gpus": miss.num_gpus,
                     "plan": dict(miss.plan),
                     "missing_bytes": miss.missing_bytes,
                     "remedies": list(miss.remedies),
