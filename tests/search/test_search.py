@@ -1,6 +1,7 @@
 """What a search returns, and what it says when there is nothing to return."""
 
 import json
+from itertools import product
 
 import pytest
 
@@ -68,6 +69,50 @@ def test_nothing_it_passed_over_is_better(result):
             continue
         other = estimate(Case.from_dict(sections))
         assert other.iteration_seconds >= best.iteration_seconds * (1 - 1e-9)
+
+
+@pytest.mark.slow
+def test_estimating_every_plan_on_eight_gpus_finds_the_same():
+    """Every plan of a small space by its own loop, one exact estimate each."""
+    fixed = {"seq_length": 2048, "recompute": "none"}
+    choices = {
+        "tensor_parallel": (1, 2),
+        "pipeline_parallel": (1, 2, 4),
+        "virtual_pipeline": (1, 2),
+        "micro_batch_size": (1, 2),
+        "overlap_grad_reduce": (True, False),
+        "overlap_param_gather": (True, False),
+        "overlap_p2p": (True, False),
+        "sequence_parallel": (True, False),
+        "tp_overlap": (True, False),
+    }
+    seconds = []
+    for values in product(*choices.values()):
+        plan = dict(zip(choices, values, strict=True)) | {"sharding": "optimizer"}
+        training = {**fixed, "micro_batch_size": plan.pop("micro_batch_size")}
+        if plan["tensor_parallel"] == 1 and (plan["sequence_parallel"] or plan["tp_overlap"]):
+            continue  # nothing to split: the same plan again, as the next
+        if plan["pipeline_parallel"] == 1 and not plan["overlap_p2p"]:
+            continue
+        if not plan["tp_overlap"]:  # absent, not off: a default of the stack
+            del plan["tp_overlap"]
+        case = {
+            "model": {"preset": "gpt3-1.3b"},
+            "training": {**training, "global_batch_size": 16},
+            "plan": plan | ({"schedule": "interleaved"} if plan["virtual_pipeline"] > 1 else {}),
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+        }
+        try:
+            exact = estimate(Case.from_dict(case))
+        except (CaseError, NotPredictable):
+            continue
+        if exact.fits:
+            seconds.append(exact.iteration_seconds)
+    asked = {"micro_batch_size": [1, 2], "virtual_pipeline": [1, 2], "sharding": "optimizer"}
+    asked |= {"tensor_parallel": [1, 2], "pipeline_parallel": [1, 2, 4], "context_parallel": 1}
+    result = found(constraints={**fixed, **asked})
+    assert len(seconds) > 100
+    assert [each.iteration_seconds for each in result.plans] == pytest.approx(sorted(seconds)[:5])
 
 
 def test_objectives_and_counts():
