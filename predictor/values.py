@@ -12,7 +12,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Final, dataclass_transform
 
-FEW: Final = 50
+FEW: Final = 30
 """Values of a class before its ``__init__`` is compiled."""
 
 
@@ -67,23 +67,22 @@ def _first_initialiser(cls: Any) -> Any:  # noqa: ANN401
 
 
 @cache
-def _parameters(cls: Any) -> tuple[list[str], list[str], dict[str, Any]]:  # noqa: ANN401
-    """Arguments by place and by name alone, and their defaults."""
+def _parameters(cls: Any) -> tuple[list[str], frozenset[str], dict[str, Any]]:  # noqa: ANN401
+    """Arguments that may be given by place, all of them, and defaults."""
     given = [each for each in fields(cls) if each.init]
     by_place = [each.name for each in given if not each.kw_only]
-    by_name = [each.name for each in given if each.kw_only]
     defaults = {each.name: each.default for each in given if each.default is not MISSING}
-    return by_place, by_name, defaults
+    return by_place, frozenset(each.name for each in given), defaults
 
 
 def _filled(cls: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401
     """Set the fields of a value and return whether the arguments are those of its class."""
-    by_place, by_name, defaults = _parameters(cls)
+    by_place, names, defaults = _parameters(cls)
     placed = dict(zip(by_place, args, strict=False))
-    content = {**defaults, **placed, **kwargs}
-    if len(args) > len(by_place) or (placed and placed.keys() & kwargs.keys()):
+    if len(args) > len(by_place) or (args and placed.keys() & kwargs.keys()):
         return False
-    if len(content) != len(by_place) + len(by_name) or not content.keys() >= {*by_place, *by_name}:
+    content = {**defaults, **placed, **kwargs}
+    if content.keys() != names:
         return False
     put = object.__setattr__
     for name, each in content.items():
@@ -95,7 +94,8 @@ def _filled(cls: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 def _initialiser(cls: Any) -> Any:  # noqa: ANN401
     """Compile the ``__init__`` of a class from its fields."""
-    by_place, by_name, defaults = _parameters(cls)
+    by_place, every, defaults = _parameters(cls)
+    by_name = [each.name for each in fields(cls) if each.name in every.difference(by_place)]
     arguments = ["self", *by_place, *(["*", *by_name] if by_name else [])]
     shown = [f"{each}=_defaults[{each!r}]" if each in defaults else each for each in arguments]
     body = [f"_set(self, {name!r}, {name})" for name in by_place + by_name]
