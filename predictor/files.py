@@ -7,6 +7,7 @@ memory, whatever is in it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -30,6 +31,10 @@ YAML_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 """What PyYAML lets through from its constructors, beside its own errors: ``!!int ""``."""
 
 
+PIPE_SECONDS = 4.0
+"""How long a pipe may say nothing: one that nobody writes to would hold a reader for ever."""
+
+
 def read_bytes(path: Path, error: type[PredictorError], most_bytes: int) -> bytes:
     """Return what a file holds.
 
@@ -37,18 +42,54 @@ def read_bytes(path: Path, error: type[PredictorError], most_bytes: int) -> byte
         PredictorError: Of the kind ``error``: the file is not there, not a file or too large.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_opened) as file:
             about = os.fstat(file.fileno())
-            regular = stat.S_ISREG(about.st_mode)
-            if not regular or about.st_size <= most_bytes:  # a pipe or a device tells no size
+            if stat.S_ISFIFO(about.st_mode):
+                content = _piped(file.fileno(), most_bytes + 1)
+            elif stat.S_ISREG(about.st_mode) and about.st_size > most_bytes:
+                content = None
+            else:  # a device tells no size
                 content = file.read(most_bytes + 1)
-                if len(content) <= most_bytes:
-                    return content
+            if content is not None and len(content) <= most_bytes:
+                return content
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror}") from cause
     except ValueError as cause:  # a name with NUL or half a character in it
         raise error(f"{str(path)!r}: cannot be read: {cause}") from cause
     raise error(f"{path}: is larger than {most_bytes} bytes, the most that is read")
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe opens though nobody writes to it yet
+
+
+def _piped(descriptor: int, most_bytes: int) -> bytes:
+    """What comes through a pipe, up to a limit.
+
+    Raises:
+        TimeoutError: Nothing came for :data:`PIPE_SECONDS`.
+    """
+    import select  # noqa: PLC0415 - pipes are few
+
+    found = bytearray()
+    while len(found) < most_bytes:
+        if not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
+            raise TimeoutError(errno.ETIMEDOUT, f"nothing was written to it for {PIPE_SECONDS} s")
+        piece = os.read(descriptor, most_bytes - len(found))
+        if not piece:
+            break
+        found += piece
+    return bytes(found)
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to put a file in the place of what is none: a device, a pipe or a folder.
+
+    Raises:
+        OSError: There is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is there and no file")
 
 
 def read_text(path: Path, error: type[PredictorError], most_bytes: int) -> str:

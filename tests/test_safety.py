@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from predictor.case import Case
 from predictor.cli import run
 from predictor.commands.common import json_text
 from predictor.errors import CaseError
-from predictor.files import inside
+from predictor.files import inside, read_bytes
 from predictor.printable import printable
 from predictor.report.page.parts import words
 from predictor.search.study import read_study
@@ -123,6 +124,38 @@ def test_a_gpu_is_a_folder_of_bench_results_and_no_way_out(sku: str) -> None:
     }
     with pytest.raises(CaseError, match=r"cluster\.gpu"):
         Case.from_dict(mapping)
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predictor.files.PIPE_SECONDS", 0.05)
+    os.mkfifo(tmp_path / "case.toml")
+    with pytest.raises(CaseError, match="nothing was written to it"):
+        Case.from_file(tmp_path / "case.toml")
+
+
+def test_a_pipe_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"x" * 100)
+    os.close(writing)
+    assert read_bytes(Path(f"/dev/fd/{reading}"), CaseError, 100) == b"x" * 100
+    os.close(reading)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("trace", "-o"), ("report", "-o"), ("case", "--force", "-o")],
+    ids=lambda each: each[0],
+)
+def test_a_device_or_pipe_is_not_replaced_by_a_file(
+    tmp_path: Path, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "out")
+    asked = ["llama3-8b", "--gpu", "h100-sxm5-80gb", "--num-gpus", "1"]
+    assert run([command[0], *asked, *command[1:], str(tmp_path / "out")]) == 2
+    assert (tmp_path / "out").is_fifo()
+    assert "it is there and no file" in capsys.readouterr().err
 
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\u202egnp.exe\u2066\x9b31m\ud800\U000e0041"

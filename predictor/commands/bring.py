@@ -10,6 +10,7 @@ import click
 from predictor.commands.case_flags import case_options, read_brought
 from predictor.commands.common import say
 from predictor.errors import CaseError
+from predictor.files import check_replaceable
 
 
 @click.command("case", params=case_options())
@@ -54,6 +55,7 @@ def _write(path: Path, text: str, *, force: bool) -> None:
         raise CaseError(f"{path}: exists; --force replaces it")
     beside = path.with_name(f".{path.name}.part")
     try:
+        check_replaceable(path)
         beside.write_text(text, encoding="utf-8")
         beside.replace(path)
     except OSError as error:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
+from predictor.files import check_replaceable
 from predictor.iteration.estimate import run_of
 from predictor.iteration.playback import Event, Playback
 
@@ -68,6 +69,7 @@ def write_trace(case: Case, path: Path) -> int:
     trace = trace_of(case)
     part = path.with_name(path.name + ".part")
     try:
+        check_replaceable(path)
         part.write_text(json.dumps(trace, allow_nan=False), encoding="utf-8")
         part.replace(path)
     except OSError as error:

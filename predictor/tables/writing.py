@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from predictor.errors import TableError
+from predictor.files import check_replaceable
 from predictor.operators import field_names
 from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns
 from predictor.tables.validation import validate_rows
@@ -37,6 +38,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file by ``text``: a reader sees the old or the new file, never a part."""
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
