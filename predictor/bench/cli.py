@@ -136,30 +136,30 @@ def doctor(
 @app.command()
 def compare(
     first: Annotated[str, typer.Argument(help="FOLDER or FOLDER#RUN.")],
-    second: Annotated[str, typer.Argument(help="FOLDER or FOLDER#RUN.")],
+    second: Annotated[
+        str, typer.Argument(help="FOLDER or FOLDER#RUN. Default: every two devices of the first.")
+    ] = "",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False,
 ) -> None:
     """Say how far two measurements of one SKU lie apart: two runs, or two devices."""
     from predictor.bench.compare import compare as compared  # noqa: PLC0415 - reads tables
+    from predictor.bench.compare import compare_devices  # noqa: PLC0415
 
-    difference = compared(first, second)
+    if second:
+        difference = compared(first, second)
+        devices = "the same device" if difference.same_device else "two devices"
+        found = {f"{difference.sku}, {devices}": difference}
+        answer: Any = difference.to_dict()
+    else:
+        pairs = compare_devices(first)
+        found = {f"{each.sku}, {a} and {b}": each for (a, b), each in pairs.items()}
+        answer = [{"devices": pair} | each.to_dict() for pair, each in pairs.items()]
     if as_json:
-        print(json.dumps(difference.to_dict()))  # noqa: T201 - the answer
+        print(json.dumps(answer))  # noqa: T201 - the answer
         return
-    table = Table("operator", "points", "second / first", "median apart", "p90 apart")
-    for name, figures in difference.operators.items():
-        table.add_row(
-            name,
-            f"{figures['points']:.0f}",
-            f"{figures['median_ratio']:.4f}",
-            f"{figures['median_difference']:.2%}",
-            f"{figures['p90_difference']:.2%}",
-        )
-    console = Console()
-    console.print(table)
-    devices = "the same device" if difference.same_device else "two devices"
-    console.print(f"{difference.sku}, {devices}", highlight=False)
+    for title, difference in found.items():
+        _print_difference(title, difference.operators)
 
 
 def main() -> None:
@@ -172,6 +172,21 @@ def main() -> None:
     except OSError as error:
         print(printable(f"cannot go on: {error}"), file=sys.stderr)  # noqa: T201
         sys.exit(1)
+
+
+def _print_difference(title: str, operators: dict[str, dict[str, float]]) -> None:
+    table = Table("operator", "points", "second / first", "median apart", "p90 apart")
+    for name, figures in operators.items():
+        table.add_row(
+            name,
+            f"{figures['points']:.0f}",
+            f"{figures['median_ratio']:.4f}",
+            f"{figures['median_difference']:.2%}",
+            f"{figures['p90_difference']:.2%}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(title, highlight=False)
 
 
 def _print_plan(points: list[Point], seconds: float, *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ measured, by operator.
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -44,18 +45,35 @@ def compare(first: str, second: str) -> Difference:
     one, other = _rows(first), _rows(second)
     if one.sku != other.sku:
         raise BenchError(f"{first} is of {one.sku} and {second} of {other.sku}: nothing to compare")
-    ratios: dict[str, list[float]] = defaultdict(list)
-    for key, seconds in one.seconds.items():
-        if key in other.seconds:
-            ratios[key[0].name].append(other.seconds[key] / seconds)
-    if not ratios:
+    if not one.seconds.keys() & other.seconds.keys():
         raise BenchError(f"{first} and {second} have no measured point in common")
-    ratios["all"] = [ratio for family in list(ratios.values()) for ratio in family]
-    return Difference(
-        sku=one.sku,
-        same_device=bool(one.devices) and one.devices == other.devices,
-        operators={name: _figures(values) for name, values in ratios.items()},
-    )
+    return _difference(one, other)
+
+
+def compare_devices(folder: str) -> dict[tuple[str, str], Difference]:
+    """Compare every two devices whose runs a folder holds, by the hashes of their UUIDs.
+
+    Raises:
+        BenchError: No two devices measured the same point.
+        TableError: The folder is damaged.
+    """
+    held, runs = read_folder(Path(folder)), defaultdict(set)
+    for table in held.tables.values():
+        for run in {row.run for row in table.rows if _is_sound(row)}:
+            if device := held.runs[run].get("gpu_uuid_hash"):
+                runs[str(device)].add(run)
+    sides = {device: _side(held, folder, runs[device]) for device in sorted(runs)}
+    found = {
+        (one, other): _difference(sides[one], sides[other])
+        for one, other in combinations(sides, 2)
+        if sides[one].seconds.keys() & sides[other].seconds.keys()
+    }
+    if not found:
+        raise BenchError(
+            f"{folder}: no point was measured on two devices; run `bench-run --out {folder}` "
+            "without --new on another one"
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +81,19 @@ class _Side:
     sku: str
     devices: frozenset[str]
     seconds: dict[tuple[Any, str, str], float]
+
+
+def _difference(one: _Side, other: _Side) -> Difference:
+    ratios: dict[str, list[float]] = defaultdict(list)
+    for key, seconds in one.seconds.items():
+        if key in other.seconds:
+            ratios[key[0].name].append(other.seconds[key] / seconds)
+    ratios["all"] = [ratio for family in list(ratios.values()) for ratio in family]
+    return Difference(
+        sku=one.sku,
+        same_device=bool(one.devices) and one.devices == other.devices,
+        operators={name: _figures(values) for name, values in ratios.items()},
+    )
 
 
 def _rows(place: str) -> _Side:
@@ -75,9 +106,12 @@ def _rows(place: str) -> _Side:
             f"{path} has no run {run!r}{nearest(run, folder.runs)}; it has {', '.join(folder.runs)}"
         )
         raise BenchError(msg)
-    rows = [
-        r for t in folder.tables.values() for r in t.rows if _is_sound(r) and run in {"", r.run}
-    ]
+    return _side(folder, place, {run} if run else set(folder.runs))
+
+
+def _side(folder: Folder, place: str, chosen: set[str]) -> _Side:
+    """Medians of a folder's points over some of its runs."""
+    rows = [r for t in folder.tables.values() for r in t.rows if _is_sound(r) and r.run in chosen]
     runs = {row.run for row in rows}
     merged: dict[tuple[Any, str, str], list[float]] = defaultdict(list)
     for row in rows:

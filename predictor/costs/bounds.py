@@ -26,12 +26,16 @@ from predictor.operators import Operator
 STREAM_PRIOR = {
     "launch": (1.2, 0.7),
     "bytes": (1.2, 0.5),
-    "resident": (-0.4, 0.4),
+    "resident": (-0.3, 0.4),
+    "kept": (-0.1, 0.4),
     "row": (0.0, 1.0),
     "narrow": (0.0, 0.3),
 }
 """Expected coefficient and its standard deviation: a kernel starts in a few microseconds and
 reaches most of the bandwidth. With few points a kernel, what they do not say is taken from here."""
+
+SMALL_BYTES = float(1 << 20)
+"""Launches of less take the time of a launch: their sizes lie close together."""
 
 
 def stream_columns(
@@ -40,17 +44,19 @@ def stream_columns(
     """Bound and regressors of a kernel that only moves bytes (eq. 7).
 
     ``resident`` is the share of a warm working set that survives in L2 from one launch to the
-    next: all of it up to half of L2's size, none beyond the whole. ``row`` is one row on one SM,
+    next: all of it up to half of L2's size, none beyond the whole. ``kept`` is the same where all
+    of it survives up to three quarters; a GPU lies anywhere between. ``row`` is one row on one SM,
     which a kernel that gives each row to a block cannot beat; ``narrow`` is what reductions lose on
     rows shorter than 2,048.
     """
     stream = moved / chip.bytes_per_second
     bound = LAUNCH_SECONDS + stream
-    resident = np.clip(2.0 * (1.0 - moved / chip.l2_bytes), 0.0, float(cache == "warm"))
+    most, left = float(cache == "warm"), 1.0 - moved / chip.l2_bytes
     columns = {
         "launch": LAUNCH_SECONDS / bound,
         "bytes": stream / bound,
-        "resident": resident * stream / bound,
+        "resident": np.clip(2.0 * left, 0.0, most) * stream / bound,
+        "kept": np.clip(4.0 * left, 0.0, most) * stream / bound,
         "row": row_bytes * chip.sm_count / chip.bytes_per_second / bound,
         "narrow": np.maximum(2048.0 / np.maximum(width, 64.0) - 1.0, 0.0) * stream / bound,
     }
@@ -87,7 +93,7 @@ def stream_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> 
     moved = column(rows, "bytes")
     row_bytes = moved / extent
     bound, columns = stream_columns(moved, row_bytes, width, chip, cache)
-    coordinates = np.stack([np.log2(moved + 1.0), 0.5 * np.log2(width)], axis=1)
+    coordinates = np.stack([np.log2(moved + SMALL_BYTES), 0.5 * np.log2(width)], axis=1)
     group = labels(rows, "impl", "kernel")
     return _stream(bound, _level_seconds(moved, chip, cache), coordinates, group, columns)
 
@@ -98,5 +104,5 @@ def optimizer_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     bound, columns = stream_columns(moved, 0.0 * moved, 0.0 * moved + 2048.0, chip, cache)
     lists = (column(rows, "tensors") > 1).astype(np.int64)  # other kernels than one flat buffer's
     group = labels(rows, "impl", "kernel", "dtype") + lists
-    coordinates = np.log2(moved + 1.0)[:, None]
+    coordinates = np.log2(moved + SMALL_BYTES)[:, None]
     return _stream(bound, _level_seconds(moved, chip, cache), coordinates, group, columns)

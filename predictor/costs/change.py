@@ -223,6 +223,7 @@ def costs_with(sku: str, gpu: Gpu) -> ChangedCosts:
         measured=before.measured,
         host=before.host,
         heat=heat,
+        devices=before.devices,
         borrowed=before.borrowed,
         reference=before.reference,
         before=before,

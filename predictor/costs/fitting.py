@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from predictor.case import load_gpu
 from predictor.costs.design import Chip
+from predictor.costs.device_fitting import device_differences
 from predictor.costs.families import FAMILIES
 from predictor.costs.loading import FIT_FILE, FIT_FORMAT
 from predictor.costs.model import chip_of, operator_key
@@ -103,6 +104,9 @@ def fit_folder(folder: Path) -> dict[str, Any]:
         "fits": fits,
         "measured": exact,
         "host": _host_rows(measured),
+        "devices": {
+            family: each.to_dict() for family, each in device_differences(measured).items()
+        },
         "heat": fit_heat(measured, load_gpu(folder.name), bursts).to_dict(),
     }
 

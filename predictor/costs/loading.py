@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from predictor.case import Gpu, bench_results_folder, gpu_names, load_gpu
 from predictor.costs.deferred import DAMAGE
+from predictor.costs.devices import Difference
 from predictor.costs.model import Costs
 from predictor.costs.points import read_tables
 from predictor.costs.power import Heat
@@ -25,7 +26,7 @@ from predictor.files import MEBIBYTE, read_text
 from predictor.operators import Host
 
 FIT_FILE: Final = "fit.json"
-FIT_FORMAT: Final = 4
+FIT_FORMAT: Final = 5
 MAX_FIT_BYTES: Final = 16 * MEBIBYTE
 
 
@@ -139,6 +140,7 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
         },
         host=host,
         heat=heat,
+        devices={family: Difference(**told) for family, told in raw["devices"].items()},
         borrowed=borrowed,
         reference=reference,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from predictor.case import Gpu
 from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
+from predictor.costs.devices import UNMEASURED, Differences
 from predictor.costs.fabric import Fabric
 from predictor.costs.families import COLLECTIVES, FAMILIES
 from predictor.costs.ladder import Classes, Ladder, measured_point, option_names
@@ -40,9 +41,6 @@ EXTRAPOLATED_WIDENING: Final = 2.0
 COLUMN_CHUNK: Final = 65536
 """Products answered at once: fewer are mostly calls, more leave the cache."""
 TINY_SECONDS: Final = 1e-9
-REPEAT_HALF_WIDTH: Final = 0.015
-"""A measured shape on another day or device of the SKU: published repeats differ by 1–2 %."""
-
 MEMORY: Final = 100_000
 
 AnyOperator = TypeVar("AnyOperator", bound=Operator)
@@ -80,6 +78,7 @@ class Costs:
         measured: Exactly measured shapes of each of them: seconds, low, high.
         host: Measured host seconds by fields.
         heat: Power and clock.
+        devices: What devices of the SKU differ by.
         borrowed: The fit belongs to another SKU.
         reference: Borrowed cost functions for what this SKU's tables lack.
         pair: Two SKUs whose streaming kernels tell this one's.
@@ -90,6 +89,7 @@ class Costs:
     measured: Mapping[str, Classes]
     host: Mapping[Host, float]
     heat: Heat
+    devices: Differences
     borrowed: bool = False
     reference: "Costs | None" = None
     pair: "tuple[Costs, Costs] | None" = None
@@ -433,13 +433,14 @@ class Costs:
     def _exact(self, key: str, operators: Sequence[Operator], result: Prediction) -> Prediction:
         """Mark exactly measured shapes; their interval holds the measurement and its rounds."""
         measured = self.measured.get(key, {})
+        repeat = self.devices.get(key.partition("/")[0], UNMEASURED).repeat
         for index, operator in enumerate(operators):
             point = measured_point(measured, operator)
             if point is not None:
                 _, low, high = point
                 seconds = result.seconds[index]
-                result.low[index] = min(low, seconds * (1.0 - REPEAT_HALF_WIDTH))
-                result.high[index] = max(high, seconds * (1.0 + REPEAT_HALF_WIDTH))
+                result.low[index] = min(low, seconds * (1.0 - repeat))
+                result.high[index] = max(high, seconds * (1.0 + repeat))
                 result.origin[index] = Origin.MEASURED
         return result
 

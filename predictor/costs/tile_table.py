@@ -12,8 +12,15 @@ TILES: Final = (
     *((192, wide) for wide in (96, 128, 160, 192)),
     (320, 128),
 )
-"""Output tiles of the library's Hopper kernels, either side up, as their names list them. Those
-that are no multiple of 64 wide fill one wave of SMs exactly; it runs no second wave of them."""
+"""Output tiles of the library's Hopper kernels, either side up, as their names list them. Where
+64 divides the output, those of other sides fill one wave of SMs exactly; no second one is run."""
+
+FITTED_WIDTHS: Final = (96, 112, 144, 160, 176, 208, 232, 272, 304)
+"""Of the other side of tiles 128, 192 or 256 high, which cut an output that 64 does not divide: its
+kernels' names have every multiple of 8."""
+
+OLD_TILES: Final = ((128, 128), (128, 256))
+"""Of the kernels that load rows off 16 bytes."""
 
 SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
 SPLITS: Final = (2, 3, 4, 6, 8, 12)
@@ -62,6 +69,20 @@ ONE_WAVE: Final = tuple(tile for tile in _WHOLE_REDUCTION if tile.is_odd) + _can
 )
 """Asked only where one wave of the largest tiles holds the whole output."""
 
+FITTED_COLS: Final = tuple(
+    Candidate(high, wide, 1)
+    for high in (128, 192, 256)
+    for wide in FITTED_WIDTHS
+    if high * wide <= LARGEST_TILE
+)
+"""Asked where 64 does not divide the columns."""
+
+FITTED_ROWS: Final = tuple(Candidate(wide, high, 1) for high, wide, _ in FITTED_COLS)
+"""Asked where 64 does not divide the rows."""
+
+OLD: Final = _candidates(OLD_TILES, (1, *SPLITS))
+"""Asked, and nothing else is, where rows begin off 16 bytes."""
+
 
 class Coefficient(NamedTuple):
     """What is known of a coefficient before anything is measured.
@@ -96,7 +117,7 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "rewrite": Coefficient(0.5, 0.3, scales=False),
     **{
         name: Coefficient(0.0, 0.04, scales=False)
-        for name in sorted({tile.coefficient for tile in _WHOLE_REDUCTION})
+        for name in sorted({tile.coefficient for tile in _WHOLE_REDUCTION + FITTED_COLS})
     },
     "ragged": Coefficient(0.1, 0.1, scales=False),
     "dgrad": Coefficient(0.0, 0.05, scales=False),
@@ -116,4 +137,4 @@ FLAGS: Final = NAMES[NAMES.index("ragged") :]
 """Coefficients that add to the logarithm of seconds."""
 
 EXPECTED: Final = np.array([each.expected for each in COEFFICIENTS.values()])
-CANDIDATES: Final = ANY_WAVES + ONE_WAVE
+CANDIDATES: Final = ANY_WAVES + ONE_WAVE + FITTED_COLS + FITTED_ROWS + OLD

@@ -18,7 +18,7 @@ of what the datasheet promises. Every candidate of (3) grows with M, N and K, an
 smallest of them. Symbols: docs/cost_model.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Final, Self
 
@@ -30,10 +30,14 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.costs.tile_table import (
     ANY_WAVES,
     CANDIDATES,
+    FITTED_COLS,
+    FITTED_ROWS,
     FLAGS,
     LARGEST_TILE,
     NAMES,
+    OLD,
     ONE_WAVE,
+    WHOLE,
     Candidate,
 )
 from predictor.values import frozen
@@ -146,18 +150,37 @@ def tiling_seconds(
     return waves * tile_cost(tiling, products, c, chip) + split * (np.asarray(tiling.splits) > 1)
 
 
+def _asked(products: Products, chip: Chip) -> Iterator[tuple[Sequence[Candidate], int, Ints]]:
+    """Candidates, the place of the first of them, and the products that may run them."""
+    old = (products.misaligned + products.misaligned_output) > 0
+    few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
+    begin = 0
+    for candidates, asked in (
+        (ANY_WAVES, ~old),
+        (ONE_WAVE, few & ~old),
+        (FITTED_COLS, (products.cols % WHOLE > 0) & ~old),
+        (FITTED_ROWS, (products.rows % WHOLE > 0) & ~old),
+        (OLD, old),
+    ):
+        if asked.any():
+            yield candidates, begin, np.flatnonzero(asked)
+        begin += len(candidates)
+
+
 def fastest_tiles(products: Products, c: Mapping[str, float], chip: Chip) -> Ints:
     """Place among ``CANDIDATES`` of the one whose time :func:`tile_seconds` takes."""
     best = np.full(len(products.rows), np.inf)
     chosen = np.zeros(len(best), dtype=np.int64)
-    few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
-    for place, candidate in enumerate(CANDIDATES):
-        tiling = Tiling.of(candidate, c)
-        seconds = tiling_seconds(tiling, products, c, chip)
-        one_wave = _shares(tiling, products, chip) <= 1.0
-        allowed = (few | (place < len(ANY_WAVES))) & (one_wave | (not candidate.is_odd))
-        better = allowed & (seconds < best)
-        best, chosen = np.where(better, seconds, best), np.where(better, place, chosen)
+    for candidates, begin, asked in _asked(products, chip):
+        some = products.take(asked)
+        for place, candidate in enumerate(candidates, begin):
+            tiling = Tiling.of(candidate, c)
+            seconds = tiling_seconds(tiling, some, c, chip)
+            if candidates is ONE_WAVE and candidate.is_odd:
+                seconds[_shares(tiling, some, chip) > 1.0] = np.inf
+            better = seconds < best[asked]
+            best[asked] = np.where(better, seconds, best[asked])
+            chosen[asked] = np.where(better, place, chosen[asked])
     return chosen
 
 
@@ -202,12 +225,13 @@ def tile_seconds(products: Products, coefficients: Floats, chip: Chip) -> Floats
         chip: Datasheet rates.
     """
     best, c = np.full(len(products.rows), np.inf), named(coefficients)
-    _try(ANY_WAVES, products, c, chip, best)
-    few = np.flatnonzero(products.rows * products.cols <= chip.sm_count * LARGEST_TILE)
-    if len(few):
-        chosen = best[few]
-        _try(ONE_WAVE, products.take(few), c, chip, chosen)
-        best[few] = chosen
+    for candidates, _, asked in _asked(products, chip):
+        if len(asked) == len(best):
+            _try(candidates, products, c, chip, best)
+        else:
+            chosen = best[asked]
+            _try(candidates, products.take(asked), c, chip, chosen)
+            best[asked] = chosen
     return best
 
 
@@ -236,7 +260,7 @@ def _try(
         np.multiply(waved[high, splits], wides[wide], out=shares)
         np.ceil(shares, out=waves)
         step = np.maximum(feed * (slower * (high + wide)), tensor * slower * high * wide)
-        if candidate.is_odd:
+        if candidates is ONE_WAVE and candidate.is_odd:
             waves -= 1.0
             waves *= FORBIDDEN
             waves += 1.0

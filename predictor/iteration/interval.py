@@ -12,9 +12,6 @@ from collections.abc import Mapping
 FAMILY_CORRELATION = 0.5
 """Share of a launch's error that its whole family has in common; the rest averages out."""
 
-DEVICE_HALF_WIDTH = 0.02
-"""90 % half-width of the ratio between two devices of one SKU (published repeats: 1–2 %)."""
-
 MODEL_HALF_WIDTH = {True: 0.045, False: 0.22}
 """90 % half-width of what the model of a step leaves out: of a stack whose steps were measured for
 this project (hf-eager, hf-compile), and of one that only published steps stand behind. That is the
@@ -26,28 +23,35 @@ UNMEASURED_HALF_WIDTH = {"communication": 0.35, "bubble": 0.15, "host": 0.3}
 """90 % half-widths of parts that no cost function stands behind yet."""
 
 
-def half_width(
-    families: Mapping[str, float], breakdown: Mapping[str, float], *, compared: bool
-) -> float:
+def half_width(terms: Mapping[str, float], breakdown: Mapping[str, float]) -> float:
     """Half-width of the 90 % interval of the whole iteration, seconds.
+
+    Args:
+        terms: Those of :func:`half_width_terms`, which are independent of each other.
+        breakdown: Seconds of the iteration by part; an interval ends above nothing.
+    """
+    squares = sum(term * term for term in terms.values())
+    return min(math.sqrt(squares), 0.95 * sum(breakdown.values()))
+
+
+def half_width_terms(
+    families: Mapping[str, float],
+    breakdown: Mapping[str, float],
+    *,
+    device_half_seconds: float,
+    compared: bool,
+) -> dict[str, float]:
+    """Half-widths of what may be wrong with an iteration, seconds.
 
     Args:
         families: Half-widths added up within each operator family, seconds.
         breakdown: Seconds of the iteration by part.
+        device_half_seconds: What devices of the SKU differ by (:mod:`predictor.costs.devices`).
         compared: Steps of the stack that were measured for this project stand behind the model.
     """
-    terms = half_width_terms(families, breakdown, compared=compared).values()
-    return min(math.sqrt(sum(term * term for term in terms)), 0.95 * sum(breakdown.values()))
-
-
-def half_width_terms(
-    families: Mapping[str, float], breakdown: Mapping[str, float], *, compared: bool
-) -> dict[str, float]:
-    """Half-widths of the terms that :func:`half_width` combines as independent, seconds."""
-    total = sum(breakdown.values())
     terms = {name: FAMILY_CORRELATION * half for name, half in families.items()}
     terms |= {name: half * breakdown.get(name, 0.0) for name, half in UNMEASURED_HALF_WIDTH.items()}
     return terms | {
-        "device": DEVICE_HALF_WIDTH * total,
-        "model of a step": MODEL_HALF_WIDTH[compared] * total,
+        "device": device_half_seconds,
+        "model of a step": MODEL_HALF_WIDTH[compared] * sum(breakdown.values()),
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 from predictor.case import Case
 from predictor.costs import Costs, Origin
+from predictor.costs.devices import device_half_seconds
 from predictor.costs.prediction import Floats
 from predictor.errors import NotPredictable
 from predictor.iteration.collectives import CollectiveCosts
@@ -209,11 +210,16 @@ class Run:
 
     def half_seconds(self, *, compared: bool) -> float:
         """Half-width of the 90 % interval; ``compared``: measured steps stand behind the stack."""
-        return half_width(self._halves(), self.breakdown, compared=compared)
+        return half_width(self.uncertainties(compared=compared), self.breakdown)
 
     def uncertainties(self, *, compared: bool) -> dict[str, float]:
         """Half-widths of the interval's independent terms, seconds."""
-        return half_width_terms(self._halves(), self.breakdown, compared=compared)
+        return half_width_terms(
+            self._halves(),
+            self.breakdown,
+            device_half_seconds=device_half_seconds(self._costs.devices, self.breakdown),
+            compared=compared,
+        )
 
     def _halves(self) -> dict[str, float]:
         families = self._ledger.by_family().items()

@@ -1,11 +1,6 @@
 """Ranks that agree wait for the slowest of them: no two GPUs of a SKU clock alike under load."""
 
-from typing import Final
-
-SPREAD: Final = 0.0148
-"""Standard deviation of the time that GPUs of one cluster and SKU take for the same work that power
-bounds. Sinha et al., SC22 (arXiv:2208.11035), measured 18,800 hours on five clusters: 8 % between
-the whiskers on average, which lie 5.4 standard deviations apart; 22 % at worst."""
+from predictor.costs.devices import PUBLISHED_DEVIATION
 
 
 def slowest_factor(gpus: int) -> float:
@@ -19,4 +14,4 @@ def slowest_factor(gpus: int) -> float:
         return 1.0
     above = 0.625 / (gpus + 0.25)
     deviates: float = 5.5556 * (1.0 - (above / (1.0 - above)) ** 0.1186)
-    return 1.0 + SPREAD * deviates
+    return 1.0 + PUBLISHED_DEVIATION * deviates

@@ -42,7 +42,11 @@ def read_fits(folder: Path, operator: str) -> dict[str, dict[str, Any]]:
             f"{path}: cannot be read as a fit; run `predictor fit {folder.name}`"
         ) from error
     chosen = {
-        key: {**fit, "measured": point_rows(operator, measured.get(key, []))}
+        key: {
+            **fit,
+            "measured": point_rows(operator, measured.get(key, [])),
+            "devices": raw.get("devices", {}).get(operator),
+        }
         for key, fit in fits.items()
         if key.split("/")[0] == operator
     }
@@ -69,10 +73,20 @@ def _block(title: str, operator: str, fit: dict[str, Any]) -> list[str]:
     return [
         f"{title}: seconds / bound from {fit['points']} measured shapes",
         f"held out by shape: {errors}",
+        *_devices(fit["devices"]),
         *_domain(operator, fit["measured"]),
         *_coefficients(operator, fit),
         *_worst(operator, fit),
     ]
+
+
+def _devices(told: dict[str, float] | None) -> list[str]:
+    """What devices of the SKU differ by, where points were measured on several."""
+    if told is None:
+        return []
+    apart, repeat = percent_text(told["deviation"]), percent_text(told["repeat"])
+    words = f"{told['devices']} devices lie {apart} apart (standard deviation); nine of ten of "
+    return [words + f"{told['points']} ratios of a point on two of them are within {repeat}"]
 
 
 def _domain(operator: str, measured: list[dict[str, Any]]) -> list[str]:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from predictor.bench.compare import compare
+from predictor.bench.compare import compare, compare_devices
 from predictor.bench.main import Outcome
 from predictor.bench.points import Point
 from predictor.errors import BenchError
@@ -79,3 +80,28 @@ def test_two_runs_of_the_mock_differ_by_less_than_a_per_cent_in_the_median_point
     found = compare(str(folders[0]), str(folders[1]))
     assert 0 < found.operators["gemm"]["median_difference"] < 0.01
     assert json.loads(json.dumps(found.to_dict()))["sku"] == "mock"
+
+
+def test_every_two_devices_of_a_folder_are_compared(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    rows = [
+        replace(row(Gemm(m=m, n=8, k=8), 1.0 + (run == "s")), run=run)
+        for m in (1, 2)
+        for run in "rs"
+    ]
+    rows += [replace(row(Gemm(m=3, n=8, k=8), 1.0), run="t")]
+    write_table(path / "gemm.csv", rows)
+    runs = {
+        run: {"sku": "toy", "gpu_uuid_hash": device}
+        for run, device in zip("rst", "abc", strict=True)
+    }
+    write_runs(path / "runs.toml", runs)
+    found = compare_devices(str(path))
+    assert list(found) == [("a", "b")]
+    assert found["a", "b"].operators["gemm"]["median_ratio"] == 2.0
+    assert not found["a", "b"].same_device
+
+
+def test_a_folder_of_one_device_says_how_to_measure_another(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="without --new"):
+        compare_devices(folder(tmp_path / "a", {1: 1.0}))

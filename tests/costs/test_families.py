@@ -231,6 +231,7 @@ def test_interference_is_answered_where_it_was_measured_alone():
         surfaces=known.surfaces,
         host=known.host,
         heat=known.heat,
+        devices=known.devices,
         measured={"interference/cold": {options_of(pair): {(8,): (2.0, 1.0, 3.0)}}},
     )
     assert costs.predict([pair]).rows() == [(2.0, 1.0, 3.0, Origin.MEASURED)]

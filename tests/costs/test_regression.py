@@ -40,7 +40,7 @@ def test_a_few_points_where_the_library_chose_badly_do_not_move_the_coefficients
     spoilt = replace(sample, seconds=np.where(bad, 1.5 * sample.seconds, sample.seconds))
     trend = fit_trend(spoilt, "toy")
     assert trend.coefficients[0][sample.design.names.index("tensor")] == pytest.approx(
-        1.1, rel=0.03
+        1.1, rel=0.04
     )
 
 
@@ -112,11 +112,16 @@ def test_an_unmeasured_kernel_has_the_middle_coefficients_and_is_not_known():
 
 
 def test_stream_bound_is_launch_plus_bytes_over_bandwidth():
-    copies = [MemoryBound(kernel="copy", rows=1000, cols=columns) for columns in (50, 250)]
-    for cache, resident in (("cold", [0.0, 0.0]), ("warm", [1.0, 0.0])):
+    copies = [MemoryBound(kernel="copy", rows=1000, cols=columns) for columns in (50, 160, 250)]
+    # of 1 MB of L2: 0.2, 0.64 and all of it
+    for cache, resident, kept in (
+        ("cold", [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+        ("warm", [1.0, 0.72, 0.0], [1.0, 1.0, 0.0]),
+    ):
         design = stream_design(copies, TOY, cache)
-        assert design.bound == pytest.approx([2e-6 + 2e5 / 1e10, 2e-6 + 1e6 / 1e10])
-        assert design.columns["resident"] / design.columns["bytes"] == pytest.approx(resident)
+        assert design.bound == pytest.approx([2e-6 + moved / 1e10 for moved in (2e5, 6.4e5, 1e6)])
+        for name, share in (("resident", resident), ("kept", kept)):
+            assert design.columns[name] / design.columns["bytes"] == pytest.approx(share)
 
 
 def test_nothing_is_faster_than_the_memory_that_holds_it():

@@ -1,5 +1,7 @@
 """The time of matrix products against arithmetic by hand, and laws that it must keep."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from toy import TOY, truth
 
 from predictor.costs.products import gemm_design, product_design
+from predictor.costs.tile_table import CANDIDATES, OLD
 from predictor.costs.tiles import Tiling, named, tile_seconds, tiling_seconds
 from predictor.operators import Gemm
 
@@ -28,10 +31,26 @@ def test_one_full_wave_of_large_tiles_takes_the_time_of_its_flops():
     assert compute_seconds(m=256, n=1280, k=4096) == pytest.approx(flops / 1e12)
 
 
-def test_one_row_more_than_a_wave_of_tiles_costs_a_second_wave():
-    full = compute_seconds(m=2560, n=1280, k=8192)
-    spilt = compute_seconds(m=2561, n=1280, k=8192)
-    assert spilt > 1.02 * full
+def test_one_tile_more_than_a_wave_of_them_costs_a_second_wave():
+    full = compute_seconds(m=640, n=64, k=512)  # ten tiles on ten SMs
+    spilt = compute_seconds(m=704, n=64, k=512)
+    assert spilt > 1.3 * full
+
+
+def chosen_tile(chip=TOY, **shape):
+    return CANDIDATES[int(gemm_design([Gemm(**shape)], chip).fastest(IDEAL)[0])]
+
+
+def test_an_output_that_64_does_not_divide_is_cut_by_tiles_that_fit_it():
+    # 819 rows are four tiles of 208, times three of 192 columns: one tile an SM
+    assert chosen_tile(replace(TOY, sm_count=12), m=819, n=576, k=8192)[:2] == (208, 192)
+    assert chosen_tile(replace(TOY, sm_count=12), m=576, n=808, k=8192)[:2] == (192, 208)
+
+
+def test_rows_off_sixteen_bytes_run_the_old_kernels_tiles():
+    for n in (1001, 4095):
+        assert chosen_tile(m=512, n=n, k=1024) in OLD
+        assert chosen_tile(m=512, n=1024, k=n) in OLD
 
 
 def test_sms_without_a_tile_give_back_their_share_to_the_others():

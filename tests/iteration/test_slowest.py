@@ -5,7 +5,8 @@ import math
 import pytest
 
 from predictor import Case, estimate
-from predictor.iteration.slowest import SPREAD, slowest_factor
+from predictor.costs.devices import PUBLISHED_DEVIATION
+from predictor.iteration.slowest import slowest_factor
 
 
 def expected_maximum(count: int) -> float:
@@ -23,7 +24,7 @@ def expected_maximum(count: int) -> float:
     ("gpus", "within"), [(2, 0.035), (8, 0.01), (64, 0.01), (512, 0.01), (4096, 0.035)]
 )
 def test_it_is_the_expected_maximum(gpus: int, within: float) -> None:
-    assert (slowest_factor(gpus) - 1.0) / SPREAD == pytest.approx(
+    assert (slowest_factor(gpus) - 1.0) / PUBLISHED_DEVIATION == pytest.approx(
         expected_maximum(gpus), abs=within
     )
 
