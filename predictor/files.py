@@ -11,7 +11,7 @@ import errno
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,16 +42,13 @@ def read_bytes(path: Path, error: type[PredictorError], most_bytes: int) -> byte
         PredictorError: Of the kind ``error``: the file is not there, not a file or too large.
     """
     try:
-        with open(path, "rb", opener=_opened) as file:
+        with opened(path) as file:
             about = os.fstat(file.fileno())
-            if stat.S_ISFIFO(about.st_mode):
-                content = _piped(file.fileno(), most_bytes + 1)
-            elif stat.S_ISREG(about.st_mode) and about.st_size > most_bytes:
-                content = None
-            else:  # a device tells no size
+            regular = stat.S_ISREG(about.st_mode)
+            if not regular or about.st_size <= most_bytes:  # a pipe or a device tells no size
                 content = file.read(most_bytes + 1)
-            if content is not None and len(content) <= most_bytes:
-                return content
+                if len(content) <= most_bytes:
+                    return content
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror}") from cause
     except ValueError as cause:  # a name with NUL or half a character in it
@@ -59,27 +56,25 @@ def read_bytes(path: Path, error: type[PredictorError], most_bytes: int) -> byte
     raise error(f"{path}: is larger than {most_bytes} bytes, the most that is read")
 
 
-def _opened(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe opens though nobody writes to it yet
-
-
-def _piped(descriptor: int, most_bytes: int) -> bytes:
-    """What comes through a pipe, up to a limit.
+def opened(path: Path) -> BinaryIO:
+    """Open a file, or a pipe that somebody writes to.
 
     Raises:
-        TimeoutError: Nothing came for :data:`PIPE_SECONDS`.
+        OSError: It cannot be opened; or nothing came through the pipe for :data:`PIPE_SECONDS`.
     """
-    import select  # noqa: PLC0415 - pipes are few
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
+    if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+        import select  # noqa: PLC0415 - pipes are few
 
-    found = bytearray()
-    while len(found) < most_bytes:
-        if not select.select([descriptor], [], [], PIPE_SECONDS)[0]:
+        if not select.select([file], [], [], PIPE_SECONDS)[0]:
+            file.close()
             raise TimeoutError(errno.ETIMEDOUT, f"nothing was written to it for {PIPE_SECONDS} s")
-        piece = os.read(descriptor, most_bytes - len(found))
-        if not piece:
-            break
-        found += piece
-    return bytes(found)
+    os.set_blocking(file.fileno(), True)
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe opens though nobody writes to it yet
 
 
 def check_replaceable(path: Path) -> None:

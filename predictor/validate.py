@@ -19,7 +19,7 @@ from predictor.case.named_files import located
 from predictor.case.schema import shown
 from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
-from predictor.files import MEBIBYTE, parse_json
+from predictor.files import MEBIBYTE, opened, parse_json
 from predictor.iteration import estimate
 
 CLOSE = 0.1
@@ -200,7 +200,7 @@ def _lines(path: Path) -> Iterator[str]:
     """Lines of text, each of at most a mebibyte, together of at most MAX_FILE_BYTES."""
     left = MAX_FILE_BYTES
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with opened(path) as file, gzip.open(file) if path.suffix == ".gz" else file as stream:
             while line := stream.readline(MAX_LINE_BYTES + 1):
                 left -= len(line)
                 if left < 0 or len(line) > MAX_LINE_BYTES:
