@@ -51,7 +51,8 @@ def test_a_comparison_names_what_differs_and_adds_up() -> None:
 
 
 def test_the_reason_is_about_the_part_that_differs_most() -> None:
-    told = compared(case(), case(plan={"tensor_parallel": 8}))
+    wide = {"preset": "llama3-70b", "num_layers": 8}
+    told = compared(case(model=wide), case(model=wide, plan={"tensor_parallel": 8}))
     (reason,) = told.reasons()
     assert reason.startswith("A is ")
     assert "less on communication" in reason
