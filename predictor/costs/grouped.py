@@ -98,7 +98,8 @@ def _work(calls: Sequence[GroupedGemm], chip: Chip) -> tuple[Floats, Floats]:
     compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
 
     def summed(each: Floats) -> Floats:
-        return np.bincount(owner, experts * each, minlength=len(calls))
+        sums = np.bincount(owner, experts * each, minlength=len(calls))
+        return sums.astype(np.float64, copy=False)
 
     apart = summed(smooth_maximum(compute, memory))
     together = smooth_maximum(_shared_waves(products, owner, summed, chip), summed(memory))

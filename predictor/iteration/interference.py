@@ -126,7 +126,8 @@ class _Meetings:
         alone = seconds[list(rows)] * shares
 
         def summed(weight: Floats | float) -> Floats:
-            return np.bincount(meeting, weight * seconds[row], minlength=len(rows))
+            sums = np.bincount(meeting, weight * seconds[row], minlength=len(rows))
+            return sums.astype(np.float64, copy=False)
 
         mine, its = _met(summed(1.0), alone, summed(mine), summed(its))
         result = seconds.copy()
