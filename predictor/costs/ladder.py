@@ -124,7 +124,9 @@ class _Rung:
 
 
 def _rung(sizes: Floats, log_seconds: Floats) -> _Rung:
-    below = np.all(sizes[:, None, :] >= sizes[None, :, :], axis=2)
+    below = np.ones((len(sizes), len(sizes)), dtype=np.bool_)
+    for column in sizes.T:
+        below &= column[:, None] >= column[None, :]
     most_below = np.max(np.where(below, log_seconds[None, :], -np.inf), axis=1)
     least_above = np.min(np.where(below.T, log_seconds[None, :], np.inf), axis=1)
     ordered = 0.5 * (most_below + least_above)
