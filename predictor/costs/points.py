@@ -8,6 +8,7 @@ a class, so an option is written once for all of them; one at its field's defaul
 A question needs few classes, so the numbers of a table are read when it is first asked for.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -84,9 +85,13 @@ def read_tables(family: str, tables: Iterable[PointTable]) -> Classes:
 
 
 def _read_points(family: str, points: Mapping[str, str]) -> dict[Sizes, Point]:
-    sizes = [map(int, points[name].split()) for name in size_names(family)]
-    seconds, low, high = (map(float, points[name].split()) for name in POINT_COLUMNS)
-    rows = zip(seconds, low, high, strict=True)
+    sizes = [[*map(int, points[name].split())] for name in size_names(family)]
+    seconds = [[*map(float, points[name].split())] for name in POINT_COLUMNS]
+    if any(each < 1 for column in sizes for each in column):
+        raise ValueError("a size below 1")
+    if not all(0.0 < each < math.inf for column in seconds for each in column):
+        raise ValueError("seconds that are not positive and finite")
+    rows = zip(*seconds, strict=True)
     return dict(zip(zip(*sizes, strict=True), rows, strict=True))
 
 

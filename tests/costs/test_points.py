@@ -45,7 +45,18 @@ def test_points_are_read_back_as_they_were():
     }
 
 
-@pytest.mark.parametrize("damage", [{"seconds": "1e-06 2e-06"}, {"seconds": "fast"}])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"seconds": "1e-06 2e-06"},
+        {"seconds": "fast"},
+        {"seconds": "0.0"},
+        {"seconds_high": "nan"},
+        {"seconds_low": "-1e-06"},
+        {"k": "0"},
+        {"m": "-8"},
+    ],
+)
 def test_a_damaged_table_is_told_when_it_is_asked_for(damage):
     (table, *_) = point_tables("gemm", PRODUCTS[:1], {name: [1e-6] for name in SECONDS})
     measured = read_tables("gemm", [{**table, "points": table["points"] | damage}])
