@@ -87,6 +87,22 @@ def check_replaceable(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "it is there and no file")
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a file of results whole or not at all, in a folder that exists.
+
+    Raises:
+        OSError: It cannot be written; what was there is still there.
+    """
+    check_replaceable(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def read_text(path: Path, error: type[PredictorError], most_bytes: int) -> str:
     """Return the text of a file.
 

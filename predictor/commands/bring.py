@@ -10,7 +10,7 @@ import click
 from predictor.commands.case_flags import case_options, read_brought
 from predictor.commands.common import say
 from predictor.errors import CaseError
-from predictor.files import check_replaceable
+from predictor.files import replace_file
 
 
 @click.command("case", params=case_options())
@@ -53,11 +53,7 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     """
     if path.exists() and not force:
         raise CaseError(f"{path}: exists; --force replaces it")
-    beside = path.with_name(f".{path.name}.part")
     try:
-        check_replaceable(path)
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        replace_file(path, text)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise CaseError(f"{path}: cannot be written: {error.strerror}") from error

@@ -15,7 +15,7 @@ from typing import Any, Final
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
-from predictor.files import check_replaceable
+from predictor.files import replace_file
 from predictor.iteration.estimate import run_of
 from predictor.iteration.playback import Event, Playback
 
@@ -67,11 +67,8 @@ def write_trace(case: Case, path: Path) -> int:
         CaseError: The file cannot be written.
     """
     trace = trace_of(case)
-    part = path.with_name(path.name + ".part")
     try:
-        check_replaceable(path)
-        part.write_text(json.dumps(trace, allow_nan=False), encoding="utf-8")
-        part.replace(path)
+        replace_file(path, json.dumps(trace, allow_nan=False))
     except OSError as error:
         msg = f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
         raise CaseError(msg) from error
