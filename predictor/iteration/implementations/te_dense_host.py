@@ -11,11 +11,11 @@ Graphs of a whole iteration cost the host nothing.
 from collections.abc import Sequence
 from typing import Final
 
+from predictor.iteration.implementations import local_moe
 from predictor.iteration.launches import HostWork, Launch, Step
 from predictor.iteration.stack import called, module_launches
 from predictor.operators import Collective, Gemm, Host
 
-MEASURED: Final = "megatron-core-local"
 PLAIN_LAUNCHES: Final = {"forward": 12, "backward": 22}
 """Kernels of this stack's Llama layer on one GPU in bf16."""
 
@@ -41,7 +41,7 @@ def dense_host(phase: str, steps: Sequence[Step], *, graphs: str, rings: bool) -
     plain = PLAIN_LAUNCHES[phase] - PRODUCTS[phase]
     bare = len(exchanged) + max(products - PRODUCTS[phase], 0)
     work = [
-        (Host(stack=MEASURED, block="llama", phase=phase, quantity="layer"), 1.0),
+        (Host(stack=local_moe.STACK, block="llama", phase=phase, quantity="layer"), 1.0),
         (Host(stack="cuda", quantity="launch"), float(bare)),
         *called([each for each in remote if each not in exchanged]),
         *module_launches(phase, max(kernels - plain, 0)),

@@ -12,12 +12,12 @@ does. What CUDA graphs hold costs nothing: one replay is a few microseconds.
 from collections.abc import Sequence
 from typing import Final
 
+from predictor.iteration.implementations import local_moe
 from predictor.iteration.launches import HostWork, Launch, Step
 from predictor.iteration.moe.shape import Routed
 from predictor.iteration.stack import called, module_launches
 from predictor.operators import Collective, GroupedGemm, Host
 
-MEASURED: Final = "megatron-core-local"
 PLAIN_LAUNCHES: Final = {"forward": 28, "backward": 31}
 """Kernels of this stack's Mixtral layer on one GPU, grouped products apart."""
 
@@ -60,9 +60,9 @@ def _measured(phase: str, modules: int, graphs: str) -> HostWork:
 
     A dense layer less its MLP is attention; a layer with experts less both is what they add.
     """
-    routed = Host(stack=MEASURED, block="moe", phase=phase, quantity="layer")
-    dense = Host(stack=MEASURED, block="llama", phase=phase, quantity="layer")
-    mlp = Host(stack=MEASURED, block="moe", phase=phase, quantity="expert")
+    routed = Host(stack=local_moe.STACK, block="moe", phase=phase, quantity="layer")
+    dense = Host(stack=local_moe.STACK, block="llama", phase=phase, quantity="layer")
+    mlp = Host(stack=local_moe.STACK, block="moe", phase=phase, quantity="expert")
     added = 1.0 if graphs == "none" else 1.0 - ROUTER_SHARE
     attention = 0.0 if graphs == "attention" else 1.0
     return (
