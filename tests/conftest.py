@@ -1,10 +1,19 @@
-"""What tests need and where it is absent: a test is skipped by the name of what it lacks."""
+"""What tests need and where it is absent: a test is skipped by the name of what it lacks.
+
+Examples of hypothesis are the same in every run, so that a change alone can break a test. Others
+are drawn by ``pytest --hypothesis-profile random --hypothesis-seed NUMBER``.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.register_profile("random", derandomize=False, print_blob=True)
+settings.load_profile("same")
 
 
 def _gpu_count() -> int:

@@ -9,7 +9,7 @@ grows from ``near`` to ``far`` with the distance to the closest measured point.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,37 @@ from predictor.costs.design import Design
 from predictor.costs.prediction import Floats, Ints
 from predictor.values import frozen
 
+LARGEST_LOGARITHM: Final = 100.0
+"""Of what a fit may hold: coefficients are logarithms, or factors of some tens."""
+
+LARGEST_COORDINATE: Final = 1e15
+LEAST_SCALE: Final = 1e-3
+
 
 def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
     """Matérn-3/2 correlation of every ``x`` with every point of the same group."""
     difference = (x[:, None, :] - points[None, :, :]) / scales
     distance = np.sqrt(3.0 * np.sum(difference * difference, axis=2))
     return np.asarray((1.0 + distance) * np.exp(-distance))
+
+
+def within(values: Any, limit: float, *, lowest: float | None = None) -> Floats:  # noqa: ANN401
+    """Numbers of a file as they may be evaluated: no exponential of a few of them overflows.
+
+    Args:
+        values: Numbers, in lists of any depth.
+        limit: The largest magnitude.
+        lowest: The least number; ``-limit`` where it is not given.
+
+    Raises:
+        ValueError: One of them lies outside, or is no number.
+    """
+    numbers = np.array(values, dtype=float)
+    low = -limit if lowest is None else lowest
+    if not np.all((numbers >= low) & (numbers <= limit)):
+        msg = f"a number lies outside of {low:g} to {limit:g}"
+        raise ValueError(msg)
+    return numbers
 
 
 def half_width(near: Floats, far: Floats, closeness: Floats) -> Floats:
@@ -57,8 +82,9 @@ class Residuals:
     def from_dict(cls, raw: Mapping[str, Any]) -> "Residuals":
         """Read back what :meth:`to_dict` wrote."""
         columns = [*raw["coordinates"], raw["weights"]]
-        numbers = np.array([[float(word) for word in text.split()] for text in columns])
-        return cls(np.ascontiguousarray(numbers[:-1].T), numbers[-1])
+        numbers = [[float(word) for word in text.split()] for text in columns]
+        points = within(numbers[:-1], LARGEST_COORDINATE)
+        return cls(np.ascontiguousarray(points.T), within(numbers[-1], LARGEST_LOGARITHM))
 
 
 @frozen(kw_only=True)
@@ -144,23 +170,20 @@ class Surface:
     def from_dict(cls, raw: Mapping[str, Any]) -> "Surface":
         """Read back what :meth:`to_dict` wrote."""
 
-        def real(name: str) -> Floats:
-            return np.array(raw[name], dtype=float)
-
         def whole(name: str) -> Ints:
             return np.array(raw[name], dtype=np.int64)
 
         residuals = {int(group): each for group, each in raw["residuals"].items()}
         return cls(
             names=tuple(raw["regressors"]),
-            coefficients=real("coefficients"),
+            coefficients=within(raw["coefficients"], LARGEST_LOGARITHM),
             groups=whole("groups"),
             residuals=Deferred(residuals, Residuals.from_dict),
-            scales=real("scales"),
+            scales=within(raw["scales"], LARGEST_COORDINATE, lowest=LEAST_SCALE),
             strata=whole("strata"),
-            near=real("near"),
-            far=real("far"),
-            box=real("box"),
+            near=within(raw["near"], LARGEST_LOGARITHM, lowest=0.0),
+            far=within(raw["far"], LARGEST_LOGARITHM, lowest=0.0),
+            box=within(raw["box"], LARGEST_COORDINATE),
             known=whole("known"),
         )
 

@@ -98,6 +98,25 @@ def test_surfaces_survive_the_round_trip_through_json_types():
         assert again.log_ratio(sample.design)[1] == pytest.approx(half, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [
+        ("coefficients", 1e6),  # its exponential overflows
+        ("coefficients", math.nan),
+        ("near", -0.1),
+        ("far", math.inf),
+        ("scales", 0.0),
+        ("box", -1e16),
+    ],
+)
+def test_no_number_of_a_surface_lies_where_its_exponential_would_overflow(field, number):
+    raw = fit_surface(sample_of(gemms(), truth()), "toy")[0].to_dict()
+    numbers = np.array(raw[field], dtype=float)
+    numbers.flat[-1] = number
+    with pytest.raises(ValueError, match="a number lies outside of"):
+        Surface.from_dict(raw | {field: numbers.tolist()})
+
+
 def test_an_unmeasured_kernel_has_the_middle_coefficients_and_is_not_known():
     names = ("copy", "gelu", "cast_up")
     rows = (64, 1024, 16384, 65536)
