@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from predictor.case.defaults import DEFAULTS
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Links, Mla, Moe, Section, kinds
+from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.section import Section, kinds
+from predictor.case.whole import IMPLEMENTATION
 from predictor.cli import run
 from predictor.report.quantities import seconds_text, signed_percent_text
 from predictor.report.table import markdown

@@ -16,7 +16,7 @@ import numpy as np
 
 from predictor.case import Case
 from predictor.case.named_files import located
-from predictor.case.schema import shown
+from predictor.case.section import shown
 from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
 from predictor.files import MEBIBYTE, opened, parse_json

@@ -15,7 +15,8 @@ from predictor.case.resolve import (
     tensor_parallel_candidates,
     with_expert_exchange,
 )
-from predictor.case.schema import Case, Cluster, Mla, Model, Moe, Plan, Training
+from predictor.case.schema import Cluster, Mla, Model, Moe, Plan, Training
+from predictor.case.whole import Case
 
 __all__ = [
     "HYBRID_RULE",

@@ -12,7 +12,9 @@ from typing import Any
 from predictor.case.defaults import DEFAULTS
 from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Spread, Text
 from predictor.case.models import model_names
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Links, Mla, Model, Moe, Section, kinds
+from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe
+from predictor.case.section import Section, kinds
+from predictor.case.whole import IMPLEMENTATION
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}

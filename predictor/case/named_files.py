@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.rules import RuleError
-from predictor.case.schema import shown
+from predictor.case.section import shown
 from predictor.errors import CaseError
 from predictor.files import MEBIBYTE, inside, read_text
 

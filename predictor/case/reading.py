@@ -1,4 +1,4 @@
-"""From files and mappings to a :class:`~predictor.case.schema.Case`, with errors for people."""
+"""From files and mappings to a :class:`~predictor.case.whole.Case`, with errors for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
 from predictor.case.rules import RuleError
-from predictor.case.schema import SECTIONS, Case, Links, Mla, Model, Moe, Section, shown
+from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe
+from predictor.case.section import Section, shown
+from predictor.case.whole import Case
 from predictor.errors import CaseError, nearest
 from predictor.files import MEBIBYTE, read_json, read_toml
 

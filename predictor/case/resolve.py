@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from predictor.case.schema import Case
+    from predictor.case.whole import Case
 
 TENSOR_PARALLEL_CHOICES = (1, 2, 4, 8)
 # Values that stand for the absence of something: filled, but not worth telling.

@@ -13,7 +13,8 @@ from predictor.case.kinds import LEAST_RATE
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
-    from predictor.case.schema import Case, Cluster, Links, Model, Moe, Plan, Training
+    from predictor.case.schema import Cluster, Links, Model, Moe, Plan, Training
+    from predictor.case.whole import Case
 
 # An embedding and a loss may each take a layer's place in a pipeline chunk.
 PLACES_BESIDE_LAYERS = 2

@@ -10,28 +10,24 @@ takes longer than the whole of an estimate.
 
 from __future__ import annotations
 
-from dataclasses import field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from predictor.case.kinds import (
     LEAST_RATE,
     Choice,
     Count,
     Flag,
-    Kind,
-    KindError,
     Real,
     Sequence,
     Spread,
     Text,
 )
-from predictor.case.rules import RuleError, check
+from predictor.case.section import Section, kinds, needed, optional
 from predictor.values import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from collections.abc import Sequence as Sequence_
-    from pathlib import Path
 
 MAX_GPUS = 2**22
 MAX_LAYERS = 10_000
@@ -44,64 +40,6 @@ MAX_VOCAB = 2**24
 MAX_SEQUENCE = 2**27
 MAX_BATCH = 2**30
 MAX_EXPERTS = 2**16
-MAX_SHOWN_CHARACTERS = 60
-
-
-def needed(kind: Kind, description: str) -> Any:  # noqa: ANN401
-    """Declare a field that a case cannot do without."""
-    return field(metadata={"kind": kind, "description": description})
-
-
-def optional(kind: Kind, description: str) -> Any:  # noqa: ANN401
-    """Declare a field that :func:`predictor.case.resolve` can fill in, or that may stay away."""
-    return field(default=None, metadata={"kind": kind, "description": description})
-
-
-def shown(value: object) -> str:
-    """Return a value as an error message shows it."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than some thousand digits
-        text = "a number of thousands of digits"
-    cut = len(text) > MAX_SHOWN_CHARACTERS
-    return f"{text[:MAX_SHOWN_CHARACTERS]}…" if cut else text
-
-
-@frozen(kw_only=True)
-class Section:
-    """A group of fields; each value is checked against the kind of its field."""
-
-    path: ClassVar[str] = ""
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{name}={value!r}" for name, value in _plain_items(self))
-        return f"{type(self).__name__}({told})"
-
-    def __post_init__(self) -> None:
-        """Check each value and keep its lasting form.
-
-        Raises:
-            RuleError: a value is not of its kind.
-        """
-        for name, kind in kinds(type(self)).items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            try:
-                object.__setattr__(self, name, kind.read(value))
-            except KindError as error:
-                raise RuleError(f"{self.path}.{name}", shown(value), str(error)) from None
-
-
-_KINDS: dict[type[Section], dict[str, Kind]] = {}
-
-
-def kinds(section: type[Section]) -> dict[str, Kind]:
-    """Return the kind of each plain field of a section."""
-    if section not in _KINDS:
-        plain = (each for each in fields(section) if "kind" in each.metadata)
-        _KINDS[section] = {each.name: each.metadata["kind"] for each in plain}
-    return _KINDS[section]
 
 
 @frozen(kw_only=True)
@@ -405,102 +343,3 @@ def section_at(path: Sequence_[str]) -> type[Section] | None:
     """Return the section at a path, as ``("model", "moe")``."""
     sections = {each.path: each for each in _ALL}
     return sections.get(".".join(path))
-
-
-IMPLEMENTATION = Text(r"[a-z0-9][a-z0-9.-]*", longest=64)
-
-
-@frozen(kw_only=True)
-class Case:
-    """All that an estimate depends on.
-
-    Build one with :meth:`from_dict` or :meth:`from_file`, which read presets and word their errors
-    for people. A case that exists has passed :func:`predictor.case.rules.check`.
-
-    Attributes:
-        model: What is trained.
-        training: What one iteration computes.
-        plan: How the work is laid out.
-        cluster: Where it runs.
-        implementation: Training stack; ``predictor implementations`` lists them.
-    """
-
-    model: Model
-    training: Training = Training()
-    plan: Plan = Plan()
-    cluster: Cluster
-    implementation: str = optional(IMPLEMENTATION, "Training stack.")
-
-    def __post_init__(self) -> None:
-        """Hold the rules between fields.
-
-        Raises:
-            RuleError: one of them is broken.
-        """
-        if self.implementation is not None:
-            try:
-                IMPLEMENTATION.read(self.implementation)
-            except KindError as error:
-                value = shown(self.implementation)
-                raise RuleError("implementation", value, str(error)) from None
-        check(self)
-
-    @classmethod
-    def from_dict(cls, mapping: Mapping[str, object], *, origin: str = "case") -> Case:
-        """Read a case, or a run record (whose other keys are left aside).
-
-        Raises:
-            CaseError: something is not legal; the message begins with ``origin``.
-        """
-        from predictor.case.reading import case_from_dict  # noqa: PLC0415
-
-        return case_from_dict(mapping, origin=origin)
-
-    @classmethod
-    def from_file(cls, path: str | Path) -> Case:
-        """Read a case from a ``.toml`` or ``.json`` file of at most one mebibyte.
-
-        Raises:
-            CaseError: the file is not there, not readable or not a legal case.
-        """
-        from predictor.case.reading import case_from_file  # noqa: PLC0415
-
-        return case_from_file(path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are set, as JSON types; :meth:`from_dict` reads them back."""
-        return dict(_plain_items(self))
-
-    def replace(self, **sections: Mapping[str, object]) -> Case:
-        """Return this case with fields of its sections changed: ``replace(plan={...})``.
-
-        Raises:
-            CaseError: the changed case breaks a rule.
-        """
-        from predictor.case.reading import case_from_sections  # noqa: PLC0415
-
-        changed = self.to_dict()
-        for name, values in sections.items():
-            changed[name] = {**changed[name], **values}
-        return case_from_sections(changed)
-
-
-_NAMES: dict[type, tuple[str, ...]] = {}
-
-
-def _names(kind: type[Section | Case]) -> tuple[str, ...]:
-    if kind not in _NAMES:
-        _NAMES[kind] = tuple(each.name for each in fields(kind))
-    return _NAMES[kind]
-
-
-def _plain_items(value: Section | Case) -> Iterator[tuple[str, Any]]:
-    for name in _names(type(value)):
-        inner = getattr(value, name)
-        if isinstance(inner, Section):
-            yield name, dict(_plain_items(inner))
-        elif isinstance(inner, tuple):
-            if inner:
-                yield name, list(inner)
-        elif inner is not None:
-            yield name, inner

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from predictor.case.kinds import Count, Flag, Kind, Real, Sequence, Text
-from predictor.case.schema import IMPLEMENTATION, SECTIONS, Mla, Moe, Section, field_paths, kinds
+from predictor.case.schema import SECTIONS, Mla, Moe, field_paths
+from predictor.case.section import Section, kinds
+from predictor.case.whole import IMPLEMENTATION
 
 if TYPE_CHECKING:
     from predictor.case import Case

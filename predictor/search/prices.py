@@ -23,7 +23,7 @@ from predictor.case import gpu_names, load_gpu
 from predictor.case.gpus import has_gpu
 from predictor.case.presets import closest, preset_names, read_preset
 from predictor.case.reading import read_mapping
-from predictor.case.schema import shown
+from predictor.case.section import shown
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any, Final
 from predictor.case import Case, resolve
 from predictor.case.defaults import EXCHANGE
 from predictor.case.kinds import Count, KindError, Real
-from predictor.case.schema import field_paths, kinds, section_at
+from predictor.case.schema import field_paths, section_at
+from predictor.case.section import kinds
 from predictor.errors import CaseError, nearest
 from predictor.search.menu import SEARCHED
 

@@ -36,7 +36,8 @@ from predictor.case.gpus import has_gpu
 from predictor.case.kinds import Sequence
 from predictor.case.named_files import located
 from predictor.case.reading import read_mapping
-from predictor.case.schema import SECTIONS, Links, Mla, Moe, Section, kinds, shown
+from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.section import Section, kinds, shown
 from predictor.errors import CaseError, nearest
 from predictor.files import inside
 from predictor.search.amounts import read_tokens

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from predictor.case.schema import shown
+from predictor.case.section import shown
 from predictor.errors import CaseError, nearest
 
 Draft = Mapping[str, Any]

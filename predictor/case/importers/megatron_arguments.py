@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from predictor.case.importers.found import Draft, Imported, Setting, Settings
-from predictor.case.importers.megatron_fields import (
-    FLAGS,
-    data_parallel_of,
-    is_free,
-    read_fields,
-)
+from predictor.case.importers.megatron_fields import read_fields
+from predictor.case.importers.megatron_layout import data_parallel_of
+from predictor.case.importers.megatron_names import FLAGS, is_free
 from predictor.case.importers.shell import Word, read_script
 from predictor.errors import CaseError
 

@@ -1,8 +1,6 @@
 """Megatron's settings as fields of a case, whoever writes them: arguments, recipes or exports.
 
-Names are those of Megatron-Core's configuration classes (core 0.12 to 0.16, and Megatron-Bridge's
-copies of them); each dialect translates its own names first. Read in Megatron-LM
-``training/arguments.py`` at 000c4ac (2025-10), Megatron-Bridge at a9497c6.
+Each dialect translates its own names into those of :mod:`.megatron_names` first.
 """
 
 from __future__ import annotations
@@ -11,169 +9,18 @@ import ast
 import re
 from typing import Any
 
-from predictor.case.importers.found import OFF, Draft, Settings
+from predictor.case.importers.found import OFF, Settings
+from predictor.case.importers.megatron_layout import read_context, read_pipeline, read_sharding
+from predictor.case.importers.megatron_names import (
+    ACTIVATIONS,
+    COUNTS,
+    DISPATCHERS,
+    EXPERT_COUNTS,
+    FLAGS,
+    LATENT_COUNTS,
+    POSITIONS,
+)
 from predictor.case.schema import MAX_LAYERS
-
-COUNTS = {
-    "num_layers": "model.num_layers",
-    "hidden_size": "model.hidden_size",
-    "ffn_hidden_size": "model.ffn_hidden_size",
-    "num_attention_heads": "model.num_attention_heads",
-    "num_query_groups": "model.num_query_groups",
-    "kv_channels": "model.head_dim",
-    "vocab_size": "model.vocab_size",
-    "max_position_embeddings": "model.max_position_embeddings",
-    "mtp_num_layers": "model.mtp_num_layers",
-    "seq_length": "training.seq_length",
-    "micro_batch_size": "training.micro_batch_size",
-    "global_batch_size": "training.global_batch_size",
-    "tensor_model_parallel_size": "plan.tensor_parallel",
-    "pipeline_model_parallel_size": "plan.pipeline_parallel",
-    "context_parallel_size": "plan.context_parallel",
-    "virtual_pipeline_model_parallel_size": "plan.virtual_pipeline",
-    "expert_model_parallel_size": "plan.expert_parallel",
-    "expert_tensor_parallel_size": "plan.expert_tensor_parallel",
-}
-FLAGS = {
-    "qk_layernorm": "model.qk_norm",
-    "share_embeddings_and_output_weights": "model.tied_embeddings",
-    "sequence_parallel": "plan.sequence_parallel",
-    "overlap_grad_reduce": "plan.overlap_grad_reduce",
-    "overlap_param_gather": "plan.overlap_param_gather",
-    "tp_comm_overlap": "plan.tp_overlap",
-    "overlap_moe_expert_parallel_comm": "plan.moe_overlap",
-    "moe_shared_expert_overlap": "plan.moe_shared_overlap",
-}
-EXPERT_COUNTS = {
-    "num_moe_experts": "model.moe.num_experts",
-    "moe_router_topk": "model.moe.top_k",
-    "moe_router_num_groups": "model.moe.routing_groups",
-    "moe_router_group_topk": "model.moe.groups_per_token",
-    "moe_ffn_hidden_size": "model.moe.expert_ffn_hidden_size",
-    "moe_shared_expert_intermediate_size": "model.moe.shared_expert_ffn_hidden_size",
-}
-LATENT_COUNTS = {
-    "q_lora_rank": "model.mla.q_lora_rank",
-    "kv_lora_rank": "model.mla.kv_lora_rank",
-    "qk_head_dim": "model.mla.qk_nope_head_dim",
-    "qk_pos_emb_head_dim": "model.mla.qk_rope_head_dim",
-    "v_head_dim": "model.mla.v_head_dim",
-}
-_POSITIONS = {
-    "learned_absolute": "learned",
-    "rope": "rope",
-    "yarn": "rope",
-    "mrope": "rope",
-    "alibi": "alibi",
-    "none": "none",
-}
-_SHARDED = {
-    "no_shard": "none",
-    "optim": "optimizer",
-    "optim_grads": "gradients",
-    "optim_grads_params": "parameters",
-}
-_DISPATCHERS = {"alltoall": "alltoall", "alltoall_seq": "alltoall", "allgather": "allgather"}
-_CONTEXTS = {"p2p": "ring", "a2a": "ulysses", "allgather": "all-gather", "all_gather": "all-gather"}
-_ACTIVATIONS = (
-    ("squared_relu", "squared-relu"),
-    ("relu2", "squared-relu"),
-    ("swiglu", "silu"),
-    ("geglu", "gelu"),
-    ("reglu", "relu"),
-    ("silu", "silu"),
-    ("swish", "silu"),
-    ("gelu", "gelu"),
-    ("relu", "relu"),
-)
-
-# Settings that are on unless a file turns them off: on says nothing, off is not modelled.
-_ON = frozenset(
-    (
-        "apply_rope_fusion",
-        "async_tensor_model_parallel_allreduce",
-        "average_in_collective",
-        "barrier_with_l1_time",
-        "batch_p2p_comm",
-        "batch_p2p_sync",
-        "bias_activation_fusion",
-        "bias_dropout_fusion",
-        "bias_gelu_fusion",
-        "bias_swiglu_fusion",
-        "fp8_wgrad",
-        "gradient_accumulation_fusion",
-        "masked_softmax_fusion",
-        "overlap_p2p_comm",
-        "persist_layer_norm",
-        "scatter_gather_tensors_in_pipeline",
-        "tp_comm_bulk_dgrad",
-        "tp_comm_bulk_wgrad",
-        "tp_comm_overlap_ag",
-        "tp_comm_overlap_rs",
-        "tp_comm_split_ag",
-        "tp_comm_split_rs",
-        "torch_fsdp2_reshard_after_forward",
-    )
-)
-_NOTHING = frozenset({"none", "null", "vanilla", "false", "no_shard"})
-# What changes neither the time nor the memory of an iteration, by the beginning of its name.
-_FREE = re.compile(
-    r"""(
-    _target_|_args_|_partial_|_call_|exp_manager|checkpoint|ckpt|dist_ckpt|distrib_optim_fully|save
-    |load|no_load|no_save|load_|finetune|pretrained_checkpoint|use_checkpoint|use_dist_ckpt|async_save
-    |use_persistent_ckpt|use_mp_args|use_tokenizer|non_persistent|auto_detect_ckpt|exit_|replication
-    |fully_parallel|storage_writers|most_recent_k|custom_manager|strict_fsdp
-    |log|logger|logging|tensorboard|wandb|mlflow|comet|timing_log_option|one_logger|enable_one_logger
-    |app_tag|config_logger|barrier_with_l1|report_|throughput_window|filter_warnings|skip_train_metrics
-    |profile|profiling|nsys|use_nsys|use_pytorch_profiler|record_|memory_snapshot|nvtx|straggler
-    |run_workload|ft_|ft$|enable_ft|calc_ft|inprocess|rerun|error_injection|result_rejected
-    |iterations_to_skip|adlr_|autoresume|disable_straggler|nvrx|tensor_inspect
-    |eval|val_|valid|test_|full_validation|multiple_validation|skip_train|limit_|max_steps|max_epochs
-    |train_iters|train_samples|train_sync|data_|dataset|dataloader|blend|split|splits|mock|mid_level
-    |num_workers|num_dataset|mmap|reset_position|eod_mask|create_attention_mask|object_storage
-    |path_to_cache|persistent_workers|pin_memory|drop_last|random_seed|allow_ambiguous|token_dtype
-    |defer_npy|fast_cache|add_extra_token|sequences_per|index_mapping|skip_warmup|shuffle|train_data
-    |tokenizer|tiktoken|vocab_file|merge_file|vocab_extra|trust_remote|legacy_tokenizer|sample_rate
-    |mask_prob|short_seq|hf_model_id|seed|rng|te_rng|inference|data_parallel_random_init|init_method
-    |embedding_init|output_layer_init|init_model|perform_initialization|use_cpu_init|no_initialization
-    |lr|min_lr|decoupled|warmup|scheduler|sched|override_opt|weight_decay|start_weight|end_weight|wd_
-    |adam_|sgd_|muon_|lion_|betas|eps$|clip_grad|gradient_clip|apply_wd|do_layer_norm_weight|optim_lr
-    |loss_scale|initial_loss|min_loss|hysteresis|native_amp|check_for_spiky|check_for_large|spiky
-    |norm_epsilon|layernorm_epsilon|layernorm_zero|apply_layernorm_1p|rotary_|rope_|use_rope_scaling
-    |seq_len_interp|original_max_position|yarn|mscale|beta_fast|beta_slow|softmax_scale
-    |attention_softmax_in_fp32|apply_query_key|normalize_attention|use_scaled_init|mtp_loss
-    |fp8_margin|fp8_interval|fp8_amax|fp8_quantizer|fp4_quantizer|fp4_recipe|amax_|moe_aux|moe_z
-    |moe_router_(load|pre|score|topk_|enable_expert_bias|bias_update|dtype
-        |force|padding)|moe_token_drop|moe_per_layer|moe_upcycling|moe_use_upcycling
-    |moe_deepep_num|moe_hybridep|moe_input_jitter|distributed_backend|distributed_timeout|local_rank
-    |lazy_mpu|use_gloo|disable_gloo|enable_gloo|external_gpu|flight_recorder|high_priority
-    |nccl_communicator|use_tp_pp_dp|use_decentralized|manual_gc|gc_|enable_experimental
-    |enable_megatron_core_exp|deprecated|use_mcore|mcore_gpt|mcore|transformer_engine|transformer_layer_spec|spec$|test_mode|name$|description|restore_from|resume
-    |accelerator|benchmark|enable_(checkpointing|model_summary|progress)|num_sanity|replace_sampler|use_distributed_sampler|callbacks
-    |log_every|accumulate_grad_batches|pre_process|post_process|onnx|apex_|should_pad
-    |parallel_output|kitchen|mamba|hetereogenous|retro|bert_|img_|vision|mup_|linear_(conv|key|num|value)
-    |softmax_type|cpu_offloading_(activations|weights|retain|double)|min_offloaded|microbatch_group
-    |deallocate|clone_scatter|variable_seq|fp8_multi|fp8_dot|num_layers_at_(start|end)_in_bf16
-    |disable_msc|legacy|enable_msc|empty_cuda|calculate_per_token_loss|decrease_batch
-    |check_weight_hash|check_optimizer|skip_sync_grad|timers|.*_func$|tp_comm_bootstrap|disable_jit
-    |optimizer_config_override|env_vars|pipeline_dtype|params_dtype|autocast|use_flash_attn
-    |cuda_graph_(warmup|scope|retain|use_single)|align_|bucket_size|ddp_|gradient_reduce_div
-    |gradient_as_bucket|grad_div_ar|grad_allreduce_chunk|contiguous_grad|pad_buckets|wgrad_deferral
-    |suggested_comm|tp_comm_overlap_cfg|sharp_enabled|qk_clip_|attention_type|rotary_percentage
-    |use_te_rng|use_legacy_static|master_|node_rank|rdzv|nproc|nnodes|no_python|tee|role|max_restarts
-    |scatter_embedding|use_mamba_mem|fsdp_all_gather_in|megatron_fsdp_main_params|monitor|redirects|standalone|hostfile|run_path|start_method|nproc_per_node|moe_extended_tp
-    )""",
-    re.VERBOSE,
-)
-
-
-def is_free(name: str, value: object) -> bool:
-    """Whether a setting that nobody read changes nothing that is counted."""
-    leaf = name.rpartition(".")[2].lower()
-    if leaf in _ON:
-        return value is True or value in OFF[:1]
-    parts = name.lower().split(".")
-    return value in OFF or str(value).lower() in _NOTHING or any(map(_FREE.match, parts))
 
 
 def read_fields(settings: Settings) -> None:
@@ -187,9 +34,9 @@ def read_fields(settings: Settings) -> None:
     _read_latent(settings)
     _read_numbers(settings)
     _read_recompute(settings)
-    _read_sharding(settings)
-    _read_pipeline(settings)
-    _read_context(settings)
+    read_sharding(settings)
+    read_pipeline(settings)
+    read_context(settings)
     for name in ("attention_dropout", "hidden_dropout", "ffn_dropout"):
         if settings.real(name):
             settings.not_modelled(
@@ -211,7 +58,7 @@ def _read_shape(settings: Settings) -> None:
         settings.put("model.gated_mlp", gated, "gated_linear_unit")
     if settings.has("activation_func"):
         words = str(settings.raw("activation_func")).lower().replace("-", "_")
-        known = next((ours for theirs, ours in _ACTIVATIONS if theirs in words), None)
+        known = next((ours for theirs, ours in ACTIVATIONS if theirs in words), None)
         if known is None:
             raise settings.fail("activation_func", "is not an activation that is read")
         settings.put("model.activation", known, "activation_func")
@@ -219,7 +66,7 @@ def _read_shape(settings: Settings) -> None:
     norm = settings.word("normalization", norms)
     if norm is not None:
         settings.put("model.normalization", norm, "normalization")
-    position = settings.word("position_embedding_type", _POSITIONS)
+    position = settings.word("position_embedding_type", POSITIONS)
     if position is not None:
         settings.put("model.position_embedding", position, "position_embedding_type")
     if settings.has("add_bias_linear"):
@@ -265,7 +112,7 @@ def _read_experts(settings: Settings) -> None:
         )
     deep = settings.flag("moe_enable_deepep") or settings.has("moe_flex_dispatcher_backend")
     flex = {"flex": "deepep"} if deep else {"flex": "alltoall"}
-    dispatcher = settings.word("moe_token_dispatcher_type", {**_DISPATCHERS, **flex})
+    dispatcher = settings.word("moe_token_dispatcher_type", {**DISPATCHERS, **flex})
     settings.put("plan.moe_dispatcher", dispatcher, "moe_token_dispatcher_type")
     grouped = settings.flag("moe_grouped_gemm")
     if grouped is not None:
@@ -386,109 +233,3 @@ def _read_recompute(settings: Settings) -> None:
             f"{settings.where('recompute_num_layers')} = {layers}: every layer is kept as a block "
             "of its own"
         )
-
-
-def _read_sharding(settings: Settings) -> None:
-    distributed = settings.flag("use_distributed_optimizer")
-    if settings.flag("use_torch_fsdp2"):
-        kept = settings.flag("torch_fsdp2_reshard_after_forward") is False
-        settings.put("plan.sharding", "gradients" if kept else "parameters", "use_torch_fsdp2")
-    elif settings.flag("use_megatron_fsdp") or settings.flag("use_custom_fsdp"):
-        kind = settings.word("data_parallel_sharding_strategy", _SHARDED) or "parameters"
-        name = "use_megatron_fsdp" if settings.has("use_megatron_fsdp") else "use_custom_fsdp"
-        settings.put("plan.sharding", kind, name)
-    else:
-        settings.has("data_parallel_sharding_strategy")  # nothing without Megatron-FSDP
-        if distributed is not None:
-            kind = "optimizer" if distributed else "none"
-            settings.put("plan.sharding", kind, "use_distributed_optimizer")
-    copies = settings.count("num_distributed_optimizer_instances") or 1
-    if copies > 1:
-        settings.derive(
-            "plan.sharding_group",
-            lambda draft: _replicas(draft, beside=copies),
-            f"replicas over num_distributed_optimizer_instances = {copies}",
-        )
-
-
-def _replicas(draft: Draft, *, beside: int = 1) -> int | None:
-    """Ranks of the data and context parallel group, over ``beside``, where the job is known."""
-    gpus = draft.get("cluster.num_gpus")
-    if not isinstance(gpus, int):
-        return None
-    ranks = (draft.get("plan.tensor_parallel") or 1) * (draft.get("plan.pipeline_parallel") or 1)
-    return gpus // ranks // beside or None
-
-
-def data_parallel_of(draft: Draft) -> int | None:
-    """Replicas of the model, where the size of the job is known."""
-    ranks = _replicas(draft)
-    return None if ranks is None else ranks // (draft.get("plan.context_parallel") or 1) or None
-
-
-def _read_pipeline(settings: Settings) -> None:
-    stages, layers = (
-        settings.value_of("plan.pipeline_parallel"),
-        settings.value_of("model.num_layers"),
-    )
-    per_chunk = settings.count("num_layers_per_virtual_pipeline_stage")
-    if per_chunk and stages and layers:
-        if layers % (stages * per_chunk):
-            rule = f"times the stages ({stages}) must divide num_layers ({layers})"
-            raise settings.fail("num_layers_per_virtual_pipeline_stage", rule)
-        chunks = layers // stages // per_chunk
-        settings.put("plan.virtual_pipeline", chunks, "num_layers_per_virtual_pipeline_stage")
-    chunks = settings.value_of("plan.virtual_pipeline") or 1
-    if chunks > 1 and settings.has("overlap_p2p_comm"):
-        settings.put("plan.overlap_p2p", settings.flag("overlap_p2p_comm"), "overlap_p2p_comm")
-    _read_uneven(settings, stages, layers, chunks)
-
-
-def _read_uneven(settings: Settings, stages: int | None, layers: int | None, chunks: int) -> None:
-    """Layers of each stage where the first or the last has another count than the rest."""
-    counted = (
-        settings.flag("account_for_embedding_in_pipeline_split"),
-        settings.flag("account_for_loss_in_pipeline_split"),
-    )
-    if (
-        any(counted)
-        and stages
-        and layers
-        and (layers + sum(map(bool, counted))) % (stages * chunks)
-    ):
-        rule = (
-            f"with embedding and loss, {stages * chunks} chunks must divide num_layers ({layers})"
-        )
-        raise settings.fail("account_for_embedding_in_pipeline_split", rule)
-    first = settings.count("num_layers_in_first_pipeline_stage")
-    last = settings.count("num_layers_in_last_pipeline_stage")
-    if (first is None and last is None) or not stages or not layers or stages < 2:  # noqa: PLR2004
-        return
-    name = "num_layers_in_first_pipeline_stage"
-    name = name if first is not None else "num_layers_in_last_pipeline_stage"
-    if chunks > 1:
-        settings.not_modelled(f"{settings.where(name)}: not together with virtual stages")
-        return
-    between = stages - (first is not None) - (last is not None)
-    rest = layers - (first or 0) - (last or 0)
-    if rest < 0 or (between and rest % between) or (not between and rest):
-        raise settings.fail(name, f"leaves {rest} layers for {between} stages")
-    middle = [rest // between] * between if between else []
-    whole = [
-        *([first] if first is not None else []),
-        *middle,
-        *([last] if last is not None else []),
-    ]
-    settings.put("plan.layers_per_stage", whole, name)
-
-
-def _read_context(settings: Settings) -> None:
-    kinds = settings.raw("cp_comm_type")
-    if kinds in OFF:
-        return
-    words = [kinds] if isinstance(kinds, str) else list(kinds)
-    known = {_CONTEXTS.get(str(word)) for word in words}
-    if len(known) == 1 and None not in known:
-        settings.put("plan.context_parallel_kind", known.pop(), "cp_comm_type")
-    else:
-        settings.unmodelled("cp_comm_type")

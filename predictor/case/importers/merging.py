@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.importers.found import Found, Imported
 from predictor.case.models import find_preset, model_fields
-from predictor.case.schema import shown
+from predictor.case.section import shown
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any
 from predictor.case.importers.files import parse_yaml
 from predictor.case.importers.found import OFF, Imported, Setting, Settings
 from predictor.case.importers.megatron_arguments import read_arguments
-from predictor.case.importers.megatron_fields import is_free, read_fields
+from predictor.case.importers.megatron_fields import read_fields
+from predictor.case.importers.megatron_names import is_free
 
 FORM = "nemo"
 

@@ -16,14 +16,15 @@ from predictor.case.importers import (
 from predictor.case.importers.files import parse, read_text
 from predictor.case.importers.merging import merged
 from predictor.case.reading import case_from_dict
-from predictor.case.schema import SECTIONS, shown
+from predictor.case.schema import SECTIONS
+from predictor.case.section import shown
 from predictor.errors import CaseError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from predictor.case.importers.found import Imported
-    from predictor.case.schema import Case
+    from predictor.case.whole import Case
 
 FORMS: dict[str, Callable[[str, str], Imported]] = {
     huggingface.FORM: huggingface.read_huggingface,

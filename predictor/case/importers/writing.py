@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.defaults import DEFAULTS, Default
 from predictor.case.resolve import resolve
-from predictor.case.schema import SECTIONS, Case, Links, Mla, Moe, Section, kinds
+from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.section import Section, kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from predictor.case.importers.merging import Brought
+    from predictor.case.whole import Case
 
 WIDTH = 100
 _PARTS: dict[str, tuple[type[Section], ...]] = {"model": (Moe, Mla), "cluster": (Links,)}
