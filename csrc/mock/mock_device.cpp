@@ -2,13 +2,14 @@
 
 #include "errors.hpp"
 #include "format_text.hpp"
+#include "mock/noise.hpp"
+#include "mock/virtual_timeline.hpp"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
 #include <map>
-#include <numbers>
 #include <utility>
 #include <vector>
 
@@ -23,42 +24,6 @@ constexpr std::int64_t toy_l2_bytes = 50'000'000;
 constexpr double host_launch_seconds = 1e-6;
 constexpr double round_noise = 0.003;
 constexpr double sample_noise = 0.005;
-constexpr double cool_seconds = 1.0; // of load before the clock falls
-constexpr double heating_seconds = 0.3;
-constexpr double hot_slowdown = 0.1;
-constexpr std::array<double, Device::lane_count> lane_slowdown{1.1, 1.5}; // where both are busy
-
-// splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-class Noise {
-public:
-  explicit Noise(std::uint64_t seed) : state_(seed) {}
-
-  double normal() { // Box-Muller
-    const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform()));
-    return radius * std::cos(2.0 * std::numbers::pi * uniform());
-  }
-
-private:
-  double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
-
-  std::uint64_t next() {
-    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15ULL);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-    return z ^ (z >> 31);
-  }
-
-  std::uint64_t state_;
-};
-
-// FNV-1a: the same on every platform, unlike std::hash.
-std::uint64_t hash_of(std::string_view line) {
-  std::uint64_t hash = 0xcbf29ce484222325ULL;
-  for (const char c : line) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  }
-  return hash;
-}
 
 // `source` says whose noise applies.
 struct MockLaunch {
@@ -68,106 +33,6 @@ struct MockLaunch {
 
 struct MockGraph final : Graph {
   std::vector<MockLaunch> launches;
-};
-
-// Host and device time. Work queues behind its lane's own end and behind a closed gate.
-class VirtualTimeline {
-public:
-  [[nodiscard]] double host() const { return host_; }
-  [[nodiscard]] double elapsed(std::size_t first, std::size_t last) const {
-    return events_.at(last).seconds - events_.at(first).seconds;
-  }
-
-  void pass_on_host(double seconds) { host_ += seconds; }
-
-  void run(double seconds, std::size_t lane) {
-    double& free = free_.at(lane);
-    if (!gated_ && host_ > free) { // the device ran dry
-      free = host_;
-      busy_since_ = host_;
-    }
-    const double hot = std::max(0.0, free - busy_since_ - cool_seconds);
-    free += seconds * (1.0 + hot_slowdown * (1.0 - std::exp(-hot / heating_seconds)));
-    used_.at(lane) = used_.at(lane) || seconds > 0.0;
-  }
-
-  void record(std::size_t event, std::size_t lane) {
-    run(0.0, lane);
-    events_.at(event) = {.seconds = free_.at(lane), .lane = lane, .gated = gated_};
-  }
-
-  void close_gate() {
-    run(0.0, 0);
-    gate_start_ = free_.front();
-    gated_ = true;
-    for (Event& event : events_) {
-      event.gated = false;
-    }
-  }
-
-  void open_gate() {
-    if (!gated_) {
-      return;
-    }
-    // Everything queued since the gate closed starts now instead.
-    const double shift = std::max(0.0, host_ - gate_start_);
-    for (Event& event : events_) {
-      event.seconds += event.gated ? shift : 0.0;
-    }
-    for (double& free : free_) {
-      free += shift;
-    }
-    fork_ += shift;
-    busy_since_ = shift > 0.0 ? host_ : busy_since_;
-    gated_ = false;
-  }
-
-  // Lane 1 goes on from where lane 0 is; what follows may run side by side.
-  void fork() {
-    free_.back() = std::max(free_.back(), free_.front());
-    fork_ = free_.back();
-    used_.fill(false);
-    forked_ = true;
-  }
-
-  void wait_event(std::size_t event) { host_ = std::max(host_, events_.at(event).seconds); }
-
-  void wait() {
-    if (std::exchange(forked_, false) && used_.front() && used_.back()) {
-      contend();
-    }
-    host_ = std::max({host_, free_.front(), free_.back()});
-  }
-
-private:
-  struct Event {
-    double seconds = 0.0;
-    std::size_t lane = 0;
-    bool gated = false;
-  };
-
-  // Stretches each lane's time since the fork, as both took from the other.
-  void contend() {
-    const auto stretched = [this](double seconds, std::size_t lane) {
-      return seconds > fork_ ? fork_ + (seconds - fork_) * lane_slowdown.at(lane) : seconds;
-    };
-    for (Event& event : events_) {
-      event.seconds = stretched(event.seconds, event.lane);
-    }
-    for (std::size_t lane = 0; lane < free_.size(); ++lane) {
-      free_[lane] = stretched(free_[lane], lane);
-    }
-  }
-
-  double host_ = 0.0;
-  std::array<double, Device::lane_count> free_{}; // when each lane will have finished its queue
-  double busy_since_ = 0.0;
-  bool gated_ = false;
-  double gate_start_ = 0.0;
-  bool forked_ = false;
-  double fork_ = 0.0;
-  std::array<bool, Device::lane_count> used_{}; // since the fork
-  std::array<Event, Device::event_count> events_{};
 };
 
 class MockDevice final : public Device {
