@@ -75,7 +75,7 @@ def study(count: int, folder: Path) -> None:
         f'[case.model]\npreset = "gpt2"\nnum_layers = {list(range(1, 11))}\n'
         f"[case.training]\nseq_length = {[128 * n for n in range(1, 9)] + [1536, 2048]}\n"
         f"global_batch_size = {batches}\n"
-        f'[case.plan]\ntensor_parallel = 1\n[case.cluster]\ngpu = "{SKU}"\nnum_gpus = 8\n'
+        f'[case.plan]\ntensor_parallel = 1\n[case.cluster]\ngpu = "{SKU}"\nnum_gpus = 1\n'
     )
     path, out = folder / "study.toml", folder / "out.csv"
     path.write_text(told, encoding="utf-8")

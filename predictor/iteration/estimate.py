@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
@@ -21,12 +21,15 @@ from predictor.iteration.priced import Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.run import Links, Run
 from predictor.iteration.schedules import SPLIT_BACKWARD
-from predictor.iteration.shape import refuse, stages_of, step_shape
+from predictor.iteration.shape import micro_batches_of, refuse, stages_of, step_shape
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Stage
 from predictor.operators import Operator
 from predictor.units import HOUR_SECONDS
 from predictor.values import frozen
+
+FEW_MICRO_BATCHES: Final = 2
+"""Whether there is more than one decides what each launches; how many, the pipeline counts."""
 
 
 @frozen(kw_only=True)
@@ -244,8 +247,22 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     Raises:
         NotPredictable: A schedule's rule is broken, or ``strict`` forbids a number.
     """
-    plan, links = _plan(case), _links(case, costs)
-    return Run(case, plan.pipeline, _sheet(plan, case, costs), links, costs, strict=strict)
+    alike = _alike(case)
+    plan, links = _plan(alike), _links(alike, costs)
+    pipeline = replace(plan.pipeline, micro_batches=micro_batches_of(case))
+    return Run(case, pipeline, _sheet(plan, alike, costs), links, costs, strict=strict)
+
+
+def _alike(case: Case) -> Case:
+    """A resolved case that launches the same: its batch cut to two micro-batches if it has more.
+
+    The pipeline alone counts them; cases that differ in batch share programs and their prices.
+    """
+    count = micro_batches_of(case)
+    if count <= FEW_MICRO_BATCHES:
+        return case
+    batch = case.training.global_batch_size // count * FEW_MICRO_BATCHES
+    return replace(case, training=replace(case.training, global_batch_size=batch))
 
 
 @lru_cache(maxsize=256)
@@ -259,4 +276,6 @@ def memory_of_stages(case: Case) -> tuple[Memory, ...]:
 
 def _peak(case: Case) -> Memory:
     """Memory of the fullest stage."""
-    return max(memory_of_stages(case), key=lambda peak: peak.reserved_bytes)
+    alone = case.plan.pipeline_parallel == 1  # one stage holds one micro-batch, however many run
+    stages = memory_of_stages(_alike(case) if alone else case)
+    return max(stages, key=lambda peak: peak.reserved_bytes)
