@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any
@@ -290,8 +291,9 @@ def operators(gpu: str, *, jsonl: bool, strict: bool) -> None:
     from predictor.costs.questions import answer  # noqa: PLC0415
 
     together = QUESTIONS_AT_ONCE if _is_file(sys.stdin) else 1  # a program may wait for each
-    for reply in answer(sys.stdin, sku=gpu, strict=strict, at_once=together):
-        click.echo(json_text(reply, indent=None))
+    replies = answer(sys.stdin, sku=gpu, strict=strict, at_once=together)
+    while some := [json_text(reply, indent=None) for reply in islice(replies, together)]:
+        click.echo("\n".join(some))
 
 
 def _is_file(stream: TextIO) -> bool:

@@ -1,15 +1,17 @@
 """Questions about single operators, one JSON object a line (``predictor operators --jsonl``)."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import MISSING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field
+from functools import cache
 from itertools import islice
 from typing import Any, get_args, get_type_hints
+
+import numpy as np
 
 from predictor.costs.loading import load_costs
 from predictor.costs.model import Costs
 from predictor.costs.power import TENSOR_FAMILIES
-from predictor.costs.prediction import Origin, Prediction
+from predictor.costs.prediction import Origin, PredictionRow
 from predictor.errors import FitError, PredictorError, nearest
 from predictor.files import parse_json
 from predictor.operators import (
@@ -66,17 +68,24 @@ def answer(
     """
     costs = load_costs(sku)
     for some in _batches(lines, at_once):
-        asked = [_asked(line) for line in some]
-        if at_once > 1:
-            _price(costs, asked)
-        for question in asked:
-            if isinstance(question, str):
-                yield {"error": question}
-                continue
-            try:
-                yield _answer(costs, question, strict=strict)
-            except (PredictorError, ValueError) as error:
-                yield {"error": str(error)}
+        yield from _replies(costs, some, strict=strict)
+
+
+def _replies(costs: Costs, lines: Sequence[str], *, strict: bool) -> list[dict[str, Any]]:
+    """Answers to lines in order; questions of one family are priced together."""
+    replies: list[dict[str, Any]] = [{}] * len(lines)
+    alike: dict[tuple[str, str], list[tuple[int, Question]]] = {}
+    for place, question in enumerate(map(_asked, lines)):
+        if isinstance(question, str):
+            replies[place] = {"error": question}
+        else:
+            family = question.operator.name, question.cache
+            alike.setdefault(family, []).append((place, question))
+    for (_, cache), chosen in alike.items():
+        rows = _rows(costs, [question.operator for _, question in chosen], cache)
+        for (place, question), row in zip(chosen, rows, strict=True):
+            replies[place] = _reply(costs, question, row, strict=strict)
+    return replies
 
 
 def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -100,27 +109,19 @@ def _asked(line: str) -> Question | str:
         return str(error)
 
 
-def _price(costs: Costs, asked: Iterable[Question | str]) -> None:
-    """Price questions together, family by family; answering finds the prices remembered."""
-    alike: dict[tuple[str, str], list[Operator]] = {}
-    for each in asked:
-        if isinstance(each, Question) and not isinstance(each.operator, Host):
-            alike.setdefault((each.operator.name, each.cache), []).append(each.operator)
-    for (_, cache), operators in alike.items():
-        with suppress(PredictorError, ValueError):  # told where the one at fault is answered
-            costs.predict(operators, cache=cache)
+def _rows(costs: Costs, operators: Sequence[Operator], cache: str) -> Sequence[PredictionRow | str]:
+    """Seconds, low, high and origin of operators of one family, or what is wrong with each."""
+    try:
+        if isinstance(operators[0], Host):
+            return [_host(costs, each) for each in operators if isinstance(each, Host)]
+        return costs.predict(operators, cache=cache).rows()
+    except (PredictorError, ValueError) as error:
+        if len(operators) == 1:
+            return [str(error)]
+        return [row for each in operators for row in _rows(costs, [each], cache)]
 
 
-def _answer(costs: Costs, question: Question, *, strict: bool) -> dict[str, Any]:
-    operator, regime = question.operator, question.regime
-    if isinstance(operator, Host):
-        return _host(costs, operator)
-    prediction = costs.predict([operator], cache=question.cache)
-    factor = _sustained(costs, operator, prediction) if regime == "sustained" else 1.0
-    return _word(prediction, factor, strict=strict, regime=regime)
-
-
-def _host(costs: Costs, activity: Host) -> dict[str, Any]:
+def _host(costs: Costs, activity: Host) -> PredictionRow:
     """Host seconds where they were measured; the span of other rounds is not kept."""
     if activity not in costs.host:
         known = sorted({f"{each.stack}/{each.phase}/{each.quantity}" for each in costs.host})
@@ -128,32 +129,38 @@ def _host(costs: Costs, activity: Host) -> dict[str, Any]:
         raise FitError(f"host: {asked} was not measured{nearest(asked, known)}")
     seconds = costs.host[activity]
     origin = Origin.DATASHEET if costs.borrowed else Origin.MEASURED
-    return {"seconds": seconds, "low": seconds, "high": seconds, "origin": origin.label}
+    return seconds, seconds, seconds, origin
 
 
-def _sustained(costs: Costs, operator: Operator, prediction: Prediction) -> float:
+def _reply(
+    costs: Costs, question: Question, row: PredictionRow | str, *, strict: bool
+) -> dict[str, Any]:
+    if isinstance(row, str):
+        return {"error": row}
+    seconds, low, high, place = row
+    origin, factor = Origin(int(place)), 1.0
+    if question.regime == "sustained" and not isinstance(question.operator, Host):
+        factor = _sustained(costs, question.operator, seconds)
+        origin = max(origin, Origin.FITTED)
+    if strict and origin >= Origin.EXTRAPOLATED:
+        return {"error": f"the answer would be {origin.label}; --strict refuses that"}
+    return {
+        "seconds": seconds * factor,
+        "low": low * factor,
+        "high": high * factor,
+        "origin": origin.label,
+    }
+
+
+def _sustained(costs: Costs, operator: Operator, seconds: float) -> float:
     """Seconds under steady load over those of a burst."""
     clock = costs.heat.settled_clock_hz({operator.name: 1.0})
     if isinstance(operator, Collective | Memcpy | Interference):
         return 1.0
     if operator.name in TENSOR_FAMILIES:
         return costs.heat.tensor_factor(clock)
-    share = operator.bytes / costs.gpu.memory_bytes_per_second / prediction.seconds
-    return float(costs.heat.stream_factor(share, clock)[0])
-
-
-def _word(prediction: Prediction, factor: float, *, strict: bool, regime: str) -> dict[str, Any]:
-    origin = Origin(int(prediction.origin[0]))
-    if regime == "sustained" and origin == Origin.MEASURED:
-        origin = Origin.FITTED
-    if strict and origin >= Origin.EXTRAPOLATED:
-        return {"error": f"the answer would be {origin.label}; --strict refuses that"}
-    return {
-        "seconds": float(prediction.seconds[0]) * factor,
-        "low": float(prediction.low[0]) * factor,
-        "high": float(prediction.high[0]) * factor,
-        "origin": origin.label,
-    }
+    share = operator.bytes / costs.gpu.memory_bytes_per_second / seconds
+    return float(costs.heat.stream_factor(np.array(share), clock))
 
 
 def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
@@ -171,10 +178,8 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
         hint = nearest(str(name), known)
         msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"
         raise ValueError(msg)
-    kind = OPERATORS[name]
-    hints = get_type_hints(kind)
+    hints, known_fields = _fields(name)
     values: dict[str, Any] = {}
-    known_fields = {f.name: f for f in column_fields(kind)}
     for key in raw:
         if key != "operator" and key not in known_fields:
             msg = f"{name}: unknown field {key!r}{nearest(key, known_fields)}"
@@ -189,7 +194,14 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
             values[key] = spec.default
     if name == "memory_bound":
         _check_kernel(values["impl"], values["kernel"])
-    return kind(**values)
+    return OPERATORS[name](**values)
+
+
+@cache
+def _fields(name: str) -> tuple[dict[str, Any], dict[str, Field[object]]]:
+    """Types and fields of an operator by name, the same for every line."""
+    kind = OPERATORS[name]
+    return get_type_hints(kind), {each.name: each for each in column_fields(kind)}
 
 
 def _check_kernel(impl: str, kernel: str) -> None:
