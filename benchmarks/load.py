@@ -1,8 +1,8 @@
 """Load: many cases, many questions, a long study that is killed: python benchmarks/load.py.
 
 Each part runs in a process of its own, whose seconds and largest memory are printed.
-The study is killed twice, at a quarter and at half, and taken up again; its rows are then counted
-and must each be there once.
+The study, each of whose cases is a row at two prices, is killed twice, at a quarter and at half,
+and taken up again; its rows are then counted and must each be there once.
 """
 
 import argparse
@@ -65,13 +65,15 @@ def questions(count: int) -> None:
     assert found == count, found  # noqa: S101 - what is measured must be right
 
 
-def study(count: int, folder: Path) -> None:
-    """Run a study that is killed twice on its way, and count its rows.
+def study(rows_asked: int, folder: Path) -> None:
+    """Run a study that is killed twice on its way, and count its rows: two prices of each case.
 
     What an earlier call into the same folder has done is not done again.
     """
+    count = rows_asked // 2
     batches = [64 * (1 + number) for number in range(count // 100)]
     told = (
+        f'[study]\nprices = ["datasheet", "aws"]\n'
         f'[case.model]\npreset = "gpt2"\nnum_layers = {list(range(1, 11))}\n'
         f"[case.training]\nseq_length = {[128 * n for n in range(1, 9)] + [1536, 2048]}\n"
         f"global_batch_size = {batches}\n"
@@ -96,7 +98,7 @@ def study(count: int, folder: Path) -> None:
         next(rows)
         for number, row in enumerate(rows):
             assert int(row.partition(",")[0]) == number  # noqa: S101 - each once, in order
-    assert number + 1 == count, number  # noqa: S101
+    assert number + 1 == rows_asked, number  # noqa: S101
 
 
 def _cases_done(parts: Path) -> int:

@@ -81,8 +81,8 @@ def _replies(costs: Costs, lines: Sequence[str], *, strict: bool) -> list[dict[s
         else:
             family = question.operator.name, question.cache
             alike.setdefault(family, []).append((place, question))
-    for (_, cache), chosen in alike.items():
-        rows = _rows(costs, [question.operator for _, question in chosen], cache)
+    for (_, state), chosen in alike.items():
+        rows = _rows(costs, [question.operator for _, question in chosen], state)
         for (place, question), row in zip(chosen, rows, strict=True):
             replies[place] = _reply(costs, question, row, strict=strict)
     return replies
