@@ -199,6 +199,15 @@ def _check_training(model: Model, training: Training) -> None:
     if layers is not None and layers > model.num_layers:
         rule = f"may not exceed num_layers ({model.num_layers})"
         raise RuleError("training.recompute_layers", layers, rule)
+    modules = set(training.recompute_modules or ())
+    absent = {
+        "model.mla": modules & {"mla_up_proj"} if model.mla is None else (),
+        "model.moe": modules & {"moe", "moe_act", "shared_experts"} if model.moe is None else (),
+    }
+    for section, named in absent.items():
+        if named:
+            rule = f"names a part of layers that have {section}, which is not set"
+            raise RuleError("training.recompute_modules", min(named), rule)
 
 
 def _check_world(plan: Plan, cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ takes longer than the whole of an estimate.
 from __future__ import annotations
 
 from dataclasses import field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from predictor.case.kinds import (
     LEAST_RATE,
@@ -40,6 +40,11 @@ MAX_VOCAB = 2**24
 MAX_SEQUENCE = 2**27
 MAX_BATCH = 2**30
 MAX_EXPERTS = 2**16
+
+RecomputeModule = Literal[
+    "core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_act", "shared_experts"
+]
+"""Names of Megatron-Core's ``recompute_modules`` (``transformer_config.py`` v0.12 to v0.19)."""
 
 
 @frozen(kw_only=True)
@@ -175,6 +180,10 @@ class Training(Section):
     )
     recompute_layers: int = optional(
         Count(MAX_LAYERS, 0), "Layers of a stage that recompute; absent: all."
+    )
+    recompute_modules: tuple[RecomputeModule, ...] = optional(
+        Sequence(Choice(get_args(RecomputeModule))),
+        "What selective recomputation runs again; absent: core_attn.",
     )
     optimizer: Literal[
         "adamw", "adamw-fused-fp32", "adamw-fused-bf16-states", "torch-adamw-foreach-fp32"

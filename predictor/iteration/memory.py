@@ -15,12 +15,13 @@ last layer, and the optimizer step with every gradient alive.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from predictor.iteration.dimensions import Layer
+from predictor.iteration.dimensions import Experts, Layer
 from predictor.iteration.step import Stage, StepShape
 from predictor.units import MIB
 from predictor.values import frozen
@@ -224,8 +225,12 @@ def fused_activations(stage: Stage, in_flight: tuple[int, ...]) -> float:
 def _activations(
     stage: Stage, in_flight: tuple[int, ...], saved_bytes: Callable[[StepShape, Layer], float]
 ) -> float:
-    """Bytes kept by all micro-batches in flight; a replayed layer keeps its input, one is anew."""
+    """Bytes kept by all micro-batches in flight; what one layer replays is there anew.
+
+    A layer that is replayed whole keeps its input.
+    """
     shape = stage.shape
+    whole = replace(shape, recomputed=frozenset()) if shape.recomputed else None
     activations = replay = 0.0
     for chunk, batches in zip(stage.chunks, in_flight, strict=True):
         for block in chunk.blocks:
@@ -233,30 +238,48 @@ def _activations(
             if block.replayed:
                 replay = largest((replay, kept))
                 kept = 2.0 * shape.shard_tokens * shape.hidden
+            elif whole is not None:
+                replay = largest((replay, saved_bytes(whole, block.layer) - kept))
             activations += kept * block.count * batches
     return activations + replay
 
 
 def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:
-    """Bytes that one layer keeps of a micro-batch.
-
-    Experts keep the router's fp32 logits and scores, their inputs, the first product and the
-    activation of every row they run; what dispatch and combine send is not kept.
-    """
-    n, shard, up = shape.tokens, shape.shard_tokens, 2 if layer.gated else 1
-    width = layer.ffn
-    kept = 8.0 * shard * layer.hidden + 4.0 * n * layer.heads
-    if layer.experts:
-        rows = shape.routed(layer)
-        width = layer.experts.shared_ffn + layer.experts.residual_ffn
-        kept += 8.0 * shard * layer.experts.total
-        kept += 2.0 * rows.rows * (layer.hidden + (up + 1) * layer.experts.ffn)
+    """Bytes that one layer keeps of a micro-batch, less what is recomputed."""
+    n, norms = shape.tokens, 2
+    kept = 4.0 * n * layer.heads
     if layer.latent:
-        kept += 4.0 * shard * (layer.latent.q_rank + layer.latent.kv_rank)
-        kept += 2.0 * n * (2 * layer.q + 2 * layer.v)
+        kept += 4.0 * shape.shard_tokens * (layer.latent.q_rank + layer.latent.kv_rank)
+        kept += 2.0 * n * layer.v
+        kept += 0.0 if "mla_up_proj" in shape.recomputed else 2.0 * n * (2 * layer.q + layer.v)
+        norms -= "layernorm" in shape.recomputed
     else:
         kept += 2.0 * n * (2 * layer.q + 2 * layer.kv)
-    return kept + 2.0 * n * (up + 1) * width
+    if layer.experts:
+        kept += _experts_saved_bytes(shape, layer, layer.experts)
+        norms -= "layernorm" in shape.recomputed
+    elif "mlp" in shape.recomputed:
+        norms -= 1
+    else:
+        kept += 2.0 * n * (3 if layer.gated else 2) * layer.ffn
+    return kept + 2.0 * (2 + norms) * shape.shard_tokens * layer.hidden
+
+
+def _experts_saved_bytes(shape: StepShape, layer: Layer, experts: Experts) -> float:
+    """Bytes that experts and the MLPs beside them keep; nothing where all of them run again.
+
+    The router's fp32 logits and scores, the experts' inputs, the first product and the activation
+    of every row they run; what dispatch and combine send is not kept.
+    """
+    if "moe" in shape.recomputed:
+        return 0.0
+    n, up = shape.tokens, 2 if layer.gated else 1
+    inside = up + ("moe_act" not in shape.recomputed)
+    kept = 8.0 * shape.shard_tokens * experts.total
+    kept += 2.0 * shape.routed(layer).rows * (layer.hidden + inside * experts.ffn)
+    beside = experts.residual_ffn
+    beside += 0 if "shared_experts" in shape.recomputed else experts.shared_ffn
+    return kept + 2.0 * n * (up + 1) * beside
 
 
 def unfused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:

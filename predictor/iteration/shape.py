@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from predictor.case import HYBRID_RULE, Case, Model, is_hybrid, load_gpu
+from predictor.case import HYBRID_RULE, Case, Model, Training, is_hybrid, load_gpu
 from predictor.errors import NotPredictable
 from predictor.iteration.dimensions import Layer, layers_of
 from predictor.iteration.implementations import load as load_stack
@@ -13,7 +13,7 @@ from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.places import Places
 from predictor.iteration.recipes import recipe_of
 from predictor.iteration.stack import Stack
-from predictor.iteration.step import Block, Chunk, Stage, StepShape
+from predictor.iteration.step import CORE_ATTENTION, Block, Chunk, Stage, StepShape
 from predictor.values import frozen
 
 
@@ -62,6 +62,11 @@ def refuse(case: Case, stack: Stack) -> None:
         ),
         (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
         (
+            training.recompute_modules not in {None, (CORE_ATTENTION,)}
+            and "modules" not in stack.knows,
+            f"recompute_modules other than {CORE_ATTENTION} are not supported by {stack.name}",
+        ),
+        (
             plan.context_parallel != 1 and "context" not in stack.knows,
             f"context_parallel above 1 is not supported by {stack.name} yet",
         ),
@@ -100,7 +105,7 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
         gradient_bytes=4 if training.gradient_dtype == "fp32" else 2,
         recipe=recipe_of(training, gpu),
-        selective_recompute=training.recompute == "selective",
+        recomputed=recomputed_modules(training, selective=training.recompute == "selective"),
         sequence_parallel=bool(plan.sequence_parallel),
         sharding=str(plan.sharding),
         overlap_grad_reduce=plan.overlap_grad_reduce,
@@ -121,6 +126,11 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         world=groups["world"],
     )
     return replace(shape, experts=expert_plan(case, tokens=shape.shard_tokens, groups=groups))
+
+
+def recomputed_modules(training: Training, *, selective: bool) -> frozenset[str]:
+    """What each layer replays apart from whole layers."""
+    return frozenset(training.recompute_modules or (CORE_ATTENTION,)) if selective else frozenset()
 
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:

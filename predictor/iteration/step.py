@@ -13,6 +13,8 @@ from predictor.values import frozen
 ALONE: Final = Group()
 """One rank that talks to nobody."""
 
+CORE_ATTENTION: Final = "core_attn"
+
 
 @frozen(kw_only=True)
 class StepShape:
@@ -30,7 +32,8 @@ class StepShape:
         fp32_states: Masters, moments and gradients in fp32 instead of bf16.
         gradient_bytes: Bytes of a stored gradient.
         recipe: How operands of products become small; None: products of 16-bit numbers.
-        selective_recompute: Core attention is replayed in the backward pass.
+        recomputed: What selective recomputation replays in the backward pass, as
+            ``training.recompute_modules`` names it.
         sequence_parallel: Activations outside the products are split over the tensor ranks.
         sharding: What replicas split: ``none``, ``optimizer``, ``gradients`` or ``parameters``.
         overlap_grad_reduce: Gradients are reduced beside the backward pass; None: as the stack has
@@ -65,7 +68,7 @@ class StepShape:
     fp32_states: bool = True
     gradient_bytes: int = 4
     recipe: Recipe | None = None
-    selective_recompute: bool = False
+    recomputed: frozenset[str] = frozenset()
     sequence_parallel: bool = False
     sharding: str = "none"
     overlap_grad_reduce: bool | None = None
@@ -85,6 +88,11 @@ class StepShape:
     replicas: Group = ALONE
     world: Group = ALONE
     experts: ExpertPlan | None = None
+
+    @property
+    def selective_recompute(self) -> bool:
+        """Whether core attention, or what a stack's own selection is, is replayed."""
+        return CORE_ATTENTION in self.recomputed
 
     @property
     def tokens(self) -> int:

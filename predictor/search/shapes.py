@@ -10,7 +10,7 @@ from predictor.case import Case, domain_gpus, load_gpu, with_expert_exchange
 from predictor.costs.prediction import Ints
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.places import Places
-from predictor.iteration.shape import step_shape
+from predictor.iteration.shape import recomputed_modules, step_shape
 from predictor.iteration.step import StepShape
 from predictor.search.space import Space
 
@@ -85,7 +85,10 @@ class Shapes:
         shape = replace(
             shape,
             batch=at["micro_batch_size"],
-            selective_recompute=space.values["recompute"][at["recompute"]] == "selective",
+            recomputed=recomputed_modules(
+                case.training,
+                selective=space.values["recompute"][at["recompute"]] == "selective",
+            ),
             tp_overlap=space.values["tp_overlap"][at["tp_overlap"]],
             stages=at["pipeline_parallel"],
             stages_apart=at["pipeline_parallel"] > 1 and shape.world.ranks > self.node,

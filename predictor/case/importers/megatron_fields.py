@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import Any, get_args
 
 from predictor.case.importers.found import OFF, Settings
 from predictor.case.importers.megatron_layout import read_context, read_pipeline, read_sharding
@@ -20,7 +20,7 @@ from predictor.case.importers.megatron_names import (
     LATENT_COUNTS,
     POSITIONS,
 )
-from predictor.case.schema import MAX_LAYERS
+from predictor.case.schema import MAX_LAYERS, RecomputeModule
 
 
 def read_fields(settings: Settings) -> None:
@@ -218,12 +218,13 @@ def _read_recompute(settings: Settings) -> None:
     method = settings.word("recompute_method", {"uniform": "uniform", "block": "block"})
     layers = settings.count("recompute_num_layers")
     settings.put("training.recompute", kind, "recompute_granularity")
-    modules = settings.raw("recompute_modules")
-    if kind == "selective" and modules not in (*OFF, "core_attn", ["core_attn"]):
-        settings.not_modelled(
-            f"{settings.where('recompute_modules')} = {modules}: selective recomputation is that "
-            "of attention's core alone"
-        )
+    named = settings.raw("recompute_modules")
+    modules = named if isinstance(named, list) else [] if named in OFF else [named]
+    if kind == "selective" and modules:
+        if set(map(str, modules)) <= set(get_args(RecomputeModule)):
+            settings.put("training.recompute_modules", modules, "recompute_modules")
+        else:
+            settings.unmodelled("recompute_modules")
     if kind != "full":
         return
     if method == "block":

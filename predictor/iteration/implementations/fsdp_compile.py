@@ -29,7 +29,7 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     """What compiled blocks keep, four bf16 buffers of logits at the loss."""
     del in_flight
-    whole = replace(stage.shape, selective_recompute=False)  # blocks are kept whole or not at all
+    whole = replace(stage.shape, recomputed=frozenset())  # blocks are kept whole or not at all
     return fsdp.sharded_memory(replace(stage, shape=whole), compiled.saved_bytes, logit_bytes=8.0)
 
 

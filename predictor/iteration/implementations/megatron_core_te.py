@@ -11,6 +11,11 @@ sequence parallelism an all-gather before and a reduce-scatter behind each pair 
 in the forward pass; in the backward pass the gather of the output's gradient is exposed, the second
 gather of the input runs beside the dgrad product and the scatter beside the wgrad product. Without,
 one all-reduce behind each pair, in the backward pass beside the wgrad product.
+
+Selective recomputation replays what ``training.recompute_modules`` names (Megatron-Core 0.12 to
+0.19, ``transformer_layer.py``, ``multi_latent_attention.py``, ``moe/moe_layer.py``): ``mlp`` and
+``moe`` run whole again, collectives included; ``layernorm`` means norms that are modules of their
+own, before latent attention and before experts.
 """
 
 import math
@@ -85,6 +90,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         te_moe.forward(tape, shape, layer)
     else:
         _mlp_forward(tape, shape, layer)
+    tape.fresh(te.fused("residual_add", shard, layer.hidden))
 
 
 def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
@@ -96,6 +102,8 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         _mlp_backward(tape, shape, layer)
     if layer.latent:
         te_latent.backward(tape, shape, layer, layer.latent)
+        if "layernorm" in shape.recomputed:  # of its own, where others' are part of a product
+            tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
     else:
         _attention_backward(tape, shape, layer)
     tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
@@ -132,16 +140,16 @@ def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
 
 
 def _mlp_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    shard = shape.shard_tokens
-    tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
+    tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
     te.column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
     tape.fresh(te.fused("silu_mul" if layer.gated else "gelu", shape.tokens, layer.ffn))
     te.row_forward(tape, shape, layer.hidden, layer.ffn)
-    tape.fresh(te.fused("residual_add", shard, layer.hidden))
 
 
 def _mlp_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     shard = shape.shard_tokens
+    if "mlp" in shape.recomputed:
+        _mlp_forward(tape, shape, layer)
     te.row_backward(tape, shape, layer.hidden, layer.ffn)
     name = "silu_mul_backward" if layer.gated else "gelu_backward"
     tape.fresh(te.fused(name, shape.tokens, layer.ffn))
@@ -281,7 +289,9 @@ STACK = Stack(
     description="Megatron-Core with Transformer Engine layers (compute only compared by parts)",
     parallel=True,
     compared=False,
-    knows=frozenset({"context", "experts", "fp8", "latent", "mxfp8", "nvfp4", "windows"}),
+    knows=frozenset(
+        {"context", "experts", "fp8", "latent", "modules", "mxfp8", "nvfp4", "windows"}
+    ),
     layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
     embedding=lambda shape: fully_sharded(embedding_part(shape), shape),
     head=lambda shape: fully_sharded(head_part(shape), shape),

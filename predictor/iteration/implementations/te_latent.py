@@ -17,27 +17,34 @@ BACKWARD_KERNELS = 3
 
 def forward(tape: Tape, shape: StepShape, layer: Layer, latent: Latent) -> None:
     """From the normalised residual stream to the output projection."""
-    n, shard, heads = shape.tokens, shape.shard_tokens, layer.heads
+    shard = shape.shard_tokens
     if latent.q_rank:
         tape.run(te.product(shard, latent.q_rank, layer.hidden, "forward"))
-        tape.fresh(te.fused("rms_norm", shard, latent.q_rank))
-        te.column_forward(tape, shape, layer.q, latent.q_rank)
-    else:
-        te.column_forward(tape, shape, layer.q, layer.hidden)
     tape.run(te.product(shard, latent.kv_rank + latent.rope, layer.hidden, "forward"))
+    _up(tape, shape, layer, latent)
+    context.forward(tape, shape, layer)
+    te.row_forward(tape, shape, layer.hidden, layer.v)
+
+
+def _up(tape: Tape, shape: StepShape, layer: Layer, latent: Latent) -> None:
+    """From what was projected down to queries, keys and values; norms are part of the products."""
+    n, shard, heads = shape.tokens, shape.shard_tokens, layer.heads
+    if latent.q_rank:
+        tape.fresh(te.fused("rms_norm", shard, latent.q_rank))
+    te.column_forward(tape, shape, layer.q, latent.q_rank or layer.hidden)
     tape.fresh(te.fused("rms_norm", shard, latent.kv_rank))
     te.column_forward(tape, shape, heads * (latent.nope + latent.value), latent.kv_rank)
     tape.run(te.fused("rotary", n * heads, latent.rope))
     tape.run(te.fused("rotary", n, latent.rope))
     tape.run(te.fused("copy", n * heads, layer.head_dim + latent.value))
-    context.forward(tape, shape, layer)
-    te.row_forward(tape, shape, layer.hidden, layer.v)
 
 
 def backward(tape: Tape, shape: StepShape, layer: Layer, latent: Latent) -> None:
     """The gradient of :func:`forward`."""
     n, shard, heads = shape.tokens, shape.shard_tokens, layer.heads
     te.row_backward(tape, shape, layer.hidden, layer.v)
+    if "mla_up_proj" in shape.recomputed:
+        _up(tape, shape, layer, latent)
     if shape.selective_recompute:
         context.forward(tape, shape, layer)
     context.backward(tape, shape, layer, kernels=BACKWARD_KERNELS)

@@ -35,10 +35,15 @@ MOST_OF_TWO = 3
 
 
 def forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    """From the residual stream to its sum with the experts' output."""
+    """From the residual stream to what is added to it."""
+    tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
+    _whole_forward(tape, shape, layer)
+
+
+def _whole_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """From normalised tokens to what router, experts and the MLPs beside them make of them."""
     rows = shape.routed(layer)
     beside = rows.plan.shared_overlap is True and rows.experts.shared_ffn > 0
-    tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
     if not beside:
         _shared_forward(tape, shape, rows)
     _residual_forward(tape, shape, rows)
@@ -50,8 +55,7 @@ def forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     experts_forward(tape, rows, shape.recipe)
     transfers = combine(tape, rows)
     leave(tape, rows, transfers)
-    adds = 1 + (rows.experts.shared_ffn > 0) + (rows.experts.residual_ffn > 0)
-    for _ in range(adds):
+    for _ in range((rows.experts.shared_ffn > 0) + (rows.experts.residual_ffn > 0)):
         tape.fresh(te.fused("residual_add", shape.shard_tokens, layer.hidden))
 
 
@@ -59,11 +63,19 @@ def backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """The gradient of :func:`forward`, its norm and the sum with the residual's gradient."""
     rows = shape.routed(layer)
     beside = rows.plan.shared_overlap is True and rows.experts.shared_ffn > 0
+    if "layernorm" in shape.recomputed:
+        tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
+    if "moe" in shape.recomputed:
+        _whole_forward(tape, shape, layer)
+    if "shared_experts" in shape.recomputed and not beside:
+        _shared_forward(tape, shape, rows)
     tape.run(_permutation("permute", rows, rows.sent))
     transfers = _send(tape, rows, moe.dispatch, probabilities=False)
     if beside:
         _shared_backward(tape, shape, rows)
     arrive(tape, rows, transfers)
+    if "moe_act" in shape.recomputed:
+        _activation(tape, rows)
     experts_backward(tape, rows, shape.recipe)
     transfers = combine(tape, rows, probabilities=True)
     leave(tape, rows, transfers)
@@ -157,11 +169,16 @@ def experts_forward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> N
     _product(tape, rows, rows.up, hidden, "forward", recipe)
     if rows.layer.biases:
         biases.clamp_forward(tape, rows)
-    tape.fresh(te.fused("silu_mul_probs" if rows.layer.gated else "gelu", rows.rows, ffn))
+    _activation(tape, rows)
     _operand(tape, rows, recipe, ffn)
     _product(tape, rows, hidden, ffn, "forward", recipe)
     if rows.layer.biases:
         biases.output_forward(tape, rows)
+
+
+def _activation(tape: Tape, rows: Routed) -> None:
+    name = "silu_mul_probs" if rows.layer.gated else "gelu"
+    tape.fresh(te.fused(name, rows.rows, rows.experts.ffn))
 
 
 def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
