@@ -7,7 +7,7 @@ from predictor.iteration import estimate
 from predictor.iteration.implementations.nemo_automodel import STACK, replicas
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import Attention
+from predictor.operators import Attention, MemoryBound
 
 
 def case(model="qwen3-30b-a3b", gpus=8, experts=8, **training):
@@ -52,3 +52,39 @@ def test_attention_with_sinks_is_flex_attention():
             if isinstance(step, Launch) and isinstance(step.operator, Attention)
         ]
         assert [call.impl for call in calls] == [impl] * 3
+
+
+def kernels(steps):
+    """Names of the memory-bound kernels among some steps, in order."""
+    found = [step.operator for step in steps if isinstance(step, Launch)]
+    return [each.kernel for each in found if isinstance(each, MemoryBound)]
+
+
+def test_rotary_embedding_and_dense_activations_are_written_out():
+    # gpt_oss/rope_utils.py: x1·cos - x2·sin and x2·cos + x1·sin of halves, put together; twice
+    shape = step_shape(resolve(case()).case)
+    part = STACK.layer(shape, shape.layer)
+    forward, backward = kernels(part.forward), kernels(part.backward)
+    assert "rotary" not in forward + backward
+    assert [forward.count(name) for name in ("rope_mul", "add", "cat")] == [8, 4, 2]
+    assert [backward.count(name) for name in ("rope_mul", "rope_neg", "cat")] == [8, 2, 2]
+    assert backward.count("add") == 4 + 2  # of the three products of one input
+
+
+def test_latent_attention_rotates_complex_numbers():
+    # deepseek_v3/rope_utils.py: cast up, complex product, cast down, of queries and keys
+    shape = step_shape(resolve(case("deepseek-v3", 256, 64, micro_batch_size=1)).case)
+    part = STACK.layer(shape, shape.layer)
+    forward = kernels(part.forward)
+    assert forward.count("mul_rows_fp32") == forward.count("cast_down") == 2
+    assert "silu_mul" not in forward  # shared experts run SiLU and a product
+    assert (forward.count("silu"), kernels(part.backward).count("silu_backward")) == (1, 1)
+
+
+def test_a_sink_scales_attentions_output():
+    shape = step_shape(resolve(case("gpt-oss-20b")).case)
+    part = STACK.layer(shape, shape.layer)
+    assert (kernels(part.forward).count("mul_weight"), kernels(part.backward).count("mul")) == (
+        1,
+        3,
+    )

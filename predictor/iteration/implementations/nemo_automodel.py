@@ -12,10 +12,17 @@ GPT-OSS, whose layers have biases and attention sinks, takes PyTorch's FlexAtten
 table says so): timed as FlashAttention-2, which it reaches 85 to 90 % of (pytorch.org/blog,
 flexattention, 2024-08).
 
+Rotary embedding is written out (``gpt_oss/rope_utils.py``; ``deepseek_v3/rope_utils.py`` for latent
+attention): the recipes of 2025-10, which the published table was made with, know no fused one.
+Queries, keys and values are products of their own, so that three gradients of their input are added
+up; they are priced as one product. Dense and shared feed-forwards take an eager SiLU and a product
+(``moe/layers.py``), attention sinks a product of the output (``flex_attention.py``).
+
 A bf16 weight gradient and its addition to what earlier micro-batches left move 8 bytes a weight, as
 many as a product that accumulates in fp32; layers are therefore those of ``megatron-core-te``.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from predictor.iteration.dimensions import Layer
@@ -23,10 +30,11 @@ from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_core_te import embedding_part
 from predictor.iteration.implementations.megatron_core_te import layer_part as te_layer_part
-from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
-from predictor.iteration.stack import Part, Replicas, Stack, flashed
+from predictor.iteration.stack import Part, Replicas, Stack, flashed, module_launches
 from predictor.iteration.step import Stage, StepShape
+from predictor.operators import MemoryBound
 
 GRADIENT_BYTES = 4.0
 WEIGHT_BYTES = 2.0
@@ -37,17 +45,86 @@ OPTIMIZER_PASSES = ("mul_scalar",) * 5 + ("add",) * 3
 """Passes of ``foreach`` Adam over bf16 states (38 bytes a parameter)."""
 
 
+HALVES = ("rope_mul",) * 4 + ("add",) * 2
+"""Kernels over half of a head each: products with cosines and sines, and their sums."""
+
+COMPLEX = ("cast_up", "mul_rows_fp32", "cast_down")
+"""Pairs of numbers as complex ones in fp32, times the angles; their gradient is the same."""
+
+ACTIVATION = {"silu_mul": ("silu", "mul"), "silu_mul_backward": ("mul", "mul", "silu_backward")}
+
+
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """The layer of Transformer Engine, with other attention where it has sinks."""
+    """The layer of Transformer Engine, with what AutoModel leaves to PyTorch written out."""
     part = te_layer_part(shape, layer)
-    if not layer.biases:
-        return part
+    forward = _written_out(part.forward, "forward", shape, layer)
+    backward = _written_out(part.backward, "backward", shape, layer)
+    replay = _written_out(part.replay, "forward", shape, layer)
     return replace(
         part,
-        forward=flashed(part.forward),
-        backward=flashed(part.backward),
-        replay=flashed(part.replay),
+        forward=forward,
+        backward=backward,
+        replay=replay,
+        forward_host=_with_more(part.forward_host, "forward", part.forward, forward),
+        backward_host=_with_more(part.backward_host, "backward", part.backward, backward),
+        replay_host=_with_more(part.replay_host, "forward", part.replay, replay),
     )
+
+
+def _written_out(
+    steps: Sequence[Step], phase: str, shape: StepShape, layer: Layer
+) -> tuple[Step, ...]:
+    tape = Tape()
+    for step in steps:
+        operator = step.operator if isinstance(step, Launch) else None
+        if not isinstance(operator, MemoryBound):
+            tape.extend((step,))
+        elif operator.kernel == "rotary":
+            _rotate(tape, phase, operator, in_halves=layer.latent is None)
+        elif operator.kernel in ACTIVATION:
+            for name in ACTIVATION[operator.kernel]:
+                tape.fresh(eager.kernel(name, operator.rows, operator.cols))
+        else:
+            tape.extend((step,))
+    if layer.latent:  # a head's two parts are put together, and cut apart
+        tape.fresh(eager.kernel("cat", shape.tokens * layer.heads, layer.head_dim))
+    elif phase == "backward":
+        for _ in range(2):
+            tape.fresh(eager.kernel("add", shape.tokens, layer.hidden))
+    if layer.biases:
+        _sink(tape, phase, shape.tokens, layer.q)
+        return flashed(tape.steps())
+    return tape.steps()
+
+
+def _rotate(tape: Tape, phase: str, whole: MemoryBound, *, in_halves: bool) -> None:
+    """A rotary embedding: of a head's two halves, put together again, or of complex numbers."""
+    if not in_halves:
+        for name in COMPLEX:
+            tape.fresh(eager.kernel(name, whole.rows, whole.cols))
+        return
+    for name in HALVES:
+        tape.fresh(eager.kernel(name, whole.rows, whole.cols // 2))
+    if phase == "backward":
+        tape.fresh(eager.kernel("rope_neg", whole.rows, whole.cols))
+    tape.fresh(eager.kernel("cat", whole.rows, whole.cols))
+
+
+def _sink(tape: Tape, phase: str, rows: int, cols: int) -> None:
+    """Attention's output times what the sink leaves of it, put in the order of tokens."""
+    tape.fresh(eager.kernel("mul_weight", rows, cols))
+    tape.fresh(eager.kernel("cat", rows, cols))
+    if phase == "backward":  # the factor's gradient: a product and its sum over a head
+        tape.fresh(eager.kernel("mul", rows, cols))
+        tape.fresh(eager.kernel("sum_rows", rows, cols))
+
+
+def _with_more(
+    host: HostWork | None, phase: str, before: Sequence[Step], after: Sequence[Step]
+) -> HostWork | None:
+    """Host work with the launches that came on top."""
+    more = len(after) - len(before)
+    return host if host is None or not more else (*host, *module_launches(phase, more))
 
 
 def head_part(shape: StepShape) -> Part:
