@@ -108,9 +108,11 @@ class Builder:
         alone = self._shape.data.ranks * self._shape.replicas.ranks == 1
         replicas = Replicas() if alone else self._stack.replicas(stage)
         accumulate = self._stack.accumulate(stage)
-        chunks = tuple(self._chunk(chunk, replicas, accumulate) for chunk in stage.chunks)
+        chunks = [self._chunk(chunk, replicas, accumulate) for chunk in stage.chunks]
+        if replicas.overlap_gather and replicas.aligned_gather:
+            chunks = _aligned(chunks, replicas, self._shape)
         return StagePrograms(
-            chunks=chunks,
+            chunks=tuple(chunks),
             reduce=(*self._reduce(stage, replicas), *self._stack.reduced(stage)),
             step=(*self._stack.optimizer(stage), *self._gather(stage, replicas)),
         )
@@ -127,7 +129,7 @@ class Builder:
         if self._split:
             weight = tuple((piece.weight, times) for piece, times in reversed(pieces) if times)
         first = forward
-        if replicas.overlap_gather and replicas.gather_bytes:
+        if replicas.overlap_gather and not replicas.aligned_gather and replicas.gather_bytes:
             first = _gathered(forward, replicas, self._shape)
         if self._shape.micro_batches == 1:
             accumulate = ()
@@ -194,10 +196,15 @@ class Builder:
         return ((_communication("gradient reduction", "backward", tuple(steps)), 1),)
 
     def _gather(self, stage: Stage, replicas: Replicas) -> Program:
-        """Gather updated parameters before anything else begins."""
-        if replicas.overlap_gather or not replicas.gather_bytes:
+        """Gather updated parameters before anything else begins: all, or those of one chunk."""
+        if not replicas.gather_bytes:
             return ()
-        launched = gathers(_held(stage), replicas, self._shape)
+        held = _held(stage)
+        if replicas.overlap_gather:
+            if not replicas.aligned_gather:
+                return ()
+            held = _held_by(self._chunk(stage.chunks[0], Replicas(), ()).forward)
+        launched = gathers(held, replicas, self._shape)
         if not launched:
             return ()
         steps = (*launched, Wait("gather"))
@@ -227,6 +234,14 @@ class HeldParameters:
 
 def _held(stage: Stage) -> HeldParameters:
     return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
+
+
+def _held_by(program: Program) -> HeldParameters:
+    """What the segments of a program hold."""
+    return HeldParameters(
+        sum(segment.parameters * times for segment, times in program),
+        sum(segment.expert_parameters * times for segment, times in program),
+    )
 
 
 def _buckets(held: HeldParameters, bucket: int | None) -> list[HeldParameters]:
@@ -343,6 +358,22 @@ def _gathered(forward: Program, replicas: Replicas, shape: StepShape) -> Program
         result.append((arriving(None if index else held, following), 1))
         result += part
     return _accompanied(result)
+
+
+def _aligned(
+    chunks: Sequence[ChunkPrograms], replicas: Replicas, shape: StepShape
+) -> list[ChunkPrograms]:
+    """Chunks whose parameters arrive beside the chunk before; the first one's are there."""
+    result = []
+    following: list[ChunkPrograms | None] = [*chunks[1:], None]
+    for index, (chunk, after) in enumerate(zip(chunks, following, strict=True)):
+        steps: list[Step] = [Wait("gather")] if index else []
+        if after is not None:
+            steps += gathers(_held_by(after.forward), replicas, shape)
+        arriving = _communication(GATHERED, "forward", tuple(steps))
+        first = _accompanied([(arriving, 1), *chunk.forward]) if steps else chunk.forward
+        result.append(replace(chunk, first_forward=first))
+    return result
 
 
 @lru_cache(maxsize=1024)

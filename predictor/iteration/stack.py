@@ -111,6 +111,8 @@ class Replicas:
             after all of it.
         gather_bytes: Bytes a parameter that ranks gather after the step; 0: nothing.
         overlap_gather: Gathers run beside the first forward pass, one bucket ahead.
+        aligned_gather: A chunk's gather leaves one chunk ahead, the first chunk's on all stages
+            together once they have stepped; else when the chunk's first micro-batch has come.
     """
 
     reduce: Literal["all_reduce", "reduce_scatter"] | None = None
@@ -119,6 +121,7 @@ class Replicas:
     overlap_reduce: bool = False
     gather_bytes: float = 0.0
     overlap_gather: bool = False
+    aligned_gather: bool = False
 
 
 def no_replicas(stage: Stage) -> Replicas:

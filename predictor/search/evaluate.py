@@ -225,13 +225,17 @@ class Evaluation:
         gather, reduce = self._tail.gather, self._tail.reduce
         fetched, sums = gather.seconds[rows, stages], reduce.seconds[rows, stages]
         v = cut.chunks
-        arriving = Company.of(
-            fetched / v,
-            gather.buckets[rows, stages] / v,
-            forward / v,
-            mix,
-            factors_of("all_gather"),
-        )
+        if self._tails.aligned(v):
+            begin = (fetched / v).max(axis=1)  # the others have a chunk's pass of all stages
+        else:
+            arriving = Company.of(
+                fetched / v,
+                gather.buckets[rows, stages] / v,
+                forward / v,
+                mix,
+                factors_of("all_gather"),
+            )
+            begin = (count * v * arriving.gathered()).sum(axis=1)
         whole = self._layouts.space.is_("sharding", "none")[rows, None, None]
         kind = np.where(whole, factors_of("all_reduce"), factors_of("reduce_scatter"))
         leaving = Company.of(sums / v, reduce.buckets[rows, stages] / v, backward / v, mix, kind)
@@ -246,7 +250,7 @@ class Evaluation:
         update = self._tail.update[rows, stages]
         tied = self._bodies.tied[rows] if cut.stages > 1 else np.zeros(len(rows))
         return _Around(
-            begin=(count * v * arriving.gathered()).sum(axis=1),
+            begin=begin,
             gathered=(update + fetched).max(axis=1) + tied,
             updated=update.max(axis=1) + tied,
             behind=np.maximum((behind - drain).max(axis=1), 0.0),

@@ -149,19 +149,28 @@ class Tails:
     def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
         """Which layouts and stages run their sums and gathers beside passes, under some flags."""
         layouts = self._layouts
-        keys = [layouts.column("sharding"), layouts.column("pipeline_parallel") == 1]
+        depths = [layouts.column(name) for name in ("pipeline_parallel", "virtual_pipeline")]
+        keys = [layouts.column("sharding"), *(depth == 1 for depth in depths)]
         first, which = distinct(keys)
         found = np.zeros((len(first), 2), dtype=bool)
         for place, row in enumerate(first):
             shape = replace(
                 layouts.shapes.of(layouts.space, int(row)),
                 sharding=layouts.space.values["sharding"][int(keys[0][row])],
+                stages=int(depths[0][row]),
+                chunks=int(depths[1][row]),
                 overlap_grad_reduce=reduce,
                 overlap_param_gather=gather,
             )
             answer = layouts.stack.replicas(self._stage(int(row), 0, shape))
             found[place] = answer.overlap_reduce, answer.overlap_gather
         return found[which, 0], found[which, 1]
+
+    def aligned(self, chunks: int) -> bool:
+        """Whether so many chunks' parameters arrive beside the chunk before."""
+        probe = self._probes[0]
+        shape = replace(probe.shape, chunks=chunks)
+        return self._layouts.stack.replicas(replace(probe, shape=shape)).aligned_gather
 
     def _stages(self) -> tuple[Ints, Ints]:
         """First (layout, stage) of each distinct stage, flat, and the number of each."""

@@ -228,8 +228,16 @@ def replicas(stage: Stage) -> Replicas:
         bucket_parameters=bucket if stage.index == 0 else None,
         overlap_reduce=shape.overlap_grad_reduce is not False,
         gather_bytes=_gathered_bytes(shape) if sharded else 0.0,
-        overlap_gather=shape.overlap_param_gather is not False,
+        overlap_gather=_overlaps_gather(shape),
+        aligned_gather=shape.chunks > 1,
     )
+
+
+def _overlaps_gather(shape: StepShape) -> bool:
+    """As asked; else in all but plain pipelines, where each stage would gather by itself."""
+    if shape.overlap_param_gather is not None:
+        return shape.overlap_param_gather
+    return shape.stages == 1 or shape.chunks > 1
 
 
 def _gathered_bytes(shape: StepShape) -> float:
