@@ -13,6 +13,9 @@ from predictor.printable import hidden_as, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FAILED = 1
+"""Exit code of what went wrong, other than by bad input."""
+
 OUTPUT = click.option(
     "-o",
     "--output",
