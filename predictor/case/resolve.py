@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from predictor.case.defaults import DEFAULTS, EXCHANGE, Draft
+from predictor.case.defaults import DEFAULTS, EXCHANGE
 from predictor.case.gpus import bench_results_folder
 from predictor.case.models import find_preset, model_fields
 from predictor.case.reading import case_from_sections
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from predictor.case.usual import Draft
     from predictor.case.whole import Case
 
 TENSOR_PARALLEL_CHOICES = (1, 2, 4, 8)
