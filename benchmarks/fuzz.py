@@ -7,6 +7,10 @@ of the process. Each kind of finding is kept once, as an input and a text beside
 goes on. Half of the changes are libFuzzer's own, of bytes; the others put a word that readers may
 stumble over in place of a word of the input, or repeat, drop or swap lines.
 
+With ``--numbers`` nothing is looked for by coverage: every number of the seeds is replaced by every
+number that formulas may stumble over, one at a time in any order, then several at once. That needs
+no atheris. Warnings are findings, too.
+
 It ends by itself some seconds after ``--seconds``, writes ``table.txt`` as each reader ends, and a
 second run into the same folder goes on with what the first one reached. Needs atheris (PyPI, Python
 3.12), numpy and PyYAML; aiconfigurator's tables need pyarrow too and are left out without it.
@@ -27,6 +31,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -112,6 +117,7 @@ def fuzz(name: str, until: float, out: Path) -> None:
         from predictor.errors import PredictorError
     from mutation import changed
 
+    warnings.simplefilter("error")
     reader = readers.READERS[name]
     corpus = out / CORPUS
     corpus.mkdir(parents=True, exist_ok=True)
@@ -138,7 +144,26 @@ def fuzz(name: str, until: float, out: Path) -> None:
     atheris.Fuzz()
 
 
-def watched(name: str, seconds: int, out: Path) -> dict[str, Any]:
+def fuzz_numbers(name: str, until: float, out: Path) -> None:
+    """Read the seeds of one reader with other numbers, each once, then several at once."""
+    import readers
+    from mutation import renumbered
+
+    from predictor.errors import PredictorError
+
+    warnings.simplefilter("error")
+    reader = readers.READERS[name]
+    watch = Watch(reader.read, out, PredictorError)
+    seeds = list(reader.seeds())
+    for count, data in enumerate(renumbered(seeds, random.Random(until)), 1):  # noqa: S311
+        watch(data)
+        if time.monotonic() > until or count % 1000 == 0:
+            print(f"#{count}", flush=True)
+        if time.monotonic() > until:
+            return
+
+
+def watched(name: str, seconds: int, out: Path, *, numbers: bool) -> dict[str, Any]:
     """Fuzz one reader in a process of its own, begun again as often as it dies, to a fixed end.
 
     What was found, and the inputs that reach the most code, are taken up by a later call.
@@ -149,6 +174,7 @@ def watched(name: str, seconds: int, out: Path) -> dict[str, Any]:
     begin = time.monotonic()
     until = begin + seconds
     command = [sys.executable, __file__, name, "--until", str(until), "--out", str(folder)]
+    command += ["--numbers"] if numbers else []
     state = folder / "row.json"
     row = json.loads(state.read_bytes()) if state.exists() else dict(NOTHING, reader=name)
     with log.open("ab") as file:
@@ -193,13 +219,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("readers", nargs="*", metavar="READER")
     parser.add_argument("--all", action="store_true", help="every reader, side by side")
+    parser.add_argument("--numbers", action="store_true", help="other numbers alone")
     parser.add_argument("--seconds", type=int, default=600, help="of each reader, with its start")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at once")
     parser.add_argument("--out", type=Path, default=Path("fuzz_out"), help="goes on from there")
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.until:
-        fuzz(asked.readers[0], asked.until, asked.out)
+        (fuzz_numbers if asked.numbers else fuzz)(asked.readers[0], asked.until, asked.out)
+        return 0
     import readers
 
     names = list(readers.READERS) if asked.all else asked.readers
@@ -207,7 +235,10 @@ def main() -> int:
         names.remove("aiconfigurator")
     rows = []
     with ThreadPoolExecutor(asked.jobs) as pool:
-        begun = [pool.submit(watched, name, asked.seconds, asked.out) for name in names]
+        begun = [
+            pool.submit(watched, name, asked.seconds, asked.out, numbers=asked.numbers)
+            for name in names
+        ]
         for ended in as_completed(begun):
             rows.append(ended.result())
             told = "\n".join([*table(rows), ""])

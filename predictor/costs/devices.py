@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
+from predictor.costs.limits import DEVIATION, each_within
 from predictor.values import frozen
 
 PUBLISHED_DEVIATION: Final = 0.0148
@@ -38,6 +39,16 @@ class Difference:
     def to_dict(self) -> dict[str, float]:
         """For ``fit.json``."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Difference":
+        """Read back what :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: A number is missing or lies outside of its limits.
+        """
+        each_within("devices", raw, {"deviation": DEVIATION, "repeat": DEVIATION})
+        return cls(**raw)
 
 
 UNMEASURED: Final = Difference(devices=0, points=0, deviation=PUBLISHED_DEVIATION, repeat=REPEAT)

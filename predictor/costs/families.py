@@ -11,6 +11,7 @@ from predictor.costs.bounds import (
 )
 from predictor.costs.design import Chip, Design
 from predictor.costs.grouped import GROUPED_PRIOR, grouped_design
+from predictor.costs.limits import FACTOR, LOGARITHM, SCALE, SHARE, Limits
 from predictor.costs.messages import (
     COPY_PRIOR,
     MESSAGE_PRIOR,
@@ -18,6 +19,7 @@ from predictor.costs.messages import (
     memcpy_design,
 )
 from predictor.costs.products import gemm_design
+from predictor.costs.tile_table import COEFFICIENTS
 from predictor.operators import OPERATORS, Collective, Operator
 from predictor.values import frozen
 
@@ -40,6 +42,15 @@ class Family:
     prior: Prior | None = None
     shared_prior: Prior | None = None
 
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """Names of its coefficients, and where each may lie."""
+        return dict.fromkeys(self.prior or self.shared_prior or (), FACTOR) or PRODUCT_LIMITS
+
+
+PRODUCT_LIMITS: Final[Mapping[str, Limits]] = {
+    name: SCALE if each.scales else LOGARITHM for name, each in COEFFICIENTS.items()
+} | {"idle": SHARE}
 
 COLLECTIVES: Final = tuple(
     name for name, operator in OPERATORS.items() if issubclass(operator, Collective)

@@ -28,7 +28,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from predictor.costs.deferred import DAMAGE
+from predictor.costs.limits import SLOWDOWN, one_within
 from predictor.errors import FitError
+from predictor.files import MEBIBYTE, read_text
 from predictor.operators import Interference
 
 if TYPE_CHECKING:  # an estimate reads factors, and no tables
@@ -86,12 +89,15 @@ def load_slowdowns() -> Slowdowns:
         FitError: The file is damaged.
     """
     try:
-        raw = json.loads(SLOWDOWNS_FILE.read_text(encoding="utf-8"))
+        raw = json.loads(read_text(SLOWDOWNS_FILE, FitError, MEBIBYTE))
         return {
-            (compute, collective): (float(mine), float(its))
+            (compute, collective): (
+                one_within(f"{compute} beside {collective}", mine, SLOWDOWN),
+                one_within(f"{collective} beside {compute}", its, SLOWDOWN),
+            )
             for compute, by_collective in raw["factors"].items()
             for collective, (mine, its) in by_collective.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         msg = f"{SLOWDOWNS_FILE}: cannot be read ({error!r}); run benchmarks/fit_interference.py"
         raise FitError(msg) from error

@@ -23,7 +23,7 @@ parts of a communicator share a link with other communicators.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +31,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from predictor.costs.deferred import DAMAGE
+from predictor.costs.limits import (
+    HALF_WIDTH,
+    HOST_SECONDS,
+    POSITIVE_FACTOR,
+    SECONDS,
+    Limits,
+    each_within,
+)
 from predictor.costs.prediction import Floats
 from predictor.errors import FitError, nearest
+from predictor.files import MEBIBYTE, read_text
 from predictor.values import frozen
 
 Flags = NDArray[np.bool_]
@@ -69,6 +79,18 @@ class Line:
     link: float
     own: float = 0.0
     network: float = 1.0
+
+
+LINE_LIMITS: Final[Mapping[str, Limits]] = {
+    "start_seconds": SECONDS,
+    "step_seconds": HOST_SECONDS,
+    "hop_seconds": HOST_SECONDS,
+    "latencies_per_hop": POSITIVE_FACTOR,
+    "link": POSITIVE_FACTOR,
+    "own": POSITIVE_FACTOR,
+    "network": POSITIVE_FACTOR,
+}
+"""Where the numbers of a line may lie."""
 
 
 @frozen(kw_only=True)
@@ -117,13 +139,24 @@ class Levels:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Levels":
-        """Inverse of :meth:`to_dict`."""
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: A number is missing or lies outside of its limits.
+        """
+        for key, ends in raw["half_width"].items():
+            each_within(
+                f"half_width.{key}", ends, dict.fromkeys(("latency", "bandwidth"), HALF_WIDTH)
+            )
+        for key, each in raw["lines"].items():
+            for line in each:
+                each_within(f"lines.{key}", line, LINE_LIMITS)
         return cls(
             points=int(raw["points"]),
             half_width={key: HalfWidth(**each) for key, each in raw["half_width"].items()},
             lines={
                 key: tuple(
-                    Line(**{f.name: float(line[f.name]) for f in fields(Line)}) for line in each
+                    Line(**{name: float(line[name]) for name in LINE_LIMITS}) for line in each
                 )
                 for key, each in raw["lines"].items()
             },
@@ -139,8 +172,8 @@ def load_levels() -> Levels:
         FitError: The file is damaged.
     """
     try:
-        return Levels.from_dict(json.loads(LEVELS_FILE.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return Levels.from_dict(json.loads(read_text(LEVELS_FILE, FitError, MEBIBYTE)))
+    except DAMAGE as error:
         msg = f"{LEVELS_FILE}: cannot be read ({error!r}); run `python benchmarks/fit_levels.py`"
         raise FitError(msg) from error
 

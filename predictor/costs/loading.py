@@ -15,6 +15,8 @@ from typing import Any, Final
 from predictor.case import Gpu, bench_results_folder, gpu_names, load_gpu
 from predictor.costs.deferred import DAMAGE
 from predictor.costs.devices import Difference
+from predictor.costs.families import FAMILIES
+from predictor.costs.limits import HOST_SECONDS, one_within
 from predictor.costs.model import Costs
 from predictor.costs.points import read_tables
 from predictor.costs.power import Heat
@@ -122,8 +124,10 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
     borrowed = source.sku != gpu.sku
     heat = Heat.from_dict(raw["heat"])
     host = {
-        Host(stack=row[0], block=row[1], phase=row[2], quantity=row[3]): float(row[4])
-        for row in raw["host"]
+        Host(stack=stack, block=block, phase=phase, quantity=quantity): one_within(
+            f"host {quantity}", seconds, HOST_SECONDS
+        )
+        for stack, block, phase, quantity, seconds in raw["host"]
     }
     if borrowed:
         same_chip = source.generation == gpu.generation
@@ -133,14 +137,22 @@ def _parse(gpu: Gpu, raw: Mapping[str, Any], *, source: Gpu, reference: Costs | 
         heat = heat.completed(reference.heat) if heat.families else reference.heat
     return Costs(
         gpu=gpu,
-        surfaces={key: Surface.from_dict(entry["surface"]) for key, entry in raw["fits"].items()},
+        surfaces=dict(_surface(key, entry["surface"]) for key, entry in raw["fits"].items()),
         measured={
             key: read_tables(key.partition("/")[0], tables)
             for key, tables in raw["measured"].items()
         },
         host=host,
         heat=heat,
-        devices={family: Difference(**told) for family, told in raw["devices"].items()},
+        devices={family: Difference.from_dict(told) for family, told in raw["devices"].items()},
         borrowed=borrowed,
         reference=reference,
     )
+
+
+def _surface(key: str, raw: Mapping[str, Any]) -> tuple[str, Surface]:
+    """A family's cost function in a cache state, by the key that it has in the file."""
+    try:
+        return key, Surface.from_dict(raw, FAMILIES[key.partition("/")[0]].limits)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error

@@ -8,7 +8,6 @@ a class, so an option is written once for all of them; one at its field's defaul
 A question needs few classes, so the numbers of a table are read when it is first asked for.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -25,6 +24,7 @@ from predictor.costs.ladder import (
     size_names,
     sizes_of,
 )
+from predictor.costs.limits import LARGEST_SIZE, SECONDS
 from predictor.operators import OPERATORS, Operator, column_fields
 
 POINT_COLUMNS: Final = ("seconds", "seconds_low", "seconds_high")
@@ -87,10 +87,11 @@ def read_tables(family: str, tables: Iterable[PointTable]) -> Classes:
 def _read_points(family: str, points: Mapping[str, str]) -> dict[Sizes, Point]:
     sizes = [[*map(int, points[name].split())] for name in size_names(family)]
     seconds = [[*map(float, points[name].split())] for name in POINT_COLUMNS]
-    if any(each < 1 for column in sizes for each in column):
-        raise ValueError("a size below 1")
-    if not all(0.0 < each < math.inf for column in seconds for each in column):
-        raise ValueError("seconds that are not positive and finite")
+    if any(not 1 <= each <= LARGEST_SIZE for column in sizes for each in column):
+        raise ValueError(f"a size that is not 1 to {LARGEST_SIZE}")
+    least, most = SECONDS
+    if not all(least <= each <= most for column in seconds for each in column):
+        raise ValueError(f"seconds that are not {least:g} to {most:g}")
     rows = zip(*seconds, strict=True)
     return dict(zip(zip(*sizes, strict=True), rows, strict=True))
 

@@ -14,10 +14,11 @@ memory, bound it (eq. 11).
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
+from predictor.costs.limits import CLOCK_HZ, EXPONENT, WATTS, each_within
 from predictor.costs.prediction import Floats
 from predictor.values import frozen
 
@@ -30,6 +31,16 @@ LIKE = {"grouped_gemm": "gemm"}
 
 LOWEST_CLOCK = 0.3
 TINY_JOULES = 1e-12
+
+_LIMITS: Final = {
+    "cap_watts": WATTS,
+    "idle_watts": WATTS,
+    "max_clock_hz": CLOCK_HZ,
+    "exponent": EXPONENT,
+}
+_FAMILY_LIMITS: Final = {"watts": WATTS, "clock_hz": CLOCK_HZ, "burst_clock_hz": CLOCK_HZ}
+ANY_CLOCK_HZ: Final = (0.0, CLOCK_HZ[1])
+"""Of a SKU whose heat was not measured: zero."""
 
 Amount = Any
 """A number, or an array of them."""
@@ -155,6 +166,17 @@ class Heat:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Heat":
-        """Read back what :meth:`to_dict` wrote."""
-        families = {name: FamilyHeat(**values) for name, values in raw["families"].items()}
-        return cls(**{**raw, "families": families})
+        """Read back what :meth:`to_dict` wrote.
+
+        Raises:
+            ValueError: A number is missing or lies outside of its limits.
+        """
+        families = {}
+        for name, values in raw["families"].items():
+            each_within(name, values, _FAMILY_LIMITS)
+            families[name] = FamilyHeat(**values)
+        each_within("heat", raw, _LIMITS if families else _LIMITS | {"max_clock_hz": ANY_CLOCK_HZ})
+        found = cls(**{**raw, "families": families})
+        if found.idle_watts > min([found.cap_watts, *(each.watts for each in families.values())]):
+            raise ValueError(f"heat.idle_watts: {found.idle_watts:g} is more than under load")
+        return found

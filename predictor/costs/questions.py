@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from predictor.costs.limits import LARGEST_SIZE
 from predictor.costs.loading import load_costs
 from predictor.costs.model import Costs
 from predictor.costs.power import TENSOR_FAMILIES
@@ -26,7 +27,6 @@ from predictor.operators import (
 )
 from predictor.values import frozen
 
-MAX_SIZE = 2**40
 MAX_LINE = 100_000
 REGIMES = ("burst", "sustained")
 CACHES = ("cold", "warm")
@@ -220,14 +220,14 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     if hint is int:
         least = 0 if key in _MAY_BE_ZERO else 1
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not least <= value <= MAX_SIZE:
-            msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {MAX_SIZE}"
+        if not whole or not least <= value <= LARGEST_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {LARGEST_SIZE}"
             raise ValueError(msg)
         return value
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0.0 <= value <= MAX_SIZE:
-            msg = f"{name}.{key} = {value!r}: must be a number from 0 to {MAX_SIZE}"
+        if not number or not 0.0 <= value <= LARGEST_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a number from 0 to {LARGEST_SIZE}"
             raise ValueError(msg)
         return float(value)
     allowed = get_args(hint) or _WORDS.get((name, key), ())

@@ -9,21 +9,17 @@ grows from ``near`` to ``far`` with the distance to the closest measured point.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.deferred import Deferred
 from predictor.costs.design import Design
+from predictor.costs.limits import COORDINATE, FACTOR, HALF_WIDTH, LENGTH, Limits, rising, within
 from predictor.costs.prediction import Floats, Ints
 from predictor.values import frozen
-
-LARGEST_LOGARITHM: Final = 100.0
-"""Of what a fit may hold: coefficients are logarithms, or factors of some tens."""
-
-LARGEST_COORDINATE: Final = 1e15
-LEAST_SCALE: Final = 1e-3
 
 
 def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
@@ -31,25 +27,6 @@ def correlation(x: Floats, points: Floats, scales: Floats) -> Floats:
     difference = (x[:, None, :] - points[None, :, :]) / scales
     distance = np.sqrt(3.0 * np.sum(difference * difference, axis=2))
     return np.asarray((1.0 + distance) * np.exp(-distance))
-
-
-def within(values: Any, limit: float, *, lowest: float | None = None) -> Floats:  # noqa: ANN401
-    """Numbers of a file as they may be evaluated: no exponential of a few of them overflows.
-
-    Args:
-        values: Numbers, in lists of any depth.
-        limit: The largest magnitude.
-        lowest: The least number; ``-limit`` where it is not given.
-
-    Raises:
-        ValueError: One of them lies outside, or is no number.
-    """
-    numbers = np.array(values, dtype=float)
-    low = -limit if lowest is None else lowest
-    if not np.all((numbers >= low) & (numbers <= limit)):
-        msg = f"a number lies outside of {low:g} to {limit:g}"
-        raise ValueError(msg)
-    return numbers
 
 
 def half_width(near: Floats, far: Floats, closeness: Floats) -> Floats:
@@ -79,12 +56,18 @@ class Residuals:
         }
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "Residuals":
-        """Read back what :meth:`to_dict` wrote."""
+    def from_dict(cls, raw: Mapping[str, Any], dimensions: int) -> "Residuals":
+        """Read back what :meth:`to_dict` wrote of shapes with so many coordinates.
+
+        Raises:
+            ValueError: Columns of other lengths, or a number outside of its limits.
+        """
         columns = [*raw["coordinates"], raw["weights"]]
-        numbers = [[float(word) for word in text.split()] for text in columns]
-        points = within(numbers[:-1], LARGEST_COORDINATE)
-        return cls(np.ascontiguousarray(points.T), within(numbers[-1], LARGEST_LOGARITHM))
+        *coordinates, weights = [[float(word) for word in text.split()] for text in columns]
+        points = within("coordinates", coordinates, *COORDINATE)
+        if points.shape != (dimensions, len(weights)) or not weights:
+            raise ValueError(f"coordinates: must be {dimensions} as long as the weights")
+        return cls(np.ascontiguousarray(points.T), within("weights", weights, *FACTOR))
 
 
 @frozen(kw_only=True)
@@ -167,25 +150,53 @@ class Surface:
         }
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> "Surface":
-        """Read back what :meth:`to_dict` wrote."""
+    def from_dict(cls, raw: Mapping[str, Any], limits: Mapping[str, Limits]) -> "Surface":
+        """Read back what :meth:`to_dict` wrote.
 
-        def whole(name: str) -> Ints:
-            return np.array(raw[name], dtype=np.int64)
+        Args:
+            raw: What it wrote.
+            limits: Names of all coefficients in order, and where each may lie.
 
+        Raises:
+            ValueError: Other names, arrays that do not belong together, or a number outside of its
+                limits; where a residual is damaged, a FitError when it is asked for.
+        """
+        names = tuple(raw["regressors"])
+        if names != tuple(limits):
+            raise ValueError(f"regressors: must be {', '.join(limits)}")
+        least, most = zip(*limits.values(), strict=True)
+        groups, strata = rising("groups", raw["groups"]), rising("strata", raw["strata"])
+        scales = within("scales", raw["scales"], *LENGTH)
         residuals = {int(group): each for group, each in raw["residuals"].items()}
-        return cls(
-            names=tuple(raw["regressors"]),
-            coefficients=within(raw["coefficients"], LARGEST_LOGARITHM),
-            groups=whole("groups"),
-            residuals=Deferred(residuals, Residuals.from_dict),
-            scales=within(raw["scales"], LARGEST_COORDINATE, lowest=LEAST_SCALE),
-            strata=whole("strata"),
-            near=within(raw["near"], LARGEST_LOGARITHM, lowest=0.0),
-            far=within(raw["far"], LARGEST_LOGARITHM, lowest=0.0),
-            box=within(raw["box"], LARGEST_COORDINATE),
-            known=whole("known"),
+        surface = cls(
+            names=names,
+            coefficients=within("coefficients", raw["coefficients"], least, most),
+            groups=groups,
+            residuals=Deferred(residuals, partial(Residuals.from_dict, dimensions=len(scales))),
+            scales=scales,
+            strata=strata,
+            near=within("near", raw["near"], *HALF_WIDTH),
+            far=within("far", raw["far"], *HALF_WIDTH),
+            box=within("box", raw["box"], *COORDINATE),
+            known=rising("known", raw["known"]),
         )
+        surface._check_shapes()
+        return surface
+
+    def _check_shapes(self) -> None:
+        rows = len(self.groups) + 1  # the last one for any other group
+        shapes = {
+            "coefficients": (self.coefficients, (rows, len(self.names))),
+            "near": (self.near, (len(self.strata),)),
+            "far": (self.far, (len(self.strata),)),
+            "scales": (self.scales, (len(self.scales),)),
+            "box": (self.box, (2, len(self.scales))),
+        }
+        for name, (array, shape) in shapes.items():
+            if array.shape != shape or not array.size:
+                raise ValueError(f"{name}: must be {' x '.join(map(str, shape))} numbers")
+        if not len(self.known):
+            raise ValueError("known: must not be empty")
 
 
 def _rank(known: Ints, asked: Ints, otherwise: int) -> Ints:

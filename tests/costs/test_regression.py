@@ -9,7 +9,9 @@ from toy import TOY, gemms, sample_of, stream_sample, truth
 
 from predictor.costs.attention import attention_design
 from predictor.costs.bounds import stream_design
+from predictor.costs.families import PRODUCT_LIMITS
 from predictor.costs.fitting import merge
+from predictor.costs.limits import FACTOR
 from predictor.costs.products import gemm_design
 from predictor.costs.regression import figures, fit_surface, fit_trend
 from predictor.costs.surface import Surface
@@ -92,7 +94,8 @@ def test_surfaces_survive_the_round_trip_through_json_types():
     tiles = sample_of(gemms(), truth(), noise=0.01)
     for sample in (streams, tiles):
         surface, _ = fit_surface(sample, "toy")
-        again = Surface.from_dict(surface.to_dict())
+        raw = surface.to_dict()
+        again = Surface.from_dict(raw, dict.fromkeys(raw["regressors"], FACTOR))
         ratio, half = surface.log_ratio(sample.design)
         assert again.log_ratio(sample.design)[0] == pytest.approx(ratio, abs=1e-3)
         assert again.log_ratio(sample.design)[1] == pytest.approx(half, abs=1e-3)
@@ -113,8 +116,8 @@ def test_no_number_of_a_surface_lies_where_its_exponential_would_overflow(field,
     raw = fit_surface(sample_of(gemms(), truth()), "toy")[0].to_dict()
     numbers = np.array(raw[field], dtype=float)
     numbers.flat[-1] = number
-    with pytest.raises(ValueError, match="a number lies outside of"):
-        Surface.from_dict(raw | {field: numbers.tolist()})
+    with pytest.raises(ValueError, match=f"{field}: .* lies outside of"):
+        Surface.from_dict(raw | {field: numbers.tolist()}, PRODUCT_LIMITS)
 
 
 def test_an_unmeasured_kernel_has_the_middle_coefficients_and_is_not_known():

@@ -22,7 +22,11 @@ from predictor import Case, estimate
 from predictor.bench.journal import read_records as read_journal
 from predictor.case import gpus, load_gpu
 from predictor.case.importers import merged, read_configuration
-from predictor.costs import loading
+from predictor.costs import interference, levels, loading
+from predictor.costs.families import FAMILIES
+from predictor.costs.ladder import measured_operators, size_names
+from predictor.costs.model import chip_of
+from predictor.costs.points import read_tables
 from predictor.costs.questions import answer
 from predictor.report.page.search import read_search
 from predictor.search.prices import load_prices
@@ -39,8 +43,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SKU = "h100-sxm5-80gb"
 MEASURED = ROOT / "bench_results" / SKU
-SMALL = 6
+SMALL = 4
 """Rows of a table that a seed keeps."""
+FEW = 2
+"""Tables of a family that a seed keeps."""
 GIVEN = {
     "cluster.gpu": SKU,
     "cluster.num_gpus": 8,
@@ -211,27 +217,80 @@ def forget() -> None:
 QUESTIONS = (
     '{"operator": "gemm", "m": 4096, "n": 4096, "k": 4096}',
     '{"operator": "gemm", "m": 77, "n": 8, "k": 100000, "kind": "wgrad", "regime": "sustained"}',
+    '{"operator": "gemm", "m": 1, "n": 300, "k": 77, "dtype": "fp8", "bias": true}',
     '{"operator": "optimizer", "elements": 1000000, "dtype": "bf16", "kernel": "adamw"}',
+    '{"operator": "host", "stack": "cuda", "quantity": "launch"}',
 )
+STEP = {
+    "model": {"preset": "gpt2", "num_layers": 2},
+    "training": {"seq_length": 1024, "global_batch_size": 64},
+    "plan": {"tensor_parallel": 2},
+    "cluster": {"gpu": SKU, "num_gpus": 8},
+}
+
+
+@cache
+def questions_of_fit() -> dict[str, tuple[str, ...]]:
+    """By table of the small fit, questions about the first point of each class and larger sizes."""
+    found = {}
+    for key, tables in json.loads(small_fit())["measured"].items():
+        family, _, state = key.partition("/")
+        asked = []
+        for table in tables:
+            point = {name: int(table["points"][name].split()[0]) for name in size_names(family)}
+            for factor in (1, 3):
+                point[size_names(family)[-1]] *= factor
+                asked.append({"operator": family, **table["options"], **point, "cache": state})
+        asked.append(asked[0] | {"regime": "sustained"})
+        found[key] = tuple(map(json.dumps, asked))
+    return found
+
+
+def check_fit(data: bytes, sku: str) -> None:
+    """Answers to questions about a fit's tables, and a step where it has all of them."""
+    asked = [each for key, each in questions_of_fit().items() if f'"{key}"'.encode() in data]
+    questions = [*QUESTIONS, *(question for each in asked for question in each)]
+    check_answers(answer(questions, sku=sku, at_once=len(questions)))
+    if len(asked) == len(questions_of_fit()):
+        check_estimate(Case.from_dict(STEP | {"cluster": {"gpu": sku, "num_gpus": 8}}))
 
 
 def read_fit(data: bytes, folder: Path) -> None:
-    """A fit.json, and one answer of it."""
+    """A fit.json, and answers of it."""
     written(folder, f"{SKU}/gpu.toml", (MEASURED / "gpu.toml").read_bytes())
     written(folder, f"{SKU}/fit.json", data)
     with bench_results(folder):
-        check_answers(answer(QUESTIONS, sku=SKU))
+        check_fit(data, SKU)
+
+
+def read_packaged(module: Any, constant: str, load: Any) -> Callable[[bytes, Path], object]:
+    """A file of fitted numbers that ships with the package, and a step that rests on it."""
+
+    def read(data: bytes, folder: Path) -> None:
+        own = getattr(module, constant)
+        setattr(module, constant, written(folder, "packaged.json", data))
+        try:
+            load.cache_clear()
+            loading._load.cache_clear()
+            for gpus in (8, 64):
+                check_estimate(Case.from_dict(STEP | {"cluster": {"gpu": SKU, "num_gpus": gpus}}))
+        finally:
+            setattr(module, constant, own)
+            load.cache_clear()
+            loading._load.cache_clear()
+
+    return read
 
 
 def read_datasheet(data: bytes, folder: Path) -> None:
-    """A gpu.toml, and one answer that rests on it."""
+    """A gpu.toml, and answers and a step that rest on it."""
     written(folder, f"{SKU}/gpu.toml", (MEASURED / "gpu.toml").read_bytes())
     written(folder, f"{SKU}/fit.json", small_fit())
     written(folder, f"{SKU}/gemm.csv", b"")  # which says that there is something to borrow
     written(folder, "new/gpu.toml", data)
     with bench_results(folder):
         load_gpu("new")
-        check_answers(answer(QUESTIONS, sku="new"))
+        check_fit(small_fit(), "new")
 
 
 def read_questions(data: bytes, folder: Path) -> None:
@@ -269,7 +328,9 @@ def read_foreign_tables(data: bytes, folder: Path) -> None:
     if data.lstrip()[:1] == b"[":
         try:
             parquet.write_table(Table.from_pylist(json.loads(data)), table)
-        except (ValueError, TypeError, AttributeError, ArrowException, RecursionError):
+        except (
+            ArithmeticError, AttributeError, ArrowException, RecursionError, TypeError, ValueError,
+        ):  # fmt: skip
             return  # no table to read
     elif not data.startswith(b"PAR1"):
         written(place, "2.0.0/reuse.yaml", data)
@@ -323,25 +384,52 @@ def table_seeds() -> Iterator[bytes]:
 
 @cache
 def small_fit() -> bytes:
-    """A fit of two operators with few measured rows."""
+    """A fit of all families with few measured rows."""
     raw = json.loads((MEASURED / "fit.json").read_bytes())
-    chosen = ("gemm/cold", "optimizer/cold")
-    for part in ("fits", "measured"):
-        raw[part] = {key: raw[part][key] for key in chosen}
-    raw["measured"] = {key: _cut(tables) for key, tables in raw["measured"].items()}
-    for fit in raw["fits"].values():
-        fit.pop("errors", None)
+    chip = chip_of(load_gpu(SKU))
+    for key, tables in raw["measured"].items():
+        family, _, state = key.partition("/")
+        cut = [{**table, "points": _cut(table["points"])} for table in tables[:FEW]]
+        raw["measured"][key] = cut
+        operators = list(measured_operators(family, read_tables(family, cut)))
+        known = set(FAMILIES[family].design(operators, chip, state).group.tolist())
+        raw["fits"][key] = {"surface": _cut_surface(raw["fits"][key]["surface"], known)}
+    raw["host"] = raw["host"][::SMALL]
     return json.dumps(raw).encode()
 
 
-def _cut(tables: list[Any]) -> list[Any]:
-    """Few tables of few points."""
-    return [
-        {name: each[:SMALL] if isinstance(each, list) else each for name, each in table.items()}
-        if isinstance(table, dict)
-        else table
-        for table in tables[:SMALL]
-    ]
+def fit_seeds() -> Iterator[bytes]:
+    """A small fit, and fits of one table each, which are read much faster."""
+    yield small_fit()
+    raw = json.loads(small_fit())
+    for key in raw["fits"]:
+        yield json.dumps(
+            raw | {part: {key: raw[part][key]} for part in ("fits", "measured")} | {"host": []}
+        ).encode()
+
+
+def _cut(columns: dict[str, str]) -> dict[str, str]:
+    """Lines of few numbers."""
+    return {name: " ".join(text.split()[:SMALL]) for name, text in columns.items()}
+
+
+def _cut_surface(surface: dict[str, Any], known: set[int]) -> dict[str, Any]:
+    """Of a few groups."""
+    rows = [place for place, group in enumerate(surface["groups"]) if group in known]
+    return {
+        **surface,
+        "groups": [surface["groups"][row] for row in rows],
+        "coefficients": [surface["coefficients"][row] for row in (*rows, -1)],
+        "known": sorted(known),
+        "residuals": {
+            group: {
+                "coordinates": [" ".join(text.split()[:SMALL]) for text in each["coordinates"]],
+                "weights": " ".join(each["weights"].split()[:SMALL]),
+            }
+            for group, each in surface["residuals"].items()
+            if int(group) in known
+        },
+    }
 
 
 def datasheet_seeds() -> Iterator[bytes]:
@@ -382,11 +470,13 @@ SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "aiconfigurator": parquet_seeds,
     "case": case_seeds,
     "deepspeed": seeds_of("deepspeed"),
-    "fit": lambda: [small_fit()],
+    "fit": fit_seeds,
     "gpu": datasheet_seeds,
     "histogram": seeds_of("histogram"),
     "huggingface": seeds_of("huggingface"),
     "journal": seeds_of("journal"),
+    "interference": files(interference.SLOWDOWNS_FILE),
+    "levels": files(levels.LEVELS_FILE),
     "links": seeds_of("links"),
     "megatron": seeds_of("megatron"),
     "nccl-tests": seeds_of("nccl-tests"),
@@ -411,6 +501,8 @@ READ: dict[str, Callable[[bytes, Path], object]] = {
     "histogram": read_named("tokens.txt", "histogram_case"),
     "huggingface": read_foreign("config.json", "huggingface"),
     "journal": read_bench_journal,
+    "interference": read_packaged(interference, "SLOWDOWNS_FILE", interference.load_slowdowns),
+    "levels": read_packaged(levels, "LEVELS_FILE", levels.load_levels),
     "links": read_named("links.csv", "links_case"),
     "megatron": read_foreign("train.sh", "megatron"),
     "nccl-tests": read_nccl_log,

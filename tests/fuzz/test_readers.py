@@ -6,12 +6,13 @@
 import importlib.util
 import random
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutation import changed
+from mutation import changed, renumbered
 from readers import HERE, READERS
 
 from predictor.errors import PredictorError
@@ -65,3 +66,10 @@ def test_a_damaged_input_brings_no_more_than_the_one_error(
     for _ in range(changes):
         data = changed(data, chance)
     read(name, data, tmp_path / "in")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_other_numbers_bring_no_more_than_the_one_error(name: str, tmp_path: Path) -> None:
+    seeds = list(READERS[name].seeds())
+    for data in islice(renumbered(seeds, random.Random(name)), EXAMPLES):  # noqa: S311
+        read(name, data, tmp_path / "in")
