@@ -1,7 +1,7 @@
 """Load: many cases, many questions, a long study that is killed: python benchmarks/load.py.
 
 Each part runs in a process of its own, whose seconds and largest memory are printed.
-The study, each of whose cases is a row at two prices, is killed twice, at a quarter and at half,
+The study, each of whose cases is a row at ten prices, is killed twice, at a quarter and at half,
 and taken up again; its rows are then counted and must each be there once.
 """
 
@@ -22,6 +22,7 @@ COMMAND = (
     "-c",
     "import sys; from predictor.cli import run; sys.exit(run(sys.argv[1:]))",
 )
+PRICES = 10
 KILLED_AT = (0.25, 0.5)
 """Shares of a study after which it is killed."""
 sys.path.insert(0, str(ROOT))
@@ -66,14 +67,18 @@ def questions(count: int) -> None:
 
 
 def study(rows_asked: int, folder: Path) -> None:
-    """Run a study that is killed twice on its way, and count its rows: two prices of each case.
+    """Run a study that is killed twice on its way, and count its rows: ten prices of each case.
 
     What an earlier call into the same folder has done is not done again.
     """
-    count = rows_asked // 2
+    prices = [f"contract-{number}.toml" for number in range(PRICES)]
+    for number, name in enumerate(prices):
+        told = f'source = "{name}"\ndate = "2026-11-22"\n[usd_per_gpu_hour]\n{SKU} = 2.{number}\n'
+        (folder / name).write_text(told, encoding="utf-8")
+    count = rows_asked // PRICES
     batches = [64 * (1 + number) for number in range(count // 100)]
     told = (
-        f'[study]\nprices = ["datasheet", "aws"]\n'
+        f"[study]\nprices = {json.dumps(prices)}\n"
         f'[case.model]\npreset = "gpt2"\nnum_layers = {list(range(1, 11))}\n'
         f"[case.training]\nseq_length = {[128 * n for n in range(1, 9)] + [1536, 2048]}\n"
         f"global_batch_size = {batches}\n"
