@@ -137,19 +137,22 @@ def _compiled(name: str, count: int, cols: int) -> MemoryBound:
 def _sorted(tape: Tape, rows: Routed) -> None:
     """Chunks by source rank become chunks by expert, or back; a copy of its own in between."""
     if rows.plan.sorts(rows.experts):
-        tape.run(eager.kernel("cat", rows.received, rows.layer.hidden))
+        tape.run(eager.kernel("cat", rows.rows, rows.layer.hidden))
 
 
 def _travel(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> None:
-    """All-to-all of the rows and of what belongs to them; a tensor group gathers or sums."""
+    """All-to-all of the rows and of what belongs to them; a tensor group gathers or sums both."""
     plan, size = rows.plan, 2.0 * rows.layer.hidden
-    gathered = 2.0 * rows.rows * rows.layer.hidden
+    shared = [2.0 * rows.rows * rows.layer.hidden]
+    shared += [PROBABILITY_BYTES * rows.rows] if probabilities else []
     if way is moe.combine:
-        tape.collective(plan.tensor.reduce_scatter(gathered), "expert")
+        for bytes_ in shared:
+            tape.collective(plan.tensor.reduce_scatter(bytes_), "expert")
     transfers = way(rows.experts, plan, size, rows.tokens)
     if probabilities:
         transfers += way(rows.experts, plan, PROBABILITY_BYTES, rows.tokens)
     moe.queue(tape, transfers)
     moe.wait(tape, transfers)
     if way is moe.dispatch:
-        tape.collective(plan.tensor.all_gather(gathered), "expert")
+        for bytes_ in shared:
+            tape.collective(plan.tensor.all_gather(bytes_), "expert")

@@ -267,6 +267,7 @@ def optimizer(stage: Stage) -> Program:
     that ranks gather in small numbers are cast from fp32.
     """
     tape, owned, shape = Tape(), stage.owned_parameters, stage.shape
+    tape.run(flat("scale_fp32", owned))
     tape.run(Optimizer(kernel="adamw", elements=owned, dtype="fp32", impl="native"))
     if not (shape.recipe and shape.recipe.gathers_parameters):
         tape.run(flat("cast_down", owned), kernels=_copies(stage))

@@ -51,7 +51,7 @@ def _whole_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     transfers = dispatch(tape, rows, probabilities=True)
     if beside:
         _shared_forward(tape, shape, rows)
-    arrive(tape, rows, transfers)
+    arrive(tape, rows, transfers, probabilities=True)
     experts_forward(tape, rows, shape.recipe)
     transfers = combine(tape, rows)
     leave(tape, rows, transfers)
@@ -119,28 +119,34 @@ def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Trans
 
 
 def combine(tape: Tape, rows: Routed, *, probabilities: bool = False) -> list[moe.Transfer]:
-    """The experts' rows on their way back."""
-    if rows.plan.tensor.ranks > 1:
-        size = 2.0 * rows.rows * rows.layer.hidden
-        tape.collective(rows.plan.tensor.reduce_scatter(size), "expert")
+    """The experts' rows on their way back: out of the experts' order, then summed over a group."""
     if rows.plan.sorts(rows.experts):
-        tape.run(te.fused("copy", rows.received, rows.layer.hidden))
+        tape.run(te.fused("copy", rows.rows, rows.layer.hidden))
+    for size in _shared_bytes(rows, probabilities=probabilities):
+        tape.collective(rows.plan.tensor.reduce_scatter(size), "expert")
     if rows.plan.dispatcher not in COPYING:
         tape.run(_permutation("unpermute", rows, rows.received))
     return _send(tape, rows, moe.combine, probabilities=probabilities)
 
 
-def arrive(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:
-    """Tokens are here: in the order of their experts, and at every rank of an expert."""
+def arrive(
+    tape: Tape, rows: Routed, transfers: list[moe.Transfer], *, probabilities: bool = False
+) -> None:
+    """Tokens are here: at every rank of an expert, and in the order of their experts."""
     if rows.plan.overlap is not True:
         moe.wait(tape, transfers)
     if rows.plan.dispatcher not in COPYING:
         tape.run(_permutation("permute", rows, rows.received))
-    if rows.plan.sorts(rows.experts):
-        tape.run(te.fused("copy", rows.received, rows.layer.hidden))
-    if rows.plan.tensor.ranks > 1:
-        size = 2.0 * rows.rows * rows.layer.hidden
+    for size in _shared_bytes(rows, probabilities=probabilities):
         tape.collective(rows.plan.tensor.all_gather(size), "expert")
+    if rows.plan.sorts(rows.experts):
+        tape.run(te.fused("copy", rows.rows, rows.layer.hidden))
+
+
+def _shared_bytes(rows: Routed, *, probabilities: bool) -> list[float]:
+    """What ranks that share an expert gather or sum: all its rows, and their probabilities."""
+    sizes = [2.0 * rows.rows * rows.layer.hidden]
+    return [*sizes, PROBABILITY_BYTES * rows.rows] if probabilities else sizes
 
 
 def leave(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:

@@ -58,8 +58,12 @@ class ExpertPlan:
     overlap: bool | None = None
 
     def sorts(self, experts: Experts) -> bool:
-        """Whether rows that arrive rank by rank must be put in the order of the experts."""
-        return self.expert.ranks > 1 and experts.held > 1 and self.dispatcher in COPYING
+        """Whether rows that arrive rank by rank must be put in the order of the experts.
+
+        Megatron-Core does so wherever a rank has several, even if they have come from itself alone
+        (``token_dispatcher.py`` 0.12 to 0.19).
+        """
+        return experts.held > 1 and self.dispatcher in COPYING
 
 
 def expert_plan(case: Case, *, tokens: int, groups: Mapping[str, Group]) -> ExpertPlan | None:
