@@ -1,5 +1,7 @@
 """Host costs of expert layers on Transformer Engine, counted by hand."""
 
+import math
+
 import pytest
 
 from predictor.case import Case, resolve
@@ -81,3 +83,40 @@ def test_graphs_hold_the_router_attention_or_everything():
     assert seconds("router") == pytest.approx(4 + 0.2 * 6 + 2)
     assert seconds("attention") == pytest.approx(0.2 * 6 + 2)
     assert seconds("iteration") == 0.0
+
+
+def test_the_step_costs_what_megatrons_measured_one_does_for_every_tensor_owned():
+    # two ranks share every tensor of Mixtral by halves: 16 of experts a layer among them
+    asked = {
+        "model": {"preset": "mixtral-8x7b", "num_layers": 2},
+        "training": {"seq_length": 4096},
+        "plan": {"tensor_parallel": 1},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 2},
+    }
+    case = resolve(Case.from_dict(asked)).case
+    (stage,) = stages_of(case, step_shape(case))
+    ((segment, _),) = megatron_core_te.optimizer(stage)
+    work = {each.quantity: times for each, times in segment.host}
+    tensors = stage.tensors + 2 * 8 * 2
+    assert work == {"fixed": 1.0, "tensor": math.ceil(tensors / 2)}
+
+
+def test_rows_of_one_expert_need_no_order_and_those_of_many_do_even_alone():
+    many, one = part_of(), part_of(gpus=8, expert_parallel=8)
+    for (part, rows), copies in ((many, 2), (one, 0)):
+        assert rows.experts.held == (8 if copies else 1)
+        moved = [step.operator for step in part.forward if isinstance(step, Launch)]
+        moved = [each for each in moved if getattr(each, "kernel", "") == "copy"]
+        assert sum(each.rows == rows.rows and each.cols > 1 for each in moved) == copies
+
+
+def test_ranks_that_share_an_expert_gather_its_rows_then_sort_them():
+    part, rows = part_of(gpus=4, tensor_parallel=2, expert_parallel=2, expert_tensor_parallel=2)
+    steps = [step.operator for step in part.forward if isinstance(step, Launch)]
+    hidden = rows.layer.hidden
+    gathered = [each.bytes for each in steps if each.name == "all_gather"]
+    assert 2.0 * rows.rows * hidden in gathered
+    assert 4.0 * rows.rows in gathered  # their probabilities
+    names = [(each.name, getattr(each, "rows", None)) for each in steps]
+    last = max(place for place, each in enumerate(steps) if each.name == "all_gather")
+    assert ("memory_bound", rows.rows) in names[last : last + 2]

@@ -24,17 +24,17 @@ from dataclasses import replace
 
 from predictor.iteration import context
 from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import local_moe, te_latent, te_moe
 from predictor.iteration.implementations import te_blocks as te
-from predictor.iteration.implementations import te_latent, te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
 from predictor.iteration.implementations.megatron_steps import flat, program
 from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
-from predictor.iteration.launches import HostWork, Program, Step, Tape
+from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
 from predictor.iteration.memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Optimizer
+from predictor.operators import Host, Optimizer
 
 LEAST_BUCKET_PARAMETERS = 40_000_000
 BUCKET_PARAMETERS_PER_RANK = 1_000_000
@@ -247,10 +247,7 @@ def _gathered_bytes(shape: StepShape) -> float:
 
 
 def reduced(stage: Stage) -> Program:
-    """The gradients' norm over all ranks, which the host reads; they are scaled where it is large.
-
-    That they are, in the first steps of a training, is not counted.
-    """
+    """The gradients' norm over all ranks, which the host reads."""
     tape = Tape()
     tape.run(flat("square_sum_fp32", stage.owned_parameters))
     tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
@@ -261,10 +258,12 @@ def reduced(stage: Stage) -> Program:
 def optimizer(stage: Stage) -> Program:
     """One fused multi-tensor step over the parameters that the rank owns, in fp32.
 
-    A copy for each tensor makes bf16 weights of them (``distrib_optimizer.py``,
+    Gradients are scaled by their norm first, whatever it is (``clip_grads.py`` 0.17 on). A copy
+    for each tensor makes bf16 weights of them (``distrib_optimizer.py``,
     ``_copy_main_params_to_model_params``), a pass clears the whole buffer of gradients before the
     next step. Matrices whose products are small are cast once a step, in both directions; those
-    that ranks gather in small numbers are cast from fp32.
+    that ranks gather in small numbers are cast from fp32. The host goes over tensors in Python as
+    it does in the measured step of the local layers.
     """
     tape, owned, shape = Tape(), stage.owned_parameters, stage.shape
     tape.run(flat("scale_fp32", owned))
@@ -278,7 +277,14 @@ def optimizer(stage: Stage) -> Program:
             weights = block.layer.matrix_parameters + block.layer.expert_parameters
             rows = block.count * weights // shape.hidden
             te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
-    return program("optimizer", tape)
+    host = (
+        (Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="fixed"), 1.0),
+        (
+            Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="tensor"),
+            float(_copies(stage)),
+        ),
+    )
+    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps(), host=host), 1),)
 
 
 def _copies(stage: Stage) -> int:

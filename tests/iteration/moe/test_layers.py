@@ -324,7 +324,7 @@ def test_small_numbers_fill_each_experts_rows_up(precision, recipe, rows):
 
 
 def test_a_step_reads_updates_copies_and_clears_what_megatron_core_does():
-    """4 bytes a parameter for the norm, 28 for AdamW, 6 for bf16 weights, 4 for the buffer."""
+    """Bytes a parameter: norm 4, its scale 8, AdamW 28, bf16 weights 6, the buffer 4."""
     asked = case("mixtral-8x7b", 8)
     shape = step_shape(resolve(asked).case)
     (stage,) = stages_of(resolve(asked).case, shape)
@@ -338,7 +338,9 @@ def test_a_step_reads_updates_copies_and_clears_what_megatron_core_does():
     ]
     owned, whole = stage.owned_parameters, stage.parameters
     found = [launch.operator.bytes for launch in launches]
-    assert found == pytest.approx([4 * owned, 28 * owned, 6 * owned, 4 * whole], rel=1e-3)
+    assert found == pytest.approx(
+        [4 * owned, 8 * owned, 28 * owned, 6 * owned, 4 * whole], rel=1e-3
+    )
     # A rank holds one expert of each of 32 layers: two tensors more than a module's.
     tensors = stage.tensors + 32 * 2
-    assert launches[2].kernels == -(-tensors * owned // whole)
+    assert launches[3].kernels == -(-tensors * owned // whole)
