@@ -15,6 +15,7 @@ from predictor.iteration.dimensions import model_flops
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.launches import Segment, distinct
 from predictor.iteration.memory import Memory
+from predictor.iteration.numbering import Numbering
 from predictor.iteration.pipeline import Pipeline, in_flight
 from predictor.iteration.places import Places
 from predictor.iteration.priced import Sheet, price
@@ -205,7 +206,7 @@ def _plan(case: Case) -> _Plan:
     split = case.plan.schedule in SPLIT_BACKWARD
     builder = Builder(stack, shape, split_backward=split)
     pipeline = Pipeline(
-        stages=builder.stages(stages),
+        numbering=Numbering.of(builder.stages(stages)),
         schedule=str(case.plan.schedule),
         chunks=case.plan.virtual_pipeline,
         micro_batches=shape.micro_batches,
@@ -253,6 +254,7 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     return Run(case, pipeline, _sheet(plan, alike, costs), links, costs, strict=strict)
 
 
+@lru_cache(maxsize=256)
 def _alike(case: Case) -> Case:
     """A resolved case that launches the same: its batch cut to two micro-batches if it has more.
 

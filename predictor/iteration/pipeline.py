@@ -1,15 +1,15 @@
 """A step's stages in their schedule: which program each pass runs, and how long the whole takes."""
 
-from dataclasses import field, replace
+from dataclasses import replace
 from functools import lru_cache
-from operator import add
 from typing import Final
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Program
-from predictor.iteration.maxplus import COMPUTE, Matrices, essential, power
+from predictor.iteration.maxplus import COMPUTE, after, essential, power
+from predictor.iteration.numbering import Numbering
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
@@ -25,6 +25,7 @@ PERIODIC: Final = frozenset({"1f1b", "interleaved"})
 """Schedules whose order repeats from group to group, with a forward and a backward pass each."""
 
 PASSES_OF_PERIODIC: Final = 2
+FIRST_AND_LAST: Final = 2
 RATIO_DIGITS: Final = 2
 """Digits of the ratios that a search sees: the same schedule for nearly the same stage."""
 
@@ -40,7 +41,7 @@ class Pipeline:
     """Everything about a step that does not depend on seconds.
 
     Attributes:
-        stages: Programs of each stage.
+        numbering: Programs of each stage, and their numbers.
         schedule: Name of the schedule.
         chunks: Chunks of a stage.
         micro_batches: Of one replica in a step.
@@ -50,25 +51,18 @@ class Pipeline:
         pass_seconds: Relative seconds of passes, for schedules that are found by search.
     """
 
-    stages: tuple[StagePrograms, ...]
+    numbering: Numbering
     schedule: str
     chunks: int
     micro_batches: int
     overlapped: bool
     agrees: bool = True
     pass_seconds: PassSeconds = UNIT
-    _programs: tuple[Program, ...] = field(init=False)
-    _slots: Ints = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Number the distinct programs of passes."""
-        index: dict[Program, int] = {}
-        slots = [
-            [[index.setdefault(p, len(index)) for p in chunk.programs()] for chunk in stage.chunks]
-            for stage in self.stages
-        ]
-        object.__setattr__(self, "_programs", tuple(index))
-        object.__setattr__(self, "_slots", np.array(slots, dtype=np.int64))
+    @property
+    def stages(self) -> tuple[StagePrograms, ...]:
+        """Programs of each stage."""
+        return self.numbering.stages
 
     def order(self, micro_batches: int | None = None) -> Order:
         """The schedule's order for so many micro-batches, by default all.
@@ -80,15 +74,13 @@ class Pipeline:
         searched = {"seconds": self.pass_seconds} if self.schedule in SEARCHED else {}
         return order_of(self.schedule, len(self.stages), count, self.chunks, **searched)
 
-    def tuned(self, matrices: Matrices, message_seconds: float) -> "Pipeline":
+    def tuned(self, programs: Floats, message_seconds: float) -> "Pipeline":
         """The pipeline with the seconds that a search needs: those of a stage in the middle."""
         if self.schedule not in SEARCHED or self.chunks > 1:  # which its order refuses
             return self
-        (chunk,) = self.stages[len(self.stages) // 2].chunks
-        forward, backward, weight = (
-            float(matrices.program(program)[0, COMPUTE, COMPUTE])
-            for program in (chunk.forward, chunk.backward, chunk.weight)
-        )
+        (slots,) = self.numbering.slots[len(self.stages) // 2]
+        passes = programs[slots[[NEXT_F, NEXT_B, NEXT_W]], 0, COMPUTE, COMPUTE]
+        forward, backward, weight = passes.tolist()
         ratios = PassSeconds(
             backward=round(backward / forward, RATIO_DIGITS),
             weight=round(weight / forward, RATIO_DIGITS),
@@ -114,40 +106,28 @@ class Pipeline:
             found += _counted(chunk, self.rounds)
         return found
 
-    def alone(self, stage: int, matrices: Matrices) -> Floats:
+    def alone(self, stage: int, programs: Floats) -> Floats:
         """Seconds of a stage that never waits for another, by scenario."""
-        mine = self.stages[stage]
-        first: Program = ()
-        between: Program = ()
-        last: Program = ()
-        for chunk in mine.chunks:
-            first += chunk.first_forward + chunk.first_backward + chunk.weight
-            between += chunk.forward + chunk.backward + chunk.weight
-            forward = chunk.first_forward if self.rounds == 1 else chunk.forward
-            last += forward + chunk.last_backward + chunk.last_weight
-        last += mine.reduce + mine.step
-        rounds = power(matrices.program(between), max(self.rounds - 2, 0))
-        ends = []
-        for scenario in range(matrices.scenarios):
-            state = [0.0] * matrices.size
-            if self.rounds > 1:
-                state = matrices.state(first, scenario, state)
-            state = [max(map(add, row, state)) for row in rounds[scenario].tolist()]
-            ends.append(max(matrices.state(last, scenario, state)))
-        return np.array(ends)
+        first, between, last, only = programs[self.numbering.alone[stage]]
+        if self.rounds == 1:
+            return np.asarray(only.max(axis=(1, 2)))
+        state = first.max(axis=-1)
+        if self.rounds > FIRST_AND_LAST:
+            state = after(power(between, self.rounds - FIRST_AND_LAST), state)
+        return np.asarray(after(last, state).max(axis=-1))
 
-    def seconds(self, matrices: Matrices, messages: Floats, tied_seconds: Floats) -> Floats:
+    def seconds(self, programs: Floats, messages: Floats, tied_seconds: Floats) -> Floats:
         """Seconds of the step, by scenario.
 
         Args:
-            matrices: Of the programs.
+            programs: Matrices of the programs, by number and scenario.
             messages: Seconds of a message by scenario, direction and sending stage.
             tied_seconds: Seconds of the tied tables' gradient sum, by scenario.
         """
         if len(self.stages) == 1:
-            return self.alone(0, matrices)
+            return self.alone(0, programs)
         count, group = self.swept, len(self.stages)
-        timeline = self.sweep(matrices, messages, self.order(count))
+        timeline = self.sweep(programs, messages, self.order(count))
         while count < self.micro_batches:
             period = self._period(timeline, self.order(count))
             if period is not None:
@@ -155,8 +135,8 @@ class Pipeline:
                 timeline.state[...] += more * period[:, None, None]
                 break
             count = min(count + 3 * (count // group) * group, self.micro_batches)
-            timeline = self.sweep(matrices, messages, self.order(count))
-        return self._finished(timeline, matrices, tied_seconds)
+            timeline = self.sweep(programs, messages, self.order(count))
+        return self._finished(timeline, programs, tied_seconds)
 
     def _period(self, timeline: Timeline, order: Order) -> Floats | None:
         """Seconds that a group of micro-batches adds in the steady state, by scenario.
@@ -175,44 +155,32 @@ class Pipeline:
             return None
         return np.asarray(period)
 
-    @property
-    def numbered(self) -> tuple[Program, ...]:
-        """The distinct programs of passes, in the order of their numbers."""
-        return self._programs
-
-    def sweep(self, matrices: Matrices, messages: Floats, order: Order) -> Timeline:
+    def sweep(self, programs: Floats, messages: Floats, order: Order) -> Timeline:
         """Run every pass of an order once."""
-        whole = np.stack([matrices.program(p) for p in self._programs], axis=1)
+        whole = programs[: self.numbering.passes].swapaxes(0, 1)
         kept = essential(whole)
         matrix = whole[:, :, kept[:, None], kept]
         timeline = run(Passes(order, matrix, self.which(order), messages, self.overlapped))
-        state = np.repeat(timeline.state[:, :, COMPUTE, None], matrices.size, axis=2)
+        state = np.repeat(timeline.state[:, :, COMPUTE, None], whole.shape[-1], axis=2)
         state[:, :, kept] = timeline.state
         return replace(timeline, state=state)
 
     def which(self, order: Order) -> Ints:
         """Number of the program that each pass runs."""
-        return _which(self, order)
+        return _which(self.numbering, order)
 
-    @property
-    def slots(self) -> Ints:
-        """Numbers of the programs of each stage, chunk and place of ``ChunkPrograms``."""
-        return self._slots
-
-    def _finished(self, timeline: Timeline, matrices: Matrices, tied_seconds: Floats) -> Floats:
+    def _finished(self, timeline: Timeline, programs: Floats, tied_seconds: Floats) -> Floats:
         """After the last pass: gradients are summed, ranks agree on their norm, all step."""
-        reduce = np.stack([matrices.program(stage.reduce) for stage in self.stages], axis=1)
-        step = np.stack([matrices.program(stage.step) for stage in self.stages], axis=1)
-        state = (reduce + timeline.state[:, :, None, :]).max(axis=3)
+        reduce, step = programs[self.numbering.ends.T].swapaxes(1, 2)
+        state = after(reduce, timeline.state)
         if not self.agrees:
-            state = (step + state[:, :, None, :]).max(axis=3)
+            state = after(step, state)
             begun = timeline.start.reshape(len(state), len(self.stages), -1)[:, :, 0]
             return np.asarray((state.max(axis=2) - begun).max(axis=1))
         ends = state[:, [0, -1], COMPUTE].max(axis=1) + tied_seconds
         agreed = np.maximum(state[:, :, COMPUTE].max(axis=1), ends)
         state[:, :, COMPUTE] = np.maximum(state[:, :, COMPUTE], agreed[:, None])
-        state = (step + state[:, :, None, :]).max(axis=3)
-        return np.asarray(state.max(axis=(1, 2)))
+        return np.asarray(after(step, state).max(axis=(1, 2)))
 
 
 def _swept(schedule: str, stages: int, micro_batches: int) -> int:
@@ -248,7 +216,7 @@ def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, in
 
 
 @lru_cache(maxsize=32)
-def _which(pipeline: Pipeline, order: Order) -> Ints:
+def _which(numbering: Numbering, order: Order) -> Ints:
     route = order.route_of[order.micro_batch]
     batches = [np.flatnonzero(order.route_of == r) for r in range(len(order.routes))]
     first = np.array([mine[0] for mine in batches])[route] == order.micro_batch
@@ -262,4 +230,4 @@ def _which(pipeline: Pipeline, order: Order) -> Ints:
         ],
     )
     stage = np.arange(order.stages)[:, None]
-    return np.asarray(pipeline.slots[stage, order.chunk, slot].ravel())
+    return np.asarray(numbering.slots[stage, order.chunk, slot].ravel())

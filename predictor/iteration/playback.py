@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from predictor.costs.prediction import Floats
-from predictor.iteration.launches import Launch, Program, Segment, Sync, Wait
-from predictor.iteration.maxplus import COMPUTE, HOST
+from predictor.iteration.launches import Launch, Segment, Sync, Wait
+from predictor.iteration.maxplus import COMPUTE, HOST, after
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.priced import Sheet
 from predictor.iteration.schedules import order_of
@@ -78,9 +78,9 @@ class Playback:
         self._pipeline, self._sheet, self._gap, self._tied = pipeline, sheet, gap_seconds, tied
         self._streams = sheet.layout.streams
         self.order = self._order()
-        matrices = sheet.matrices(gap_seconds, silent=False)
-        self._timeline = pipeline.sweep(matrices, messages[None], self.order)
-        self._matrices = matrices
+        words = pipeline.numbering.words(sheet.layout)
+        self._programs = words.products(sheet.matrices(gap_seconds, silent=False))
+        self._timeline = pipeline.sweep(self._programs, messages[None], self.order)
 
     def _order(self) -> Order:
         if len(self._pipeline.stages) == 1:
@@ -90,7 +90,7 @@ class Playback:
     @property
     def launches(self) -> int:
         """Launches of all passes of all stages."""
-        programs = self._pipeline.numbered
+        programs = self._pipeline.numbering.programs
         sizes = np.array([sum(len(s.launches) * n for s, n in p) for p in programs])
         return int(sizes[self._pipeline.which(self.order)].sum())
 
@@ -117,16 +117,16 @@ class Playback:
                 yield from self._pass(stage, place, state, launches=launches)
             if not launches:
                 state = self._timeline.state[0, stage].tolist()
-            programs = self._pipeline.stages[stage]
-            yield from self._program(stage, programs.reduce, -1, state, launches=launches)
+            reduce = int(self._pipeline.numbering.ends[stage, 0])
+            yield from self._program(stage, reduce, -1, state, launches=launches)
             states.append(state)
         agreed = max(state[COMPUTE] for state in states)
         ends = max(states[0][COMPUTE], states[-1][COMPUTE]) + self._tied
         for stage, state in enumerate(states):
             if self._pipeline.agrees:
                 state[COMPUTE] = max(agreed, ends if len(states) > 1 else agreed)
-            programs = self._pipeline.stages[stage]
-            yield from self._program(stage, programs.step, -1, state, launches=launches)
+            step = int(self._pipeline.numbering.ends[stage, 1])
+            yield from self._program(stage, step, -1, state, launches=launches)
             if not launches:
                 yield Event(stage, "host", "queueing", 0.0, state[HOST])
 
@@ -146,20 +146,21 @@ class Playback:
             name += f" chunk {chunk}"
         yield Event(stage, "passes", name, start, end - start, micro_batch)
         if launches:
-            program = self._pipeline.numbered[self._pipeline.which(order)[number]]
+            program = int(self._pipeline.which(order)[number])
             yield from self._program(stage, program, micro_batch, state, launches=True)
 
     def _program(
-        self, stage: int, program: Program, micro_batch: int, state: list[float], *, launches: bool
+        self, stage: int, number: int, micro_batch: int, state: list[float], *, launches: bool
     ) -> Iterator[Event]:
-        """Play a program from a state, which it moves on."""
+        """Play the program of a number from a state, which it moves on."""
+        program = self._pipeline.numbering.programs[number]
         if not launches:
-            after = (self._matrices.program(program)[0] + np.array(state)).max(axis=1)
+            behind = after(self._programs[number, 0], np.array(state))
             name = program[0][0].label if program else "nothing"
-            if after[COMPUTE] > state[COMPUTE]:
-                seconds = float(after[COMPUTE]) - state[COMPUTE]
+            if behind[COMPUTE] > state[COMPUTE]:
+                seconds = float(behind[COMPUTE]) - state[COMPUTE]
                 yield Event(stage, "passes", name, state[COMPUTE], seconds, micro_batch)
-            state[:] = after.tolist()
+            state[:] = behind.tolist()
             return
         for segment, times in program:
             for _ in range(times):
@@ -172,14 +173,14 @@ class Playback:
         place = layout.segments[segment]
         row = int(layout.first[place])
         count = int(layout.first[place + 1]) - row
-        host = float(self._sheet.host_seconds[place])
+        host = float(self._sheet.queue.host_seconds[place])
         if host:
             yield Event(stage, "host", segment.label, state[HOST], host, micro_batch)
         if not count:
             state[HOST] += host
         for step in segment.steps:
             if isinstance(step, Launch):
-                state[HOST] += float(self._sheet.queue_seconds[row])
+                state[HOST] += float(self._sheet.queue.queue_seconds[row])
                 seconds = float(self._sheet.seconds[row])
                 row += 1
                 stream = self._streams.index(step.stream) + 1

@@ -22,7 +22,7 @@ from predictor.iteration.launches import (
     Segment,
     family_of,
 )
-from predictor.iteration.maxplus import Layout, Matrices
+from predictor.iteration.layout import Layout, Queue
 from predictor.operators import Collective, Host, Operator
 from predictor.values import frozen
 
@@ -36,7 +36,7 @@ class Sheet:
     """Every launch of some segments in columns.
 
     Attributes:
-        layout: The segments, in the order of their launches here.
+        queue: The segments, in the order of their launches here, and what they cost the host.
         operators: Every distinct operator.
         operator: Place of each launch's operator among them.
         seconds: Seconds of each launch, alone.
@@ -44,11 +44,9 @@ class Sheet:
         origin: Where the number comes from.
         family: Place of its family in ``FAMILIES``.
         bandwidth: Share of the datasheet's bandwidth that it reaches.
-        host_seconds: Host seconds of one repetition of each segment.
-        queue_seconds: Host seconds of each launch.
     """
 
-    layout: Layout
+    queue: Queue
     operators: tuple[Operator, ...]
     operator: Ints
     seconds: Floats
@@ -56,8 +54,11 @@ class Sheet:
     origin: Ints
     family: Ints
     bandwidth: Floats
-    host_seconds: Floats
-    queue_seconds: Floats
+
+    @property
+    def layout(self) -> Layout:
+        """The segments, in the order of their launches here."""
+        return self.queue.layout
 
     def settled(self, heat: Heat, clock_hz: float) -> "Sheet":
         """The sheet at the clock that the step settles at as a whole."""
@@ -81,13 +82,15 @@ class Sheet:
         """Whether there is any collective."""
         return bool((self.family == REMOTE).any())
 
-    def matrices(self, gap_seconds: float, *, silent: bool, slowest: float = 1.0) -> Matrices:
-        """Matrices of the slowest GPU and, if ``silent``, of a typical one that waits for none."""
+    def matrices(self, gap_seconds: float, *, silent: bool, slowest: float = 1.0) -> Floats:
+        """Matrices of every segment, by segment, scenario, row and column.
+
+        Scenarios are the slowest GPU and, if ``silent``, a typical one that waits for none.
+        """
         scenarios = [self._slowed(slowest)]
         if silent:
             scenarios.append(np.where(self.family == REMOTE, 0.0, self.seconds))
-        host = (self.host_seconds, gap_seconds, self.queue_seconds)
-        return Matrices(self.layout, np.array(scenarios), *host)
+        return self.queue.matrices(np.array(scenarios), gap_seconds)
 
 
 def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCosts) -> Sheet:
@@ -104,7 +107,7 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     layout = Layout({segment: place for place, segment in enumerate(segments)}, first)
     host_seconds = np.array([_host_seconds(segment, costs) for segment in segments])
     sheet = Sheet(
-        layout=layout,
+        queue=Queue(layout, host_seconds, _queued(layout, host_seconds, costs)),
         operators=operators,
         operator=index,
         seconds=seconds,
@@ -112,8 +115,6 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
         origin=table.origin[index],
         family=np.array(family, np.int64)[index],
         bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
-        host_seconds=host_seconds,
-        queue_seconds=_queued(layout, host_seconds, costs),
     )
     return replace(sheet, seconds=interfered(segments, first, seconds))
 

@@ -81,6 +81,20 @@ class StagePrograms:
         yield self.reduce
         yield self.step
 
+    def alone(self) -> tuple[Program, Program, Program, Program]:
+        """What it runs in a round of its chunks: the first, each between, the last, the only."""
+        first: Program = ()
+        between: Program = ()
+        last: Program = ()
+        only: Program = ()
+        for chunk in self.chunks:
+            first += chunk.first_forward + chunk.first_backward + chunk.weight
+            between += chunk.forward + chunk.backward + chunk.weight
+            last += chunk.forward + chunk.last_backward + chunk.last_weight
+            only += chunk.first_forward + chunk.last_backward + chunk.last_weight
+        ends = self.reduce + self.step
+        return first, between, last + ends, only + ends
+
 
 class Builder:
     """Builds the programs of a step's stages; equal parts share their segments."""

@@ -17,7 +17,6 @@ from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width, half_width_terms
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger
-from predictor.iteration.maxplus import Matrices
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, Sheet
@@ -112,14 +111,15 @@ class Run:
         """
         self._case, self._costs, self.links = case, costs, links
         self.gap_seconds = costs.host_seconds(GAP)
-        matrices = sheet.matrices(self.gap_seconds, silent=False)
-        self.pipeline = pipeline = pipeline.tuned(matrices, float(np.max(links.messages)))
+        words = pipeline.numbering.words(sheet.layout)
+        programs = words.products(sheet.matrices(self.gap_seconds, silent=False))
+        self.pipeline = pipeline = pipeline.tuned(programs, float(np.max(links.messages)))
         self._communicates = sheet.communicates or case.plan.pipeline_parallel > 1
         self._stage = self._busiest(sheet)
         self._ledger = Ledger.of(pipeline.counted(self._stage), sheet)
         if strict:
             self._refuse_guesses()
-        self.clock_hz = costs.heat.settled_clock_hz(self._mix(matrices))
+        self.clock_hz = costs.heat.settled_clock_hz(self._mix(programs))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
         self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
         matrices = self.sheet.matrices(
@@ -127,7 +127,7 @@ class Run:
             silent=self._communicates,
             slowest=slowest_factor(case.cluster.num_gpus),
         )
-        self.breakdown = self._breakdown(matrices)
+        self.breakdown = self._breakdown(words.products(matrices))
         self.iteration_seconds = sum(self.breakdown.values())
 
     @cached_property
@@ -147,24 +147,24 @@ class Run:
         busiest = max(busy, key=lambda stage: busy[stage])
         return stages.index(busiest)
 
-    def _seconds(self, matrices: Matrices) -> Floats:
+    def _seconds(self, programs: Floats) -> Floats:
         """Seconds of the step by scenario; in the second, messages and collectives are silent."""
-        loud = np.array([1.0, 0.0])[: matrices.scenarios]
+        loud = np.array([1.0, 0.0])[: programs.shape[1]]
         links = self.links
         messages = loud[:, None, None] * links.messages
-        return self.pipeline.seconds(matrices, messages, loud * links.tied_seconds)
+        return self.pipeline.seconds(programs, messages, loud * links.tied_seconds)
 
     def _busy(self) -> dict[str, float]:
         families = self._ledger.by_family().items()
         return {name: seconds for name, (seconds, _) in families if name != COMMUNICATION}
 
-    def _mix(self, matrices: Matrices) -> dict[str, float]:
+    def _mix(self, programs: Floats) -> dict[str, float]:
         """Seconds of the busiest stage's kernels by family, and what it is idle."""
         busy = self._busy()
-        idle = float(self._seconds(matrices)[0]) - sum(busy.values())
+        idle = float(self._seconds(programs)[0]) - sum(busy.values())
         return {**busy, "idle": max(0.0, idle)}
 
-    def _breakdown(self, matrices: Matrices) -> dict[str, float]:
+    def _breakdown(self, programs: Floats) -> dict[str, float]:
         """Seconds by part.
 
         What a stage that hears no messages and whose collectives take no time would need beyond
@@ -172,12 +172,12 @@ class Run:
         of which some is waiting for the slowest GPU (:mod:`predictor.iteration.slowest`). Without a
         scenario of silent collectives, communication is not told from bubble.
         """
-        seconds, busy = self._seconds(matrices), self._busy()
+        seconds, busy = self._seconds(programs), self._busy()
         worked = sum(busy.values())
         quiet = float(seconds[-1])
         alone = quiet
         if len(self.pipeline.stages) > 1:
-            alone = min(float(self.pipeline.alone(self._stage, matrices)[-1]), quiet)
+            alone = min(float(self.pipeline.alone(self._stage, programs)[-1]), quiet)
         parts = {**busy, "host": max(0.0, alone - worked)}
         if self._case.cluster.num_gpus > 1:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)

@@ -22,7 +22,8 @@ from predictor.errors import CaseError
 from predictor.iteration import estimate
 from predictor.iteration.estimate import memory_of_stages, run_of
 from predictor.iteration.implementations import load as load_stack
-from predictor.iteration.maxplus import Layout, Matrices
+from predictor.iteration.layout import Layout, Queue
+from predictor.iteration.numbering import Numbering
 from predictor.iteration.shape import refuse
 from predictor.units import HOUR_SECONDS
 from predictor.values import frozen
@@ -170,18 +171,21 @@ def _estimated(case: Case, skus: tuple[str, ...], *, strict: bool = False) -> Mi
 def _seconds(runs: dict[str, Run], skus: tuple[str, ...]) -> float:
     """All stages on one timeline."""
     sheets = [run.slowest_sheet for run in runs.values()]
-    matrices = Matrices(
+    queue = Queue(
         reduce(_joined, (sheet.layout for sheet in sheets)),
-        np.concatenate([sheet.seconds for sheet in sheets])[None],
-        np.concatenate([sheet.host_seconds for sheet in sheets]),
-        max(run.gap_seconds for run in runs.values()),
-        np.concatenate([sheet.queue_seconds for sheet in sheets]),
+        np.concatenate([sheet.queue.host_seconds for sheet in sheets]),
+        np.concatenate([sheet.queue.queue_seconds for sheet in sheets]),
     )
+    seconds = np.concatenate([sheet.seconds for sheet in sheets])
+    gap_seconds = max(run.gap_seconds for run in runs.values())
     stages = tuple(runs[sku].pipeline.stages[stage] for stage, sku in enumerate(skus))
-    pipeline = replace(runs[skus[0]].pipeline, stages=stages)
+    pipeline = replace(runs[skus[0]].pipeline, numbering=Numbering.of(stages))
     messages = np.stack([run.links.messages for run in runs.values()]).max(axis=0)
     tied = max(run.links.tied_seconds for run in runs.values())
-    return float(pipeline.seconds(matrices, messages[None], np.array([tied]))[0])
+    programs = pipeline.numbering.words(queue.layout).products(
+        queue.matrices(seconds[None], gap_seconds)
+    )
+    return float(pipeline.seconds(programs, messages[None], np.array([tied]))[0])
 
 
 def _joined(one: Layout, other: Layout) -> Layout:

@@ -28,7 +28,6 @@ from predictor.search.menu import MENUS
 from predictor.search.room import DEGREES, Layouts
 from predictor.search.settling import clocks_of
 from predictor.search.shapes import distinct
-from predictor.search.walk import segment_matrices
 
 FORWARD, BACKWARD, REPLAYED, WEIGHT = range(4)
 """Segments of a part; a replayed backward pass runs the forward pass again before."""
@@ -204,8 +203,7 @@ class Stock:
         slowest = slowest_factor(self.case.cluster.num_gpus)
         settled = (sheet.settled(costs.heat, float(clock)) for clock in self.clocks)
         seconds = np.array([each.slowed(slowest).seconds for each in settled])
-        host = (sheet.host_seconds, costs.host_seconds(GAP), sheet.queue_seconds)
-        small = segment_matrices(sheet.layout, seconds, *host)
+        small = sheet.queue.matrices(seconds, costs.host_seconds(GAP))
         kept = [0, *(1 + STREAMS.index(stream) for stream in sheet.layout.streams)]
         matrix = np.full((*small.shape[:2], SIZE, SIZE), NEVER)
         matrix[:] = identity(SIZE)

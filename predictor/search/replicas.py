@@ -27,7 +27,6 @@ from predictor.iteration.stack import Replicas
 from predictor.iteration.step import Block, Chunk, Stage
 from predictor.search.room import ROLES, Layouts
 from predictor.search.shapes import distinct
-from predictor.search.walk import segment_matrices
 
 SAMPLES: Final = 24
 TINY_SECONDS: Final = 1e-6
@@ -261,8 +260,7 @@ class Tails:
             return 0.0, 0.0
         sheet = price(segments, self._costs, collective_costs(self._case, self._costs))
         gap = self._costs.host_seconds(GAP)
-        queueing = (sheet.host_seconds, gap, sheet.queue_seconds)
-        matrices = segment_matrices(sheet.layout, sheet.seconds[None], *queueing)
+        matrices = sheet.queue.matrices(sheet.seconds[None], gap)
         times = np.array([repeats for _, repeats in entries])
         both = (matrices[:, 0, place, place] @ times for place in (COMPUTE, HOST))
         seconds, host = (float(each) for each in both)

@@ -114,9 +114,9 @@ def test_experts_cost_the_host_a_section_of_their_own():
         Host(stack="megatron-core-local", block="moe", phase="forward", quantity="expert")
     )
     # Three launches an expert: product, activation, product.
-    assert sheet.queue_seconds[ups] == pytest.approx([one / 3] * 4)
-    assert sheet.queue_seconds[list(rows)].sum() == pytest.approx(
-        sheet.host_seconds[sheet.layout.segments[forward]]
+    assert sheet.queue.queue_seconds[ups] == pytest.approx([one / 3] * 4)
+    assert sheet.queue.queue_seconds[list(rows)].sum() == pytest.approx(
+        sheet.queue.host_seconds[sheet.layout.segments[forward]]
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from predictor import Case, estimate, search
 from predictor.cli import run as command
 from predictor.errors import CaseError, NotPredictable
+from predictor.iteration.layout import Queue
 from predictor.search import mixed as module
 from predictor.search.mixed import balanced, mixed_estimate
 
@@ -92,8 +93,9 @@ def test_a_gpu_twice_as_fast_gets_twice_the_layers(monkeypatch: pytest.MonkeyPat
         run = run_of(asked, costs, strict=strict)
         if asked.cluster.gpu == A100:
             sheet = run.slowest_sheet
-            names = ("seconds", "host_seconds", "queue_seconds")
-            run.slowest_sheet = replace(sheet, **{name: 2 * getattr(sheet, name) for name in names})
+            host = (2 * sheet.queue.host_seconds, 2 * sheet.queue.queue_seconds)
+            slow = Queue(sheet.layout, *host)
+            run.slowest_sheet = replace(sheet, seconds=2 * sheet.seconds, queue=slow)
         return run
 
     monkeypatch.setattr(module, "load_costs", lambda _: load(H100))
