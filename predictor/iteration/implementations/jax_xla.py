@@ -32,7 +32,7 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
 
 def embedding_part(shape: StepShape) -> Part:
     """The table."""
-    part = _queued(fused.embedding_part(shape))
+    part = _queued(fused.embedding_part(shape, accumulates=False))
     return SHARDED.embedding(shape, replace(part, parameters=0)) if _sharded(shape) else part
 
 

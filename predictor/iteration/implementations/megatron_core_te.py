@@ -119,6 +119,7 @@ def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     if layer.rope:
         tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
         tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
+        tape.fresh(te.fused("copy", n, layer.kv))  # values, a slice beside new queries and keys
     context.forward(tape, shape, layer)
     te.row_forward(tape, shape, layer.hidden, layer.q)
 
@@ -136,6 +137,8 @@ def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     if layer.qk_norm:
         tape.run(te.fused("rms_norm_backward", n * layer.heads, layer.head_dim), kernels=2)
         tape.run(te.fused("rms_norm_backward", n * layer.groups, layer.head_dim), kernels=2)
+    if layer.rope:  # their gradients lie apart and are put together
+        tape.fresh(te.fused("copy", n, layer.q + 2 * layer.kv))
     te.column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
 
 
@@ -174,14 +177,22 @@ def _merge_backward(tape: Tape, shape: StepShape) -> None:
     tape.run(te.fused("embedding_backward", shape.tokens, shape.hidden))
 
 
-def embedding_part(shape: StepShape) -> Part:
-    """Lookup of the rank's rows and the sum over ranks; scatter-add into the fp32 gradient."""
+def embedding_part(shape: StepShape, *, accumulates: bool = True) -> Part:
+    """Lookup of the rank's rows and the sum over ranks.
+
+    Autograd makes a whole bf16 table of gradients; with ``accumulates`` a hook adds it to the main
+    gradients in every micro-batch (``distributed_data_parallel.py``), as products add theirs.
+    """
     forward, backward = Tape(), Tape()
     forward.run(te.fused("embedding", shape.tokens, shape.hidden))
     forward.collective(shape.partial_sum(shape.hidden))
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
+    backward.run(te.fused("zero", shape.vocab, shape.hidden))
     backward.run(te.fused("embedding_backward", shape.tokens, shape.hidden))
+    if accumulates:
+        added = "residual_add" if shape.gradient_bytes == WEIGHT_BYTES else "add_fp32"
+        backward.run(te.fused(added, shape.vocab, shape.hidden))
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
