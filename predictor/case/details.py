@@ -1,13 +1,17 @@
 """What a record says in its source's own words and the case's fields do not.
 
-``plan.overlap_detail`` and its kin are free text. Some of its words name things that a field of the
-plan stands for; where that field is absent, they fill it.
+``plan.overlap_detail`` and its kin are free text. Some of its words name things that a field of
+the plan stands for; where that field is absent, they fill it. ``training.recompute_detail`` may
+name the modules of selective recomputation, or a policy of JAX, which ``recompute = "custom"``
+leaves open.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
+
+from predictor.case.schema import RecomputeModule
 
 _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\b(deepep|hybridep)\b", "moe_dispatcher", "deepep"),
@@ -20,6 +24,17 @@ _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\bcuda graphs?\b", "cuda_graph", "attention"),
 )
 _DETAIL = "_detail"
+_GROUPS = r"\bfsdp (\d{1,6}) x dp \d"
+
+_SYNONYMS = {"up_proj": "mla_up_proj"}
+_SECTIONS = {"mla_up_proj": "mla", "moe": "moe", "moe_act": "moe", "shared_experts": "moe"}
+
+# MaxText ``layers/decoders.py`` and Praxis ``AutodiffCheckpointType``: what a policy does not keep.
+# The feed-forward's second product is needed by no gradient.
+_POLICIES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"save[ _]dots?[ _]except[ _]mlp|save_qkv_out_proj", ("core_attn", "layernorm", "mlp")),
+    (r"save_dot_only", ("core_attn", "layernorm")),
+)
 
 
 def plan_from_details(plan: dict[str, Any]) -> dict[str, Any]:
@@ -31,4 +46,27 @@ def plan_from_details(plan: dict[str, Any]) -> dict[str, Any]:
     for pattern, key, value in _WORDS:
         if filled.get(key) is None and re.search(pattern, text):
             filled[key] = value
+    groups = re.search(_GROUPS, text)
+    if groups and filled.get("sharding_group") is None:
+        filled["sharding_group"] = int(groups[1])
+    return filled
+
+
+def training_from_details(training: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Return a training's fields with the modules that its text says are recomputed.
+
+    Those of a section that the model does not tell are passed over.
+    """
+    words, filled = str(training.get("recompute_detail") or "").lower(), dict(training)
+    if filled.get("recompute_modules") is not None:
+        return filled
+    modules: tuple[str, ...] = ()
+    if filled.get("recompute") == "selective":
+        named = [_SYNONYMS.get(word, word) for word in re.findall(r"[a-z_]+", words)]
+        told = [word for word in named if word not in _SECTIONS or model.get(_SECTIONS[word])]
+        modules = tuple(word for word in told if word in get_args(RecomputeModule))
+    elif filled.get("recompute") == "custom":
+        modules = next((kept for text, kept in _POLICIES if re.search(text, words)), ())
+    if modules:
+        filled |= {"recompute": "selective", "recompute_modules": list(modules)}
     return filled

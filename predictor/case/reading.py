@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predictor.case.details import plan_from_details
+from predictor.case.details import plan_from_details, training_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
@@ -106,8 +106,10 @@ def _read_case(mapping: Mapping[str, object]) -> Case:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
     model = with_expert_tokens(_expand_model(_table(mapping.get("model"), "model")))
     plan = plan_from_details(_table(mapping.get("plan"), "plan"))
+    training = training_from_details(_table(mapping.get("training"), "training"), model)
     cluster = with_links(_table(mapping.get("cluster"), "cluster"))
-    return case_from_sections({**mapping, "model": model, "plan": plan, "cluster": cluster})
+    parts = {"model": model, "training": training, "plan": plan, "cluster": cluster}
+    return case_from_sections({**mapping, **parts})
 
 
 def _table(value: object, key: str) -> dict[str, Any]:

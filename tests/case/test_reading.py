@@ -171,3 +171,48 @@ def test_words_of_a_detail_fill_fields_that_are_absent(
     record["plan"] |= {"moe_dispatcher": "allgather", "moe_overlap": True}
     plan = Case.from_dict(record).plan
     assert (plan.moe_dispatcher, plan.moe_overlap) == ("allgather", True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "told"),
+    [
+        ("custom", "custom remat policy: save dots except MLP wi", "core_attn layernorm mlp"),
+        ("custom", "checkpoint policy SAVE_QKV_OUT_PROJ", "core_attn layernorm mlp"),
+        ("custom", "checkpoint policy SAVE_DOT_ONLY", "core_attn layernorm"),
+        ("selective", "selective mlp,core_attn", "mlp core_attn"),
+        ("selective", "selective up_proj,mlp", "mlp"),  # without latent attention
+        ("selective", "selective AC (op-level default)", ""),
+        ("full", "full, mlp", ""),
+    ],
+)
+def test_words_of_recomputation_name_its_modules(kind: str, words: str, told: str) -> None:
+    record = {
+        "model": {"preset": "llama3-8b"},
+        "training": {"recompute": kind, "recompute_detail": words},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    training = Case.from_dict(record).training
+    assert training.recompute_modules == (tuple(told.split()) or None)
+    assert training.recompute == ("selective" if told else kind)
+    record["training"] |= {"recompute": "selective", "recompute_modules": ["layernorm"]}
+    assert Case.from_dict(record).training.recompute_modules == ("layernorm",)
+
+
+def test_a_policy_that_is_not_known_stays_open() -> None:
+    record = {
+        "model": {"preset": "llama3-8b"},
+        "training": {"recompute": "custom", "recompute_detail": "our own"},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    assert Case.from_dict(record).training.recompute == "custom"
+
+
+def test_words_of_sharding_name_its_group() -> None:
+    record = {
+        "model": {"preset": "llama3-8b"},
+        "plan": {"sharding": "parameters", "sharding_detail": "FSDP 128 x DP 4"},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 512},
+    }
+    assert Case.from_dict(record).plan.sharding_group == 128
+    record["plan"] |= {"sharding_detail": "FSDP 256"}
+    assert Case.from_dict(record).plan.sharding_group is None

@@ -4,8 +4,13 @@ Read in MaxText e591f30cb and JAX-Toolbox's GPU notes. The kernels are those of 
 cuDNN attention; weight gradients are bf16 and join the fp32 state in the step. XLA gathers each
 layer's bf16 weights in the loop over layers, forward and backward, and reduces their gradients in
 bf16, beside computation (latency-hiding scheduler); without sharding one all-reduce a bucket. The
-host queues one program. The policy of recomputation is free text there: what is neither none nor
-full is refused.
+host queues one program.
+
+A policy of recomputation names the products that are kept; all else of a layer runs again, up to
+the last tensor that a gradient needs: ``recompute_modules`` with ``mlp`` is a policy that keeps all
+but the feed-forward's (MaxText ``save_dot_except_mlp``, Praxis ``SAVE_QKV_OUT_PROJ``), without it
+one that keeps every product. Weights of 8-bit products are gathered in bf16 and cast where they are
+used (flax ``fp8_ops``: delayed scaling).
 """
 
 from dataclasses import replace
@@ -13,9 +18,12 @@ from dataclasses import replace
 from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import megatron_core_te as fused
+from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.launches import Launch, Program, Step, Tape
 from predictor.iteration.memory import Memory, fused_memory
 from predictor.iteration.stack import Part, Replicas
 from predictor.iteration.step import Stage, StepShape
+from predictor.operators import Gemm
 
 SHARDED = fsdp.Fsdp(copies=False, gradient_bytes=2)
 
@@ -25,9 +33,50 @@ def _queued(part: Part) -> Part:
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One fused layer."""
+    """One fused layer; what its policy does not keep runs again before its gradient."""
+    again, shape = shape.recomputed, _as_compiled(shape)
     part = _queued(fused.layer_part(shape, layer))
+    if again:
+        replay = _not_kept(part.forward, mlp="mlp" in again)
+        part = replace(part, backward=(*replay, *part.backward))
+    part = _weights_cast(part, shape, layer)
     return SHARDED.layer(shape, layer, replace(part, parameters=0)) if _sharded(shape) else part
+
+
+def _as_compiled(shape: StepShape) -> StepShape:
+    """Weights are gathered as they are, and recomputation is the policy's alone."""
+    recipe = shape.recipe and replace(shape.recipe, gathers_parameters=False)
+    return replace(shape, recipe=recipe, recomputed=frozenset())
+
+
+def _not_kept(steps: tuple[Step, ...], *, mlp: bool) -> tuple[Step, ...]:
+    """A forward pass without its kept products, up to its last one."""
+    products = [
+        place
+        for place, step in enumerate(steps)
+        if isinstance(step, Launch) and isinstance(step.operator, Gemm)
+    ]
+    *_, up, down = products
+    return tuple(
+        step
+        for place, step in enumerate(steps[:down])
+        if place not in products or (mlp and place == up)
+    )
+
+
+def _weights_cast(part: Part, shape: StepShape, layer: Layer) -> Part:
+    """Both passes cast a layer's weights, where products are small."""
+    if shape.recipe is None:
+        return part
+    tape = Tape()
+    rows = layer.matrix_parameters // shape.hidden
+    te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
+    return replace(
+        part,
+        forward=(*tape.steps(), *part.forward),
+        backward=(*tape.steps(), *part.backward),
+        replay=(*tape.steps(), *part.replay),
+    )
 
 
 def embedding_part(shape: StepShape) -> Part:
@@ -54,6 +103,11 @@ def replicas(stage: Stage) -> Replicas:
     return replace(whole, gradient_bytes=2.0, bucket_parameters=fused.LEAST_BUCKET_PARAMETERS)
 
 
+def optimizer(stage: Stage) -> Program:
+    """The fused step over fp32 shards; weights are cast in the passes."""
+    return fused.optimizer(replace(stage, shape=replace(stage.shape, recipe=None)))
+
+
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     """Live bytes; XLA itself takes a fixed share of the device."""
     return fused_memory(stage, in_flight)
@@ -63,10 +117,11 @@ STACK = replace(
     fused.STACK,
     name="jax-xla",
     description="MaxText and Paxml: one XLA program a step, cuDNN attention",
-    knows=frozenset(),
+    knows=frozenset({"fp8", "modules"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,
     replicas=replicas,
+    optimizer=optimizer,
     memory=memory,
 )
