@@ -135,7 +135,7 @@ class Pipeline:
                 timeline.state[...] += more * period[:, None, None]
                 break
             count = min(count + 3 * (count // group) * group, self.micro_batches)
-            timeline = self.sweep(programs, messages, self.order(count))
+            timeline = self.sweep(programs, messages, self.order(count), timeline)
         return self._finished(timeline, programs, tied_seconds)
 
     def _period(self, timeline: Timeline, order: Order) -> Floats | None:
@@ -155,12 +155,15 @@ class Pipeline:
             return None
         return np.asarray(period)
 
-    def sweep(self, programs: Floats, messages: Floats, order: Order) -> Timeline:
-        """Run every pass of an order once."""
+    def sweep(
+        self, programs: Floats, messages: Floats, order: Order, shorter: Timeline | None = None
+    ) -> Timeline:
+        """Run every pass of an order once; ``shorter``: with fewer micro-batches, else equal."""
         whole = programs[: self.numbering.passes].swapaxes(0, 1)
         kept = essential(whole)
         matrix = whole[:, :, kept[:, None], kept]
-        timeline = run(Passes(order, matrix, self.which(order), messages, self.overlapped))
+        passes = Passes(order, matrix, self.which(order), messages, self.overlapped)
+        timeline = run(passes, shorter)
         state = np.repeat(timeline.state[:, :, COMPUTE, None], whole.shape[-1], axis=2)
         state[:, :, kept] = timeline.state
         return replace(timeline, state=state)

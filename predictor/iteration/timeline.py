@@ -17,6 +17,7 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
+from bisect import bisect_right
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -47,6 +48,12 @@ class Passes:
     send_seconds: Floats
     overlapped: bool
 
+    @property
+    def told(self) -> tuple[Ints, ...]:
+        """What tells the passes of a stage apart, by stage and place."""
+        order = self.order
+        return order.kind, order.micro_batch, order.chunk, self.which.reshape(order.kind.shape)
+
 
 @frozen(eq=False, slots=False)
 class Timeline:
@@ -73,12 +80,17 @@ class Timeline:
         return self.paths.by_number(self.paths.states(self.time)[:, COMPUTE])
 
 
-def run(passes: Passes) -> Timeline:
-    """Run every pass of every stage once, exactly."""
+def run(passes: Passes, shorter: Timeline | None = None) -> Timeline:
+    """Run every pass of every stage once, exactly.
+
+    Args:
+        passes: What runs.
+        shorter: The same stages with fewer micro-batches: what begins alike is taken over.
+    """
     order = passes.order
     course = course_of(order, meet=not passes.overlapped and order.chunks == 1)
     paths = _Paths(passes, course)
-    time = paths.longest()
+    time = paths.longest(shorter)
     last = np.flatnonzero((course.number + 1) % order.passes == 0)
     last = last[np.argsort(course.number[last])]
     return Timeline(paths.states(time)[last].transpose(2, 0, 1), paths, time)
@@ -138,7 +150,7 @@ class _Paths:
 
     def __init__(self, passes: Passes, course: Course) -> None:
         """Lay out what every pass waits for, and for how long."""
-        self._course = course
+        self.passes, self._course = passes, course
         self._scenarios, _, self.streams, _ = passes.matrix.shape
         send = passes.send_seconds.reshape(self._scenarios, -1).T
         none = np.full((1, self._scenarios), NEVER)
@@ -146,54 +158,82 @@ class _Paths:
         self._queued = passes.overlapped and _crowded(passes)
         shape = course, self.streams, self._scenarios
         self._sources = _sources(*shape, overlapped=passes.overlapped, queued=self._queued)
-        self._delays = self._beside() if passes.overlapped else self._blocking()
-        self._seconds = self._steps(passes)
+        self._waits = np.where(self._send > NEVER, 0.0, NEVER) if self._queued else self._send
+        self._seconds = self._beside() if passes.overlapped else self._blocking()
 
-    def _beside(self) -> list[Floats]:
-        """Seconds of a message beside computation: only its receiver waits."""
-        course, nothing = self._course, np.zeros((1, self._scenarios))
-        if self._queued:  # they are in its arrival
-            return [nothing, np.where(course.message[:, None] < 0, NEVER, 0.0)]
-        return [nothing, self._send[course.arriving]]
-
-    def _blocking(self) -> list[Floats]:
-        """A blocking message starts when both ends have come to it, and stops both."""
-        arriving, leaving = self._send[self._course.arriving], self._send[self._course.leaving]
-        return [np.maximum(np.maximum(arriving, leaving), 0.0), arriving, leaving]
-
-    def _steps(self, passes: Passes) -> Floats:
-        """Seconds from each source on: delays and the pass itself.
-
-        A message that stops a stage stops its host too.
-        """
-        table = passes.matrix.transpose(3, 1, 2, 0)  # by source, number, stream and scenario
-        which = passes.which[self._course.number]
-        others = [stream for stream in range(self.streams) if stream != COMPUTE]
-        count = len(others)
-        found = np.empty((count + len(self._delays), len(which), *table.shape[2:]))
-        np.take(table[others], which, axis=1, out=found[:count], mode="clip")
-        onward = table[COMPUTE].take(which, axis=0)
-        if not passes.overlapped:
-            stopped = self._course.stopped[:, None, None]
-            np.maximum(onward, np.where(stopped, found[others.index(HOST)], NEVER), out=onward)
-        for index, delay in enumerate(self._delays, start=count):
-            np.add(onward, delay[:, None], out=found[index])
+    def _beside(self) -> Floats:
+        """Seconds from each source on where only the receiver of a message waits."""
+        course, table, which, found = self._begin()
+        arrived = self._waits[:, None, None] + table[COMPUTE]  # by link and number
+        np.take(table[COMPUTE], which, axis=0, out=found[-2], mode="clip")
+        numbers = course.arriving * table.shape[1] + which  # without a link it is the last
+        np.take(_rows(arrived), numbers, axis=0, out=found[-1], mode="wrap")
         return found.reshape(len(found), -1)
 
-    def longest(self) -> Floats:
+    def _blocking(self) -> Floats:
+        """Seconds from each source on where a message stops both ends, and their hosts.
+
+        It starts when both ends have come to it.
+        """
+        course, table, which, found = self._begin()
+        onward = np.stack([table[COMPUTE], np.maximum(table[COMPUTE], table[HOST])])
+        passed = self._waits[:, None, None] + onward[1]
+        numbers = course.stopped * table.shape[1] + which
+        np.take(_rows(onward), numbers, axis=0, out=found[-3], mode="clip")
+        for place, link in ((-2, course.arriving), (-1, course.leaving)):
+            numbers = link * table.shape[1] + which
+            np.take(_rows(passed), numbers, axis=0, out=found[place], mode="wrap")
+            np.maximum(found[-3], found[place], out=found[-3])
+        return found.reshape(len(found), -1)
+
+    def _begin(self) -> tuple[Course, Floats, Ints, Floats]:
+        """Seconds from each source on, so far those from other streams behind the pass before."""
+        table = self.passes.matrix.transpose(3, 1, 2, 0)  # by source, number, stream and scenario
+        which = self.passes.which[self._course.number]
+        others = [stream for stream in range(self.streams) if stream != COMPUTE]
+        count = len(others)
+        found = np.empty((count + len(self._sources.compute), len(which), *table.shape[2:]))
+        np.take(table[others], which, axis=1, out=found[:count], mode="clip")
+        return self._course, table, which, found
+
+    def longest(self, shorter: Timeline | None = None) -> Floats:
         """All times, by scenario."""
         sent = self._course.sent
         arrivals = len(sent.link) if self._queued else 0
         time = np.zeros((self._sources.arrivals + arrivals) * self._scenarios)
         by_scenario = time.reshape(-1, self._scenarios)
-        for (part, source), leaving in zip(self._sources.levels, sent.levels, strict=True):
+        known = 0 if shorter is None or self._queued else self._alike(shorter.paths)
+        levels = self._sources.levels
+        if known and shorter is not None:
+            end = levels[known - 1][0].stop
+            time[:end] = shorter.time.ravel()[:end]
+        seconds, latest = self._seconds, np.maximum.reduce
+        for (part, source), leaving in zip(levels[known:], sent.levels[known:], strict=True):
             reached = time[source]
-            reached += self._seconds[:, part]
-            np.maximum.reduce(reached, axis=0, out=time[part])
+            reached += seconds[:, part]
+            latest(reached, axis=0, out=time[part])
             if self._queued:
                 for messages in leaving:
                     self._leave(messages, by_scenario)
         return by_scenario
+
+    def _alike(self, shorter: "_Paths") -> int:
+        """Levels that come before any pass in which another order of the same stages differs.
+
+        What they wait for has come before them, so they are levels of the other too.
+        """
+        mine, other = self.passes.told, shorter.passes.told
+        count = min(mine[0].shape[1], other[0].shape[1])
+        alike = np.ones(mine[0].shape, dtype=bool)
+        alike[:, count:] = False
+        for here, there in zip(mine, other, strict=True):
+            alike[:, :count] &= here[:, :count] == there[:, :count]
+        np.logical_and.accumulate(alike, axis=1, out=alike)
+        differs = ~alike.ravel()[self._course.number]
+        if not differs.any():
+            return len(self._course.levels)
+        first = int(np.argmax(differs))
+        return bisect_right(self._course.levels, first, key=lambda level: level.stop)
 
     def _leave(self, part: slice, time: Floats) -> None:
         """Some messages leave, each when its link is free."""
@@ -216,13 +256,20 @@ class _Paths:
 
     def begun(self, time: Floats) -> Floats:
         """When the compute stream takes up each pass, by place and scenario."""
-        begun, *messages = (
-            time.take(source, axis=0) + delay
-            for source, delay in zip(self._sources.compute, self._delays, strict=True)
-        )
+        begun, *messages = (time.take(source, axis=0) for source in self._sources.compute)
+        links = (self._course.arriving, self._course.leaving)
+        delays = [self._waits[link] for link, _ in zip(links, messages, strict=False)]
+        if not self.passes.overlapped:
+            begun += np.maximum(np.maximum(*delays), 0.0)
+        messages = [arrived + delay for arrived, delay in zip(messages, delays, strict=True)]
         for arrived in messages:
             np.maximum(begun, arrived, out=begun)
         return begun
+
+
+def _rows(table: Floats) -> Floats:
+    """The first two axes as one."""
+    return table.reshape(-1, *table.shape[2:])
 
 
 def _crowded(passes: Passes) -> bool:

@@ -1,5 +1,7 @@
 """The sweep over levels against an event loop that knows nothing of levels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -142,6 +144,47 @@ def test_the_sweep_equals_the_event_loop(shape, overlapped, seed):
     line = run(passes_of(order, seconds, messages, overlapped=overlapped))
     loop = Loop(order, seconds, messages, overlapped=overlapped)
     assert line.end[0] == pytest.approx(loop.run())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([("1f1b", 1), ("gpipe", 1), ("interleaved", 2), ("interleaved", 3)]),
+    st.integers(2, 4),
+    st.tuples(st.integers(1, 4), st.integers(0, 4)),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_what_begins_as_with_fewer_micro_batches_need_not_be_swept_again(
+    schedule, stages, rounds, overlapped, seed
+):
+    """The last micro-batch's passes take other seconds, so the orders part before it."""
+    name, chunks = schedule
+    rng = np.random.default_rng(seed)
+    seconds, messages = rng.random((KINDS, stages)) + 0.1, rng.random((2, stages))
+    passes = []
+    for count in (rounds[0] * stages, sum(rounds) * stages):
+        order = order_of(name, stages, count, chunks)
+        made = passes_of(order, seconds, messages, overlapped=overlapped, host=0.3)
+        last = order.micro_batch.ravel() == count - 1
+        which = made.which + last * KINDS * stages
+        matrix = np.concatenate([made.matrix, 2.0 * made.matrix], axis=1)
+        passes.append(replace(made, matrix=matrix, which=which))
+    short, long = passes
+    again, alone = run(long, run(short)), run(long)
+    assert np.array_equal(again.time, alone.time)
+    assert np.array_equal(again.start, alone.start)
+
+
+def test_a_longer_pipeline_takes_the_levels_over_that_both_have():
+    short, long = (
+        passes_of(order_of("1f1b", 4, count, 1), np.ones((KINDS, 4))) for count in (8, 16)
+    )
+    before = run(short)
+    before.time[:] += 1.0
+    again, alone = run(long, before), run(long)
+    first, last = (slice(0, 1), slice(-1, None))
+    assert again.end[0, first] == alone.end[0, first] + 1.0
+    assert again.end[0, last] == alone.end[0, last] + 1.0
 
 
 @pytest.mark.parametrize("overlapped", [True, False])
