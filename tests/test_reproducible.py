@@ -76,3 +76,29 @@ def test_many_cases_are_estimated_in_order_as_one_by_one() -> None:
     answers = estimate_many(iter(cases))
     assert [answer.to_dict() for answer in answers] == [estimate(c).to_dict() for c in cases]
     assert estimate_many([]) == []
+
+
+@pytest.mark.parametrize(
+    ("implementation", "stages"),
+    [("megatron-core-te", 1), ("megatron-core-te", 2), ("hf-fsdp2", 1), ("torchtitan", 2)],
+)
+def test_cases_that_share_launches_get_the_numbers_of_their_own(
+    implementation: str, stages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cases of other batches left behind changes nothing: three micro-batches and more."""
+    cases = [
+        Case.from_dict(
+            {
+                "implementation": implementation,
+                "model": {"preset": "llama3-8b", "num_layers": 4},
+                "training": {"seq_length": 2048, "global_batch_size": 8 * batches},
+                "plan": {"tensor_parallel": 1, "pipeline_parallel": stages},
+                "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8 * stages},
+            }
+        )
+        for batches in (1, 2, 3, 8)
+    ]
+    shared = [estimate(case).to_dict() for case in cases]
+    own = sys.modules["predictor.iteration.estimate"]
+    monkeypatch.setattr(own, "FEW_MICRO_BATCHES", 10**9)  # each builds its own
+    assert [estimate(case).to_dict() for case in cases] == shared

@@ -1,12 +1,13 @@
 """Questions about single operators on the committed H100 tables."""
 
 import json
+from itertools import count, islice
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from predictor.costs import load_costs
+from predictor.costs import load_costs, model
 from predictor.costs.questions import answer
 from predictor.operators import Gemm
 
@@ -106,3 +107,21 @@ def test_questions_read_together_are_answered_as_one_by_one():
         if "error" not in theirs:
             numbers = [[each[key] for key in ("seconds", "low", "high")] for each in (mine, theirs)]
             assert numbers[0] == pytest.approx(numbers[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_questions_without_end_are_answered_as_they_come_and_forgotten(at_once, monkeypatch):
+    """A million questions take the memory of those that are under way."""
+    monkeypatch.setattr(model, "MEMORY", 20)
+    read = []
+
+    def lines():
+        for m in count(1):
+            read.append(m)
+            yield json.dumps(GEMM | {"m": m})
+
+    replies = answer(lines(), sku=SKU, at_once=at_once)
+    for number, reply in enumerate(islice(replies, 50), 1):
+        assert "seconds" in reply
+        assert number <= len(read) < number + at_once
+        assert len(load_costs(SKU)._known["cold"]) <= 20 + 1 + at_once
