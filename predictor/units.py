@@ -8,4 +8,7 @@ MILLISECOND = 1e-3
 
 HOUR_SECONDS = 3600.0
 
+CALL_SECONDS = (1e-9, 1e5)
+"""Least and most that a call of anything may have taken."""
+
 MWH_JOULES = 3.6e9

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from predictor.case.presets import closest
-from predictor.errors import TableError, UnknownName
+from predictor.errors import TableError, UnknownName, nearest
 from predictor.files import MEBIBYTE, read_toml
 from predictor.values import frozen
 
@@ -25,8 +25,22 @@ NODE_GPUS = 8
 
 FOLDER_VARIABLE = "PREDICTOR_BENCH_RESULTS"
 GPU_FILE = "gpu.toml"
-LEAST_VALUE, MOST_VALUE = 1e-3, 1e21
-"""Of any size or rate of a device, in SI units."""
+LIMITS = {
+    "peak_flops_per_second": (1e9, 1e19),
+    "memory_bytes": (2**24, 2**50),
+    "memory_bytes_per_second": (1e8, 1e17),
+    "l2_bytes": (2**10, 2**40),
+    "sm_count": (1, 2**20),
+    "boost_clock_hz": (1e7, 1e12),
+    "power_watts": (1, 1e6),
+    "scaleup_bytes_per_second": (1e6, 1e17),
+    "pcie_bytes_per_second": (1e6, 1e17),
+    "scaleup_gpus": (1, 2**20),
+    "usd_per_gpu_hour": (1e-3, 1e6),
+}
+"""Least and most of each number of a datasheet: some powers of ten around any GPU there is."""
+
+WHOLE = {"memory_bytes", "l2_bytes", "sm_count", "scaleup_gpus"}
 
 _PACKAGE = Path(__file__).parents[1]
 _SKU = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -167,9 +181,11 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
     entries = {key: raw.pop(key) for key in list(raw) if isinstance(raw[key], dict)}
     sources = {key: notes[entry["source"]] for key, entry in entries.items()}
     sources |= {f"peak_flops_per_second.{key}": notes[e["source"]] for key, e in peaks.items()}
-    for key, entry in (*entries.items(), *peaks.items()):
-        _check_rate(key, entry["value"])
-    _check_rate("scaleup_gpus", raw["scaleup_gpus"])
+    for key, entry in entries.items():
+        _check_number(key, entry["value"])
+    for entry in peaks.values():
+        _check_number("peak_flops_per_second", entry["value"])
+    _check_number("scaleup_gpus", raw["scaleup_gpus"])
     for key in ("name", "architecture", "compute_capability", "network"):
         if not isinstance(raw[key], str):
             raise TypeError(f"{key} = {raw[key]!r}: must be a string")
@@ -187,12 +203,14 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
     )
 
 
-def _check_rate(key: str, value: object) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not LEAST_VALUE <= value <= MOST_VALUE:  # type: ignore[operator]
-        raise TypeError(
-            f"{key} = {value!r}: must be a positive number, {LEAST_VALUE:g} to {MOST_VALUE:g}"
-        )
+def _check_number(key: str, value: object) -> None:
+    if key not in LIMITS:
+        raise TypeError(f"{key}: is no number of a datasheet{nearest(key, LIMITS)}")
+    least, most = LIMITS[key]
+    kind = int if key in WHOLE else int | float
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+        word = "whole number" if key in WHOLE else "number"
+        raise TypeError(f"{key} = {value!r}: must be a {word} from {least:g} to {most:g}")
 
 
 def _words(source: dict[str, Any]) -> str:
@@ -201,7 +219,7 @@ def _words(source: dict[str, Any]) -> str:
 
 def _price(price: dict[str, Any], notes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     source = notes[price["source"]]
-    _check_rate("usd_per_gpu_hour", price["value"])
+    _check_number("usd_per_gpu_hour", price["value"])
     return {
         "usd_per_gpu_hour": price["value"],
         "price_source": f"{source['text']} ({source['kind']})",

@@ -36,13 +36,13 @@ from predictor.costs.limits import (
     HALF_WIDTH,
     HOST_SECONDS,
     POSITIVE_FACTOR,
-    SECONDS,
     Limits,
     each_within,
 )
 from predictor.costs.prediction import Floats
 from predictor.errors import FitError, nearest
 from predictor.files import MEBIBYTE, read_text
+from predictor.units import CALL_SECONDS
 from predictor.values import frozen
 
 Flags = NDArray[np.bool_]
@@ -82,7 +82,7 @@ class Line:
 
 
 LINE_LIMITS: Final[Mapping[str, Limits]] = {
-    "start_seconds": SECONDS,
+    "start_seconds": CALL_SECONDS,
     "step_seconds": HOST_SECONDS,
     "hop_seconds": HOST_SECONDS,
     "latencies_per_hop": POSITIVE_FACTOR,

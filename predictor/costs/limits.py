@@ -34,9 +34,6 @@ HALF_WIDTH: Final[Limits] = (0.0, 5.0)
 DEVIATION: Final[Limits] = (0.0, 0.9)
 """Of a time from device to device, as a share of it."""
 
-SECONDS: Final[Limits] = (1e-9, 1e5)
-"""Of one call, measured."""
-
 LARGEST_SIZE: Final = 2**40
 """Of any size of an operator."""
 

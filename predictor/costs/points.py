@@ -24,8 +24,9 @@ from predictor.costs.ladder import (
     size_names,
     sizes_of,
 )
-from predictor.costs.limits import LARGEST_SIZE, SECONDS
+from predictor.costs.limits import LARGEST_SIZE
 from predictor.operators import OPERATORS, Operator, column_fields
+from predictor.units import CALL_SECONDS
 
 POINT_COLUMNS: Final = ("seconds", "seconds_low", "seconds_high")
 
@@ -89,7 +90,7 @@ def _read_points(family: str, points: Mapping[str, str]) -> dict[Sizes, Point]:
     seconds = [[*map(float, points[name].split())] for name in POINT_COLUMNS]
     if any(not 1 <= each <= LARGEST_SIZE for column in sizes for each in column):
         raise ValueError(f"a size that is not 1 to {LARGEST_SIZE}")
-    least, most = SECONDS
+    least, most = CALL_SECONDS
     if not all(least <= each <= most for column in seconds for each in column):
         raise ValueError(f"seconds that are not {least:g} to {most:g}")
     rows = zip(*seconds, strict=True)

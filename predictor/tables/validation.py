@@ -5,6 +5,7 @@ from math import isfinite
 
 from predictor.errors import TableError, nearest
 from predictor.tables.schema import CACHES, REGIMES, STATUSES, TIMED_STATUSES, Row
+from predictor.units import CALL_SECONDS
 
 
 def validate_rows(rows: Iterable[tuple[str, Row]], *, runs: Container[str] | None) -> None:
@@ -57,11 +58,12 @@ def _times(row: Row) -> str:
             return f"seconds={row.seconds} must be empty in a row of status {row.status!r}"
         return ""
     low, middle, high = times
+    least, most = CALL_SECONDS
     if low is None or middle is None or high is None:
         return f"seconds, seconds_low and seconds_high are needed in a row of status {row.status!r}"
     for name, value in (("seconds", middle), ("seconds_low", low), ("seconds_high", high)):
-        if not isfinite(value) or value <= 0:
-            return f"{name}={value} must be a finite, positive number of seconds"
+        if not least <= value <= most:
+            return f"{name}={value} must be {least:g} to {most:g} seconds"
     if not low <= middle <= high:
         return f"seconds_low={low} <= seconds={middle} <= seconds_high={high} must hold"
     return ""

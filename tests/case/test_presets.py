@@ -109,9 +109,13 @@ def damaged(folder: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("power_watts =", "power_wats =", "power_wats"),
-        ("power_watts = { value = 700", "power_watts = { value = nan", "must be a positive"),
-        ("value = 132", "value = -132", "must be a positive"),
+        ("power_watts =", "power_wats =", "did you mean 'power_watts'"),
+        ("power_watts = { value = 700", "power_watts = { value = nan", "number from 1 to 1e[+]06"),
+        ("value = 3.35e12", "value = 3.35e18", "must be a number from 1e[+]08 to 1e[+]17"),
+        ("value = 1978.9e12", "value = 1978.9", "peak_flops_per_second = 1978.9: must be"),
+        ("value = 132", "value = -132", "must be a whole number from 1"),
+        ("value = 132", "value = 132.5", "sm_count = 132.5: must be a whole number"),
+        ("scaleup_gpus = 8", "scaleup_gpus = 0", "scaleup_gpus = 0: must be"),
         ("[sources.flops]", "[sources.flop]", "'flops' is missing"),
         ("[sources.datasheet]", "[sources.datasheet", "gpu.toml"),
         ("architecture = ", "# ", "architecture"),
