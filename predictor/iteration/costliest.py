@@ -60,7 +60,7 @@ def costliest(
     seconds = np.bincount(code, ledger.seconds, minlength=len(operators))
     times = np.bincount(code, ledger.times, minlength=len(operators))
     origin = np.zeros(len(operators), dtype=np.int64)
-    np.maximum.at(origin, code, ledger.origin)
+    origin[code] = ledger.origin  # all launches of an operator have the same
     found = []
     for i in np.argsort(-seconds, kind="stable")[:count]:
         if seconds[i] <= 0:

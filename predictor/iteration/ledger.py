@@ -1,15 +1,26 @@
 """Every launch of a step in columns: seconds, uncertainty and origin, added up any way."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
 from predictor.costs import Origin
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import COMMUNICATION, FAMILIES, Program
+from predictor.iteration.layout import Layout
 from predictor.iteration.priced import Sheet
 from predictor.operators import Operator
 from predictor.values import frozen
+
+
+def repetitions(programs: Iterable[tuple[Program, int]], layout: Layout) -> Floats:
+    """How often programs, each run so many times, run every segment."""
+    counts = np.zeros(len(layout.segments))
+    for program, runs in programs:
+        for segment, repeats in program:
+            counts[layout.segments[segment]] += runs * repeats
+    return counts
 
 
 @frozen
@@ -18,6 +29,7 @@ class Ledger:
 
     Attributes:
         operators: Every distinct operator of the sheet.
+        row: Place of each launch in the sheet.
         operator: Place of each launch's operator among them.
         times: How often each runs in a step.
         seconds: Of all its runs together.
@@ -27,6 +39,7 @@ class Ledger:
     """
 
     operators: tuple[Operator, ...]
+    row: Ints
     operator: Ints
     times: Floats
     seconds: Floats
@@ -37,21 +50,26 @@ class Ledger:
     @classmethod
     def of(cls, programs: Iterable[tuple[Program, int]], sheet: Sheet) -> "Ledger":
         """Put programs, each run so many times, into one ledger."""
-        counts = np.zeros(len(sheet.layout.segments))
-        for program, runs in programs:
-            for segment, repeats in program:
-                counts[sheet.layout.segments[segment]] += runs * repeats
-        times = np.repeat(counts, sheet.layout.counts)
-        ran = times > 0
-        times = times[ran]
+        times = np.repeat(repetitions(programs, sheet.layout), sheet.layout.counts)
+        row = np.flatnonzero(times)
+        times = times[row]
         return cls(
             sheet.operators,
-            sheet.operator[ran],
+            row,
+            sheet.operator[row],
             times,
-            sheet.seconds[ran] * times,
-            sheet.half[ran] * times,
-            sheet.origin[ran],
-            sheet.family[ran],
+            sheet.seconds[row] * times,
+            sheet.half[row] * times,
+            sheet.origin[row],
+            sheet.family[row],
+        )
+
+    def settled(self, sheet: Sheet) -> "Ledger":
+        """The same launches at the seconds of their sheet at another clock."""
+        return replace(
+            self,
+            seconds=sheet.seconds[self.row] * self.times,
+            half_seconds=sheet.half[self.row] * self.times,
         )
 
     def by_family(self) -> dict[str, tuple[float, float]]:

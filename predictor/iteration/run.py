@@ -16,7 +16,7 @@ from predictor.iteration.costliest import TOP_OPERATORS, OperatorShare, costlies
 from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width, half_width_terms
 from predictor.iteration.launches import COMMUNICATION
-from predictor.iteration.ledger import Ledger
+from predictor.iteration.ledger import Ledger, repetitions
 from predictor.iteration.pipeline import Pipeline
 from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, Sheet
@@ -121,7 +121,7 @@ class Run:
             self._refuse_guesses()
         self.clock_hz = costs.heat.settled_clock_hz(self._mix(programs))
         self.sheet = sheet.settled(costs.heat, self.clock_hz)
-        self._ledger = Ledger.of(pipeline.counted(self._stage), self.sheet)
+        self._ledger = self._ledger.settled(self.sheet)
         matrices = self.sheet.matrices(
             self.gap_seconds,
             silent=self._communicates,
@@ -139,13 +139,12 @@ class Run:
         stages = self.pipeline.stages
         if len(stages) == 1:
             return 0
-        busy = dict.fromkeys(stages, 0.0)
-        for number, stage in enumerate(stages):
-            if not busy[stage]:
-                families = Ledger.of(self.pipeline.counted(number), sheet).by_family()
-                busy[stage] = sum(seconds for seconds, _ in families.values())
-        busiest = max(busy, key=lambda stage: busy[stage])
-        return stages.index(busiest)
+        layout = sheet.layout
+        numbers = [stages.index(stage) for stage in dict.fromkeys(stages)]
+        counted = [repetitions(self.pipeline.counted(number), layout) for number in numbers]
+        owner = np.repeat(np.arange(len(layout.counts)), layout.counts)
+        busy = np.array(counted) @ np.bincount(owner, sheet.seconds, len(layout.counts))
+        return numbers[int(np.argmax(busy))]
 
     def _seconds(self, programs: Floats) -> Floats:
         """Seconds of the step by scenario; in the second, messages and collectives are silent."""
