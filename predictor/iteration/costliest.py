@@ -62,19 +62,21 @@ def costliest(
     origin = np.zeros(len(operators), dtype=np.int64)
     origin[code] = ledger.origin  # all launches of an operator have the same
     found = []
-    for i in np.argsort(-seconds, kind="stable")[:count]:
-        if seconds[i] <= 0:
+    chosen = np.argsort(-seconds, kind="stable")[:count]
+    columns = (chosen, seconds[chosen], times[chosen], origin[chosen])
+    for place, spent, launches, source in zip(*(each.tolist() for each in columns), strict=True):
+        if spent <= 0:
             break
-        operator = operators[i]
+        operator = operators[place]
         least_seconds, bound_by = _bound(operator, costs, network_bytes_per_second)
         share = OperatorShare(
             operator=operator,
             label=_label(operator),
-            launches=int(times[i]),
-            seconds=float(seconds[i]),
-            share_of_peak=float(times[i] * least_seconds / seconds[i]),
+            launches=int(launches),
+            seconds=spent,
+            share_of_peak=launches * least_seconds / spent,
             bound_by=bound_by,
-            origin=Origin(int(origin[i])).label,
+            origin=Origin(source).label,
             family=operator.name,
         )
         found.append(share)

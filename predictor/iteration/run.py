@@ -176,7 +176,7 @@ class Run:
         quiet = float(seconds[-1])
         alone = quiet
         if len(self.pipeline.stages) > 1:
-            alone = min(float(self.pipeline.alone(self._stage, programs)[-1]), quiet)
+            alone = min(float(self.pipeline.alone(self._stage, programs[:, -1:])[0]), quiet)
         parts = {**busy, "host": max(0.0, alone - worked)}
         if self._case.cluster.num_gpus > 1:
             parts[COMMUNICATION] = max(0.0, float(seconds[0]) - quiet)
