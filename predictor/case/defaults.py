@@ -36,7 +36,7 @@ class Default:
     matters: Callable[[Draft], bool] = lambda _: True
 
 
-EXCHANGE = frozenset({"plan.moe_dispatcher", "plan.moe_overlap"})
+EXCHANGE = frozenset({"plan.moe_dispatcher", "plan.moe_overlap", "plan.moe_permute_fusion"})
 """Defaults that follow from how many ranks share the experts."""
 
 DEFAULTS: tuple[Default, ...] = (
@@ -251,6 +251,12 @@ DEFAULTS: tuple[Default, ...] = (
         "in megatron-core-te where stages interleave and experts narrower than the model lie on "
         "several nodes",
         lambda d: True if usual.overlaps_experts(d) else None,
+    ),
+    Default(
+        "plan.moe_permute_fusion",
+        "in megatron-core-te with CUDA graphs or where moe_overlap or the deepep dispatcher would "
+        "be the default, as in NVIDIA's recipes; else false, as in Megatron-Core",
+        usual.fuses_permutation,
     ),
     Default(
         "cluster.inter_node_bytes_per_second_per_gpu", "that of the network", usual.inter_node_rate

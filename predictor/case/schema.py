@@ -257,6 +257,9 @@ class Plan(Section):
     moe_shared_overlap: bool = optional(
         Flag(), "Shared experts run beside dispatch and combine; absent: as the stack does."
     )
+    moe_permute_fusion: bool = optional(
+        Flag(), "Tokens are put in their experts' order, and back, by one kernel each."
+    )
     overlap_grad_reduce: bool = optional(
         Flag(), "Gradients are reduced during the backward pass; absent: as the stack does."
     )

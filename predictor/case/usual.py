@@ -212,6 +212,14 @@ def overlaps_experts(draft: Draft) -> bool:
     return bool(narrow and _experts_cross_nodes(draft))
 
 
+def fuses_permutation(draft: Draft) -> bool | None:
+    """As NVIDIA's recipes do, where other defaults are theirs; else off, Megatron-Core's own."""
+    if draft["model"].get("moe") is None or stack(draft) != "megatron-core-te":
+        return None
+    graphs = draft["plan"].get("cuda_graph") != "none"
+    return graphs or overlaps_experts(draft) or dispatcher(draft) == "deepep"
+
+
 def network(draft: Draft) -> str | None:
     """The preset that a case's words name, or the GPU's own."""
     cluster = draft["cluster"]

@@ -1,5 +1,6 @@
 """Sizes that launches follow from: a micro-batch on one rank, and what each stage holds."""
 
+import math
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
@@ -210,6 +211,13 @@ class Stage:
     expert_parameters: int
     owned_parameters: int
     tensors: int
+
+    @property
+    def owned_tensors(self) -> int:
+        """Tensors of which the rank owns a part: a module's, and two of each of its experts."""
+        blocks = [block for chunk in self.chunks for block in chunk.blocks]
+        experts = sum(2 * b.layer.experts.held * b.count for b in blocks if b.layer.experts)
+        return math.ceil((self.tensors + experts) * self.owned_parameters / self.parameters)
 
     @property
     def first(self) -> bool:

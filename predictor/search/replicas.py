@@ -176,8 +176,8 @@ class Tails:
         layouts, held = self._layouts, self._layouts.held
         shape = held.dense.shape
         names = ("tensor_parallel", "context_parallel", "pipeline_parallel", "sharding")
-        rows = [layouts.column(name) for name in names]
-        rows.append(layouts.column("expert_parallel") * layouts.column("expert_tensor_parallel"))
+        experts = ("expert_parallel", "expert_tensor_parallel")
+        rows = [layouts.column(name) for name in (*names, *experts)]
         keys = [np.repeat(row, shape[1]) for row in rows]
         keys += [held.dense.ravel(), held.experts.ravel(), layouts.role[layouts.cut].ravel()]
         first, which = distinct(keys)
@@ -241,7 +241,8 @@ class Tails:
 
     def _sampled(self, programs: Callable[[Stage], tuple[Program, ...]]) -> Floats:
         """Seconds and host seconds of programs of every stage, affine in what it holds and owns."""
-        sizes = np.array([[1.0, s.parameters, s.owned_parameters, s.tensors] for s in self._probes])
+        names = ("parameters", "owned_parameters", "tensors", "owned_tensors")
+        sizes = np.array([[1.0, *(getattr(s, name) for name in names)] for s in self._probes])
         chosen = _spread_sample(sizes)
         exact = np.array([self._program_seconds(programs(self._probes[at])) for at in chosen])
         scale = sizes.max(axis=0)

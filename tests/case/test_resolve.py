@@ -150,6 +150,7 @@ def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
     optional = {
         "fp8_recipe",
         "moe_overlap",
+        "moe_permute_fusion",
         "network",
         "inter_node_bytes_per_second_per_gpu",
         "inter_node_latency_seconds",

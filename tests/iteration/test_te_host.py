@@ -120,3 +120,34 @@ def test_ranks_that_share_an_expert_gather_its_rows_then_sort_them():
     names = [(each.name, getattr(each, "rows", None)) for each in steps]
     last = max(place for place, each in enumerate(steps) if each.name == "all_gather")
     assert ("memory_bound", rows.rows) in names[last : last + 2]
+
+
+def test_permutation_is_written_out_unless_fused():
+    # moe_utils.py: index_select of the copies; their sum is added into zeros; gradients mirror both
+    for fused, kernels in (
+        (False, ("index_select", "fill", "index_add")),
+        (True, ("permute_top2", "unpermute_top2")),
+    ):
+        part, _ = part_of(moe_permute_fusion=fused)
+        for steps in (part.forward, part.backward):
+            names = [
+                getattr(each.operator, "kernel", "") for each in steps if isinstance(each, Launch)
+            ]
+            assert [names.count(name) for name in kernels] == [1] * len(kernels)
+            assert not fused or "index_add" not in names
+
+
+def test_permutation_is_fused_where_other_defaults_are_those_of_recipes():
+    def fused(gpu="h100-sxm5-80gb", model="mixtral-8x7b", gpus=64, **plan):
+        asked = {
+            "model": {"preset": model},
+            "training": {"seq_length": 4096, "global_batch_size": 4 * gpus},
+            "plan": {"tensor_parallel": 1, "expert_parallel": 8, **plan},
+            "cluster": {"gpu": gpu, "num_gpus": gpus},
+        }
+        return resolve(Case.from_dict(asked)).case.plan.moe_permute_fusion
+
+    assert fused() is False
+    assert fused(moe_overlap=True) is False  # asked for, and so no sign of a recipe
+    assert fused(gpu="b200-sxm") is True  # whose recipes hold routers in graphs
+    assert fused(model="deepseek-v3", gpus=256, expert_parallel=64) is True

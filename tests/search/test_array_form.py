@@ -81,7 +81,7 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
         errors.append((error, joules / exact.joules_per_iteration - 1, sections))
     worst = max(errors, key=lambda each: abs(each[0]))
     assert len(errors) >= 36
-    assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= 0.86, worst  # 52 of 60 at worst
+    assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= 0.88, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
     assert abs(worst[0]) < 0.07, worst
     assert np.median([abs(each[1]) for each in errors]) < 0.025

@@ -38,6 +38,7 @@ FLAGS = {
     "tp_comm_overlap": "plan.tp_overlap",
     "overlap_moe_expert_parallel_comm": "plan.moe_overlap",
     "moe_shared_expert_overlap": "plan.moe_shared_overlap",
+    "moe_permute_fusion": "plan.moe_permute_fusion",
 }
 EXPERT_COUNTS = {
     "num_moe_experts": "model.moe.num_experts",

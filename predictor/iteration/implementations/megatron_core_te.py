@@ -18,7 +18,6 @@ Selective recomputation replays what ``training.recompute_modules`` names (Megat
 own, before latent attention and before experts.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -280,7 +279,7 @@ def optimizer(stage: Stage) -> Program:
     tape.run(flat("scale_fp32", owned))
     tape.run(Optimizer(kernel="adamw", elements=owned, dtype="fp32", impl="native"))
     if not (shape.recipe and shape.recipe.gathers_parameters):
-        tape.run(flat("cast_down", owned), kernels=_copies(stage))
+        tape.run(flat("cast_down", owned), kernels=stage.owned_tensors)
     kept = owned if shape.sharding == "parameters" else stage.parameters
     tape.run(flat("zero", shape.gradient_bytes // WEIGHT_BYTES * kept))
     for chunk in stage.chunks:
@@ -292,17 +291,10 @@ def optimizer(stage: Stage) -> Program:
         (Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="fixed"), 1.0),
         (
             Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="tensor"),
-            float(_copies(stage)),
+            float(stage.owned_tensors),
         ),
     )
     return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps(), host=host), 1),)
-
-
-def _copies(stage: Stage) -> int:
-    """Tensors of which the rank owns a part: a module's, and two of each expert."""
-    blocks = [block for chunk in stage.chunks for block in chunk.blocks]
-    experts = sum(2 * b.layer.experts.held * b.count for b in blocks if b.layer.experts)
-    return math.ceil((stage.tensors + experts) * stage.owned_parameters / stage.parameters)
 
 
 def overlap_p2p(shape: StepShape) -> bool:

@@ -2,7 +2,9 @@
 
 Read in Megatron-Core 0.12 to 0.19, ``transformer/moe``: a norm of its own, router and top-k,
 permutation, dispatch, grouped products with the router's probability inside the activation, and
-all of it back. Experts are ``te.GroupedLinear``: a cuBLASLt product an expert over four streams.
+all of it back. Permutation is one fused kernel each way or, without ``moe_permute_fusion``, a map
+sorted by small kernels, an ``index_select`` and a ``scatter_add`` into zeros (``moe_utils.py``).
+Experts are ``te.GroupedLinear``: a cuBLASLt product an expert over four streams.
 
 Without padding, the host reads the counts of tokens before it sends anything: it waits for the
 device once a layer in the forward pass. The backward pass knows them.
@@ -11,8 +13,10 @@ device once a layer in the forward pass. The backward pass knows them.
 from typing import Final
 
 from predictor.iteration.dimensions import Layer
+from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_expert_biases as biases
+from predictor.iteration.implementations.local_moe import PICK_KERNELS
 from predictor.iteration.launches import Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.mapping import COPYING
@@ -69,7 +73,7 @@ def backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         _whole_forward(tape, shape, layer)
     if "shared_experts" in shape.recomputed and not beside:
         _shared_forward(tape, shape, rows)
-    tape.run(_permutation("permute", rows, rows.sent))
+    _spread(tape, rows)
     transfers = _send(tape, rows, moe.dispatch, probabilities=False)
     if beside:
         _shared_backward(tape, shape, rows)
@@ -114,7 +118,9 @@ def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Trans
         if not rows.plan.padded and rows.plan.overlap is not True:
             tape.sync()  # else another micro-batch's layer is queued meanwhile
     if rows.plan.dispatcher in COPYING:
-        tape.run(_permutation("permute", rows, rows.sent))
+        if not rows.plan.fused_permutation:
+            te.tiny(tape, rows.tokens, PICK_KERNELS)
+        _spread(tape, rows)
     return _send(tape, rows, moe.dispatch, probabilities=probabilities)
 
 
@@ -154,7 +160,24 @@ def leave(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:
     if rows.plan.overlap is not True:
         moe.wait(tape, transfers)
     if rows.plan.dispatcher in COPYING:
+        _gathered(tape, rows)
+
+
+def _spread(tape: Tape, rows: Routed) -> None:
+    """Each token's copies, in the order of their experts."""
+    if rows.plan.fused_permutation:
+        tape.run(_permutation("permute", rows, rows.sent))
+    else:
+        tape.run(eager.kernel("index_select", rows.sent, rows.layer.hidden))
+
+
+def _gathered(tape: Tape, rows: Routed) -> None:
+    """Each token's copies summed; unless fused they are added into zeros, number by number."""
+    if rows.plan.fused_permutation:
         tape.run(_permutation("unpermute", rows, rows.sent))
+        return
+    tape.run(eager.kernel("fill", rows.tokens, rows.layer.hidden))
+    tape.run(eager.kernel("index_add", rows.sent, rows.layer.hidden))
 
 
 def _send(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> list[moe.Transfer]:

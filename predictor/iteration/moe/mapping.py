@@ -38,6 +38,7 @@ class ExpertPlan:
         padded: Experts run at their whole capacity, so that no count need be known.
         dispatch_bytes: Bytes a number of a dispatched token.
         compression: Bytes sent over bytes before, of dispatch and combine.
+        fused_permutation: One kernel puts tokens in their experts' order, one adds them up again.
         shared_overlap: Shared experts run beside dispatch and combine; None: as the stack does.
         overlap: Dispatch and combine run beside another micro-batch; None: as the stack does.
     """
@@ -54,6 +55,7 @@ class ExpertPlan:
     padded: bool = False
     dispatch_bytes: float = 2.0
     compression: float = 1.0
+    fused_permutation: bool = True
     shared_overlap: bool | None = None
     overlap: bool | None = None
 
@@ -92,6 +94,7 @@ def expert_plan(case: Case, *, tokens: int, groups: Mapping[str, Group]) -> Expe
         padded=bool(moe.pad_to_capacity),
         dispatch_bytes=1.0 if plan.moe_dispatch_dtype == "fp8" else 2.0,
         compression=float(plan.moe_compression),
+        fused_permutation=plan.moe_permute_fusion is not False,
         shared_overlap=plan.moe_shared_overlap,
         overlap=plan.moe_overlap,
     )

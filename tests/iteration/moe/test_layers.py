@@ -290,7 +290,7 @@ def test_sharding_parameters_takes_memory_away_and_costs_time():
 
 def test_biased_experts_move_what_their_eager_kernels_do():
     # 4096 x 4 rows; bytes an element of the second product's output and of an activation
-    plan = {"expert_parallel": 1}
+    plan = {"expert_parallel": 1, "moe_permute_fusion": True}
     biased = steps_of(megatron_core_te, case("gpt-oss-20b", gpus=1, plan=plan))
     rows, hidden, ffn = N * 4, 2880, 2880
     moved = [
