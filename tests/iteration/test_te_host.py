@@ -35,7 +35,7 @@ def work_of(part, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_mixtral_layer_is_the_measured_one_and_its_grouped_products(phase):
-    part, rows = part_of()
+    part, rows = part_of(moe_permute_fusion=True)
     steps = part.forward if phase == "forward" else part.backward
     launches = [step for step in steps if isinstance(step, Launch)]
     grouped = sum(each.kernels for each in launches if isinstance(each.operator, GroupedGemm))
