@@ -1,19 +1,21 @@
 """Matrix products as the library runs them: the fastest of its tiles, in waves over the SMs.
 
-    t = ( c_launch·t₀ + ( (T·heat)⁴ + (c_memory·B'/β)⁴ )^¼ ) · exp(Σ flags)               (2)
+    t = ( w⁸ + (c_power·heat·F/Π)⁸ )^⅛ · exp(Σ flags)                                     (2)
+    w = c_launch·t₀ + ( T⁴ + (c_memory·B'/β)⁴ )^¼                                         (2a)
     T = min over tiles a×b and splits s of
         W·( K/s·u + c_epilogue·(1 + c_ragged_epilogue·off)·a·b·o/L )
         + [s>1]·( c_split·t₀ + c_partials·4·s·M·N/β )                                      (3)
     W = ⌈x⌉ - c_idle·(⌈x⌉ - x),  x = s·⌈M/a⌉·⌈N/b⌉ / S
     u = e^c_tile · max( c_tensor·(1 + c_misaligned)·2·a·b·S/Π,
                         c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L )                      (4)
-    heat = 1 + c_heat·x²/(1 + x²),  x = F/Π / 15 ms                                       (5)
+    heat = 1 + c_warm·min(x, 1) + c_hot·clip(x - 1, 0, 2)/2,   x = F/Π / 10 ms             (5)
     B' = B + (c_rewrite·[accumulate] + c_ragged_write·off)·(bytes of the output)          (5a)
 
 An output of M×N is cut into tiles that run S at a time; a tile needs its products at the tensor
 rate or its operands at the rate of an SM's port to L2 (L), whichever is slower, then writes its
 output. SMs that a last wave leaves without a tile leave L2, memory and power to the others. Where
-tiles are few, the library splits the reduction and adds up partial sums. Coefficients are multiples
+tiles are few, the library splits the reduction and adds up partial sums. A call back to back with
+others takes at least what its products' energy takes at the power cap. Coefficients are multiples
 of what the datasheet promises. Every candidate of (3) grows with M, N and K, and so does the
 smallest of them. Symbols: docs/cost_model.md.
 """
@@ -46,8 +48,13 @@ TILE_DEPTH: Final = 64.0
 """Reduction step of a tile, in two-byte elements: one line of shared memory."""
 
 HEAT_SECONDS: Final = 0.015
-"""Bursts last some 30 ms, or a few calls where a call is long: calls of this length are half way
-from a cool device's clock to the one that the power cap settles."""
+"""Half way from a cool device's clock to the settled one, for calls that are regressed linearly."""
+
+ROUND_CALL_SECONDS: Final = 0.010
+"""A round lasts 30 ms or three calls, so longer calls load the device for longer."""
+
+HOT_CALLS: Final = 2.0
+"""The power cap has settled in rounds of calls longer than this many beyond the first."""
 
 TINY: Final = 1e-300
 
@@ -282,8 +289,22 @@ def _try(
         np.minimum(best, cost, out=best)
 
 
+def _heat(compute_seconds: Floats, c: Mapping[str, float]) -> Floats:
+    """What longer calls take more of the power cap's time (eq. 5)."""
+    calls = compute_seconds / ROUND_CALL_SECONDS
+    hot = np.minimum(np.maximum(calls - 1.0, 0.0), HOT_CALLS) / HOT_CALLS
+    return np.asarray(1.0 + c["warm"] * np.minimum(calls, 1.0) + c["hot"] * hot)
+
+
+def _larger(work: Floats, power: Floats) -> Floats:
+    """The slower of work and power, smoothly: x⁸ + y⁸ under the eighth root."""
+    larger = np.maximum(work, power)
+    share = np.square(np.square(np.square(np.minimum(work, power) / np.maximum(larger, TINY))))
+    return np.asarray(larger * np.sqrt(np.sqrt(np.sqrt(1.0 + share))))
+
+
 def heated(compute_seconds: Floats) -> Floats:
-    """Share of the way from a cool device's clock to the settled one (eq. 5)."""
+    """Share of the way from a cool device's clock to the settled one, for sums of regressors."""
     long = (compute_seconds / HEAT_SECONDS) ** 2
     return np.asarray(long / (1.0 + long))
 
@@ -367,13 +388,13 @@ class TileDesign:
     def _around(self, compute: Floats, coefficients: Floats) -> Floats:
         """Seconds of eq. 2 from those of the tensor cores."""
         products, c = self.products, named(coefficients)
-        compute = compute * (1.0 + c["heat"] * heated(products.compute_seconds))
         again = c["rewrite"] * products.rewritten + c["ragged_write"] * products.ragged_output
         written = products.rows * products.cols * products.output_bytes
         moved = products.memory_seconds + again * written / self.chip.bytes_per_second
-        work = smooth_maximum(compute, c["memory"] * moved)
+        work = c["launch"] * LAUNCH_SECONDS + smooth_maximum(compute, c["memory"] * moved)
+        power = c["power"] * _heat(products.compute_seconds, c) * products.compute_seconds
         factor = np.exp(products.flags @ coefficients[-len(FLAGS) :])
-        return np.asarray((c["launch"] * LAUNCH_SECONDS + work) * factor)
+        return np.asarray(_larger(work, power) * factor)
 
     def take(self, chosen: NDArray[np.bool_]) -> Self:
         """The rows where ``chosen``."""

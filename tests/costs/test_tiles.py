@@ -14,7 +14,7 @@ from predictor.costs.tiles import Tiling, named, tile_seconds, tiling_seconds
 from predictor.operators import Gemm
 
 IDEAL = truth(
-    launch=1.0, tensor=1.0, feed=1e-9, epilogue=1e-9, memory=1e-9, heat=0.0, odd=0.0, ragged=0.0
+    launch=1.0, tensor=1.0, feed=1e-9, epilogue=1e-9, memory=1e-9, power=1e-9, odd=0.0, ragged=0.0
 )
 """Tensor cores alone."""
 
@@ -90,7 +90,7 @@ def test_small_outputs_of_long_reductions_are_split_over_the_idle_sms():
 
 
 def test_a_tile_that_is_fed_slowly_takes_the_time_of_its_operands():
-    slow = truth(tensor=1e-9, feed=1.0, epilogue=1e-9, heat=0.0, odd=0.0, partials=1e9)
+    slow = truth(tensor=1e-9, feed=1.0, epilogue=1e-9, odd=0.0, partials=1e9)
     # 128 x 320 tiles: (128 + 320) rows of 4,096 two-byte elements through a 1.6 GB/s port
     expected = (128 + 320) * 4096 * 2 / 1.6e9
     assert compute_seconds(slow, m=1280, n=320, k=4096) == pytest.approx(expected)
@@ -114,7 +114,9 @@ def test_the_named_tiles_take_the_least_time():
 
 
 def test_an_output_that_is_added_to_moves_its_eight_bytes_again():
-    memory = truth(launch=1e-9, tensor=1e-9, feed=1e-9, epilogue=1e-9, memory=1.0, rewrite=0.5)
+    memory = truth(
+        launch=1e-9, tensor=1e-9, feed=1e-9, epilogue=1e-9, memory=1.0, power=1e-9, rewrite=0.5
+    )
     shape = {"m": 64, "n": 1024, "k": 2048, "kind": "wgrad", "accumulate": True}
     moved = 64 * (1024 + 2048) * 2 + 1.5 * 1024 * 2048 * 8
     design = gemm_design([Gemm(**shape)], TOY)
@@ -128,6 +130,25 @@ def test_an_output_whose_rows_begin_inside_sectors_is_written_slowly():
         for n in (1024, 1016)
     )
     assert off > 1.3 * even
+
+
+@pytest.mark.parametrize(
+    ("depth", "slower"),
+    # 2 million flops a step of the reduction at 1e12 a second: 5, 10, 20, 30 and 60 ms of work
+    [(2500, 1.05), (5000, 1.1), (10000, 1.25), (15000, 1.4), (30000, 1.4)],
+)
+def test_power_bounds_long_calls_more(depth, slower):
+    rates = dict.fromkeys(("launch", "tensor", "feed", "epilogue", "memory"), 1e-3)
+    coefficients = truth(**rates, power=1.0, warm=0.1, hot=0.3, ragged=0.0)
+    seconds = gemm_design([Gemm(m=1000, n=1000, k=depth)], TOY).seconds(coefficients)[0]
+    assert seconds == pytest.approx(slower * 2e-6 * depth, rel=1e-3)
+
+
+def test_a_call_that_leaves_tensor_cores_idle_is_not_bound_by_power():
+    design = gemm_design([Gemm(m=m, n=1280, k=4096) for m in (2560, 16)], TOY)
+    busy, idle = design.seconds(truth(power=1.0)) / design.seconds(truth(power=1e-9))
+    assert busy > 1.05
+    assert idle == pytest.approx(1.0, abs=1e-3)
 
 
 def test_rows_off_their_sectors_are_ragged_where_an_operand_is_contiguous():
