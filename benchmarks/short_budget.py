@@ -8,15 +8,13 @@ both fits predict the same shapes, which neither has seen (five folds of whole s
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.bench.points import Point
-from predictor.bench.sweep import default_points, ordered
-from predictor.bench.sweep.tiers import CORE, FINGERPRINT, WIDE
+from predictor.bench.sweep import default_points
+from predictor.bench.sweep.tiers import FINGERPRINT
 from predictor.case import load_gpu
 from predictor.costs.fitting import merge, sample_of
 from predictor.costs.model import chip_of
@@ -52,20 +50,11 @@ def figures(errors: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[
     return np.median(size), np.quantile(size, 0.9), np.sum(size * seconds) / np.sum(seconds)
 
 
-def fingerprint(sku: str, family: str) -> set[Operator]:
-    """The points that a short run would measure, out of those that a long one did."""
-    tiers = {point.identity: point.tier for point in default_points([family])}
-    rows = read_folder(ROOT / sku).tables[family].rows
-    points = {
-        (row.operator, row.cache): Point(operator=row.operator, cache=row.cache, tier=WIDE)
-        for row in rows
-        if row.regime == "burst" and row.status == "ok"
-    }
-    tiered = [replace(p, tier=tiers.get(p.identity, WIDE)) for p in points.values()]
-    known = [replace(p, tier=CORE) if p.tier == FINGERPRINT else p for p in tiered]
+def fingerprint(family: str) -> set[Operator]:
+    """The points that a short run would measure, cold."""
     return {
         point.operator
-        for point in ordered({family: known})
+        for point in default_points([family])
         if point.tier <= FINGERPRINT and point.cache == "cold"
     }
 
@@ -75,7 +64,7 @@ def main(sku: str = "h100-sxm5-80gb", *families: str) -> None:
     print(f"{sku}: held-out errors, fingerprint / all points")
     for family in families or ("gemm", "attention", "memory_bound"):
         operators, sample = measured(sku, family)
-        wanted = fingerprint(sku, family)
+        wanted = fingerprint(family)
         kept = np.array([operator in wanted for operator in operators])
         short = figures(held_out_errors(sample, kept), sample.seconds)
         full = figures(held_out_errors(sample, np.ones_like(kept)), sample.seconds)

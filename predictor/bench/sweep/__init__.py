@@ -21,15 +21,19 @@ from predictor.bench.sweep import (
     memory_bound,
     optimizer,
 )
-from predictor.bench.sweep.tiers import ANCHOR, CORE, FINGERPRINT, NAMES, WIDE
+from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, CORE, FINGERPRINT, NAMES, WIDE
 from predictor.bench.sweep.uncertainty import most_telling
 from predictor.errors import UnknownName, nearest
 from predictor.operators import OPERATORS, Interference, Operator
 
-FINGERPRINT_SHARES: Final = {"gemm": 0.22, "attention": 0.4, "memory_bound": 0.35}
+FINGERPRINT_SHARES: Final = {"gemm": 0.17, "attention": 0.6, "memory_bound": 0.35}
 LEAST_FINGERPRINT_SHARE: Final = 0.1
 """Of an operator's core and wide points, as many as two minutes hold: a fit to them errs at most
 1.5 times as much as a fit to all (benchmarks/short_budget.py)."""
+
+EVEN_SHARES: Final = {"attention": 0.5}
+"""Of a fingerprint, what is taken evenly out of the whole sweep: sizes between the extremes that
+the most telling points are, whose options differ more than their sizes do."""
 
 STARTUP_SECONDS: Final = 15.0
 """Wall seconds before the first round: imports, the device, its arena, loading of libraries."""
@@ -153,16 +157,25 @@ def summary(points: Iterable[Point]) -> dict[str, dict[str, int]]:
 
 
 def _by_telling(points: list[Point], operator: str) -> list[Point]:
-    """Move the most telling points to the fingerprint, and put the wide ones in that order."""
+    """Move the most telling points to the fingerprint, and put the wide ones in that order.
+
+    Of some operators a part of the fingerprint is spread evenly over the rest of the sweep.
+    """
     anchors = [point for point in points if point.tier == ANCHOR]
     known = {point.identity for point in anchors}
     field = [p for p in points if p.tier in {CORE, WIDE} and p.identity not in known]
     field = list({point.identity: point for point in reversed(field)}.values())[::-1]
     share = FINGERPRINT_SHARES.get(operator, LEAST_FINGERPRINT_SHARE)
     telling = most_telling(field, anchors)
-    first = [replace(p, tier=FINGERPRINT) for p in telling[: round(share * len(telling))]]
+    count = round(share * len(telling))
+    even = round(EVEN_SHARES.get(operator, 0.0) * count)
+    farthest = telling[: count - even]
+    known |= {point.identity for point in farthest}
+    left = [p for p in points if p.tier in {CORE, WIDE, BETWEEN} and p.identity not in known]
+    between = [left[(2 * i + 1) * len(left) // (2 * even)] for i in range(even)] if left else []
+    first = [replace(p, tier=FINGERPRINT) for p in (*farthest, *between)]
     rest = [point for point in points if point.tier not in {ANCHOR, WIDE}]
-    return [*anchors, *first, *rest, *(p for p in telling[len(first) :] if p.tier == WIDE)]
+    return [*anchors, *first, *rest, *(p for p in telling[len(farthest) :] if p.tier == WIDE)]
 
 
 def _ordered(groups: list[list[Point]]) -> list[Point]:
