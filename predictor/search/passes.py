@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -60,51 +61,62 @@ class StagePasses:
 
 
 class Composer:
-    """Composes chunks out of parts; powers and chunks are kept."""
+    """Composes chunks out of parts, for all groups at once; powers, chunks and stages are kept."""
 
     def __init__(self, pieces: Pieces) -> None:
         """Take the parts of all groups."""
         kept = essential(pieces.matrix) if len(pieces.matrix) else np.array([0, 1])
         self._pieces = pieces
-        self._matrix = np.ascontiguousarray(pieces.matrix[:, :, kept[:, None], kept])
+        # rows and columns are few: products of matrices are fast where groups lie side by side
+        self._matrix = np.moveaxis(pieces.matrix[:, :, kept[:, None], kept], (2, 3), (0, 1)).copy()
         self._powers: dict[tuple[int, int, int], Floats] = {}
+        self._chunks: dict[tuple[ChunkCut, bool], _Chunk] = {}
+        self._stages: dict[tuple[tuple[ChunkCut, ...], bool], list[Floats]] = {}
 
     def passes(self, cut: Cut, groups: Ints) -> StagePasses:
         """Seconds of a cut's stages for some groups."""
         split = cut.schedule in SPLIT_BACKWARD
-        known: dict[ChunkCut, tuple[Floats, ...]] = {}
-        columns: list[list[Floats]] = [[] for _ in fields(StagePasses)]
-        for stage in cut.holds:
-            mine = []
-            for chunk in stage.chunks:
-                if chunk not in known:
-                    known[chunk] = self._chunk(chunk, groups, split=split)
-                mine.append(known[chunk])
-            whole = chain([matrix for each in mine for matrix in each[4:]])
-            values = [sum(each[place] for each in mine) for place in range(3)]
-            values += [*_rates(whole), sum(each[3] for each in mine)]
-            values.append(self._families(stage.chunks, groups, split=split))
-            for column, value in zip(columns, values, strict=True):
-                column.append(np.asarray(value))
-        return StagePasses(*(np.stack(column, axis=1) for column in columns))
+        stages = [self._stage(stage.chunks, split=split) for stage in cut.holds]
+        columns = zip(*stages, strict=True)
+        return StagePasses(
+            *(np.stack([value[groups] for value in column], axis=1) for column in columns)
+        )
 
-    def _chunk(self, chunk: ChunkCut, groups: Ints, *, split: bool) -> tuple[Floats, ...]:
-        """Seconds of a chunk's passes from rest, those of the device alone, and their matrices."""
+    def _stage(self, chunks: tuple[ChunkCut, ...], *, split: bool) -> list[Floats]:
+        """Fields of :class:`StagePasses` of a stage, for every group."""
+        key = chunks, split
+        if key not in self._stages:
+            alike = [
+                (self._chunk(chunk, split=split), len([*same])) for chunk, same in groupby(chunks)
+            ]
+            whole = chain([power(chain(chunk.matrices), times) for chunk, times in alike])
+            values = [sum(n * chunk.seconds[kind] for chunk, n in alike) for kind in range(3)]
+            values += [*_rates(whole)]
+            values += [sum(n * chunk.alone for chunk, n in alike)]
+            values += [sum(n * chunk.families for chunk, n in alike)]
+            self._stages[key] = [np.asarray(value) for value in values]
+        return self._stages[key]
+
+    def _chunk(self, chunk: ChunkCut, *, split: bool) -> "_Chunk":
+        key = chunk, split
+        if key not in self._chunks:
+            self._chunks[key] = self._composed(chunk, split=split)
+        return self._chunks[key]
+
+    def _composed(self, chunk: ChunkCut, *, split: bool) -> "_Chunk":
         order = self._order(chunk)
-        forward = self._chained([(part, FORWARD, count) for part, _, count in order], groups)
         back = [(part, REPLAYED if again else BACKWARD, n) for part, again, n in reversed(order)]
-        backward = self._chained(back, groups)
-        matrices = [forward, backward]
+        kinds = [[(part, FORWARD, n) for part, _, n in order], back]
         if split:
-            matrices.append(
-                self._chained([(part, WEIGHT, count) for part, _, count in reversed(order)], groups)
-            )
+            kinds.append([(part, WEIGHT, n) for part, _, n in reversed(order)])
+        matrices = [self._chained(entries) for entries in kinds]
         seconds = [matrix[..., COMPUTE, :].max(axis=-1) for matrix in matrices]
         alone = [matrix[..., COMPUTE, COMPUTE] for matrix in matrices]
         if not split:
             seconds.append(np.zeros_like(seconds[0]))
             alone.append(seconds[-1])
-        return (*seconds, np.stack(alone, axis=-1), *matrices)
+        families = self._families([entry for entries in kinds for entry in entries])
+        return _Chunk(matrices, seconds, np.stack(alone, axis=-1), families)
 
     def _order(self, chunk: ChunkCut) -> list[tuple[int, bool, int]]:
         parts = self._pieces.place.shape[1]
@@ -115,27 +127,44 @@ class Composer:
             order.append((parts - 1, False, 1))
         return [entry for entry in order if entry[2]]
 
-    def _chained(self, entries: Sequence[tuple[int, int, int]], groups: Ints) -> Floats:
+    def _chained(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
         if not entries:
-            size = self._matrix.shape[-1]
-            return power(np.zeros((len(groups), self._matrix.shape[1], size, size)), 0)
-        return chain([self._power(*entry)[groups] for entry in entries])
+            return power(self._of(np.zeros(len(self._pieces.place), np.int64)), 0)
+        return chain([self._power(*entry) for entry in entries])
 
     def _power(self, part: int, kind: int, times: int) -> Floats:
         key = (part, kind, times)
         if key not in self._powers:
-            self._powers[key] = power(self._matrix[self._pieces.place[:, part, kind]], times)
+            self._powers[key] = power(self._of(self._pieces.place[:, part, kind]), times)
         return self._powers[key]
 
-    def _families(self, chunks: Sequence[ChunkCut], groups: Ints, *, split: bool) -> Floats:
-        place, families = self._pieces.place[groups], self._pieces.families
-        total = np.zeros((len(groups), *families.shape[1:]))
-        for chunk in chunks:
-            for part, again, count in self._order(chunk):
-                kinds = [FORWARD, REPLAYED if again else BACKWARD, *([WEIGHT] if split else [])]
-                for kind in kinds:
-                    total += count * families[place[:, part, kind]]
+    def _of(self, segments: Ints) -> Floats:
+        """Matrices of some segments, rows and columns last."""
+        return np.moveaxis(self._matrix[:, :, segments], (0, 1), (2, 3))
+
+    def _families(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
+        place, families = self._pieces.place, self._pieces.families
+        total = np.zeros((len(place), *families.shape[1:]))
+        for part, kind, count in entries:
+            total += count * families[place[:, part, kind]]
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A chunk of every group.
+
+    Attributes:
+        matrices: Of its forward and backward passes, and of deferred weight gradients.
+        seconds: Of these from rest; zero for what is not deferred.
+        alone: Those of the device alone, on a last axis.
+        families: Seconds by operator family, on a last axis.
+    """
+
+    matrices: list[Floats]
+    seconds: list[Floats]
+    alone: Floats
+    families: Floats
 
 
 def _rates(whole: Floats) -> tuple[Floats, Floats]:
