@@ -44,6 +44,7 @@ def _constraints() -> list[click.Parameter]:
 @click.option("--objective", default="time", metavar="time|usd|energy|gpus", help="Least of what.")
 @click.option("--pareto", metavar="A,B,...", help="Front of time, usd, energy, memory, gpus.")
 @click.option("--top", type=click.INT, default=10, help="Plans to show (10).")
+@click.option("--processes", type=click.INT, help="That work at it (one a core, 8 at most).")
 @json_flag
 def search_command(
     case: str | None,
@@ -51,6 +52,7 @@ def search_command(
     objective: str,
     pareto: str | None,
     top: int,
+    processes: int | None,
     as_json: bool,
     **flags: Any,  # noqa: ANN401 - a field each
 ) -> None:
@@ -61,6 +63,7 @@ def search_command(
     predictor search gpt3-175b --gpu a100-sxm4-80gb,h100-sxm5-80gb --num-gpus 256-1024 \
         --global-batch-size 1536 --tensor-parallel 4,8 --schedule 1f1b --objective usd
     """
+    from predictor.search.cores import cores  # noqa: PLC0415
     from predictor.search.finding import search_for  # noqa: PLC0415
 
     mapping, _ = base(case)
@@ -72,6 +75,7 @@ def search_command(
         objective=objective,
         pareto=[name.strip() for name in pareto.split(",")] if pareto else (),
         top=top,
+        processes=cores() if processes is None else processes,
     )
     if as_json:
         print_json(found.to_dict())

@@ -5,7 +5,7 @@ Layouts of one cut are joined by the closed form of their schedule at a few cloc
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -20,6 +20,10 @@ from predictor.search.pieces import Stock
 from predictor.search.room import Layouts
 from predictor.search.schedule_forms import Hops, pipeline_seconds
 from predictor.search.settling import LOCAL
+from predictor.search.shapes import distinct
+
+SENT: Final = ("tensor_parallel", "sequence_parallel", "context_parallel", "micro_batch_size")
+"""What the size of a message between stages depends on."""
 
 
 class Bodies:
@@ -73,7 +77,7 @@ class Bodies:
         """Messages between the stages of some layouts of a cut."""
         down, up = self._places.messages(cut.stages)
         ways = [[self._crossings[each] for each in way] for way in (down, up[1:] + up[:1])]
-        priced = self._messages[self._pieces.group[rows]]
+        priced = self._messages[rows]
         each = (priced[:, ways[0]] + priced[:, ways[1]]) / 2  # by layout and sending stage
         passed = np.full(cut.stages, cut.chunks)  # times that a micro-batch goes over each hop
         passed[-1] -= 1
@@ -99,9 +103,9 @@ class Bodies:
         return cut.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
 
     def _message_seconds(self) -> tuple[Floats, Floats]:
-        """Seconds of messages by group and kind of hop, and of tied sums by layout."""
+        """Seconds of messages by layout and kind of hop, and of tied sums by layout."""
         layouts = self._layouts
-        first = np.unique(self._pieces.group, return_index=True)[1]
+        first, size_of = distinct([layouts.column(name) for name in SENT])
         shapes = [layouts.shapes.of(layouts.space, int(row)) for row in first]
         sizes = [layouts.stack.message_bytes(shape) for shape in shapes]
         asked: list[Any] = [
@@ -119,4 +123,4 @@ class Bodies:
         sent = len(self._crossings) * len(shapes)
         if len(seconds) > sent:
             tied = seconds[sent:].reshape(tied.shape)
-        return seconds[:sent].reshape(len(shapes), -1), tied[stages, self._pieces.group]
+        return seconds[:sent].reshape(len(shapes), -1)[size_of], tied[stages, size_of]

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from predictor.search.candidates import (
     front,
     sampled,
 )
+from predictor.search.cores import spread
 from predictor.search.evaluate import Evaluation, layouts_of
 from predictor.search.misses import Misfits, near_misses
 from predictor.search.pieces import Stock
@@ -45,6 +47,7 @@ def search(  # noqa: PLR0913 - each of them is a flag of the command
     objective: str = "time",
     pareto: Sequence[str] = (),
     top: int = 10,
+    processes: int = 1,
 ) -> SearchResult:
     """Find the best plans for a model on some GPUs.
 
@@ -59,6 +62,7 @@ def search(  # noqa: PLR0913 - each of them is a flag of the command
         pareto: Of ``time``, ``usd``, ``energy``, ``memory``, ``gpus``: return the plans that none
             beats in all of them, by the first.
         top: Plans to return at most.
+        processes: Of this machine that may work at it; the answer is the same.
 
     Raises:
         CaseError: A constraint is not possible, or leaves no plan.
@@ -82,6 +86,7 @@ def search(  # noqa: PLR0913 - each of them is a flag of the command
         objective=objective,
         pareto=tuple(pareto),
         top=top,
+        processes=processes,
     )
     return _Search(question).run()
 
@@ -93,6 +98,7 @@ def search_for(
     objective: str,
     pareto: Sequence[str],
     top: int,
+    processes: int,
 ) -> SearchResult:
     """The search that a case file and flags ask for; flags win over the file.
 
@@ -120,6 +126,7 @@ def search_for(
         objective=objective,
         pareto=pareto,
         top=top,
+        processes=processes,
     )
 
 
@@ -180,7 +187,7 @@ class _Search:
             return
         layouts = layouts_of(space)
         costs = load_costs(case.cluster.gpu)
-        room = room_of(layouts)
+        room = room_of(layouts, question.processes)
         variants = layouts.variants
         fits = room.reserved <= costs.gpu.memory_bytes
         self._evaluated += int(variants.sum())
@@ -193,7 +200,8 @@ class _Search:
         kept_room = room.take(fits)
         wanted = (question.objective, question.pareto)
         left = np.ones(len(kept), dtype=bool)
-        stock, gpus, price = Stock(case, costs), case.cluster.num_gpus, costs.gpu.usd_per_gpu_hour
+        stock = Stock(case, costs, question.processes)
+        gpus, price = case.cluster.num_gpus, costs.gpu.usd_per_gpu_hour
         aim = Aim(
             objective=question.objective,
             pareto=question.pareto,
@@ -216,20 +224,22 @@ class _Search:
 
         One that a rule of its schedule refuses is out. Of a Pareto front all are estimated.
         """
-        trust = Trust()
-        for candidate in self._worth():
-            shown = [_quantities(each) for each in self._estimates if each.fits]
-            if len(shown) >= self._question.top and not self._question.pareto:
-                last = sorted(map(self._order, shown))[self._question.top - 1]
-                if self._order(trust.least(candidate.quantities)) > last:
-                    return
-            try:
-                found = estimate(case_from_dict(candidate.case, origin="search"))
-            except NotPredictable as error:
-                self._rejected[str(error)] += 1
-                continue
-            self._estimates.append(found)
-            trust.learn(candidate.quantities, _quantities(found))
+        trust, question = Trust(), self._question
+        worth = self._worth()
+        found = spread(_estimated, [each.case for each in worth], question.processes)
+        with closing(found):
+            for candidate in worth:
+                shown = [_quantities(each) for each in self._estimates if each.fits]
+                if len(shown) >= question.top and not question.pareto:
+                    last = sorted(map(self._order, shown))[question.top - 1]
+                    if self._order(trust.least(candidate.quantities)) > last:
+                        return
+                exact = next(found)
+                if isinstance(exact, NotPredictable):
+                    self._rejected[str(exact)] += 1
+                    continue
+                self._estimates.append(exact)
+                trust.learn(candidate.quantities, _quantities(exact))
 
     def _worth(self) -> list[Candidate]:
         """Candidates to estimate, best first."""
@@ -278,6 +288,14 @@ class _Search:
             f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
             f"global_batch_size {question.global_batch_size}: {told}"
         )
+
+
+def _estimated(case: Mapping[str, Any]) -> Estimate | NotPredictable:
+    """The exact estimate of a case, or why there is none."""
+    try:
+        return estimate(case_from_dict(case, origin="search"))
+    except NotPredictable as error:
+        return error
 
 
 def _quantities(found: Estimate) -> tuple[float, ...]:

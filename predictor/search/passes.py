@@ -67,8 +67,7 @@ class Composer:
         """Take the parts of all groups."""
         kept = essential(pieces.matrix) if len(pieces.matrix) else np.array([0, 1])
         self._pieces = pieces
-        # rows and columns are few: products of matrices are fast where groups lie side by side
-        self._matrix = np.moveaxis(pieces.matrix[:, :, kept[:, None], kept], (2, 3), (0, 1)).copy()
+        self._matrix = pieces.matrix[:, :, kept[:, None], kept]
         self._powers: dict[tuple[int, int, int], Floats] = {}
         self._chunks: dict[tuple[ChunkCut, bool], _Chunk] = {}
         self._stages: dict[tuple[tuple[ChunkCut, ...], bool], list[Floats]] = {}
@@ -76,26 +75,21 @@ class Composer:
     def passes(self, cut: Cut, groups: Ints) -> StagePasses:
         """Seconds of a cut's stages for some groups."""
         split = cut.schedule in SPLIT_BACKWARD
-        stages = [self._stage(stage.chunks, split=split) for stage in cut.holds]
+        stages = [self._stage(stage.chunks, groups, split=split) for stage in cut.holds]
         columns = zip(*stages, strict=True)
-        return StagePasses(
-            *(np.stack([value[groups] for value in column], axis=1) for column in columns)
-        )
+        return StagePasses(*(np.stack(column, axis=1) for column in columns))
 
-    def _stage(self, chunks: tuple[ChunkCut, ...], *, split: bool) -> list[Floats]:
-        """Fields of :class:`StagePasses` of a stage, for every group."""
-        key = chunks, split
-        if key not in self._stages:
-            alike = [
-                (self._chunk(chunk, split=split), len([*same])) for chunk, same in groupby(chunks)
-            ]
-            whole = chain([power(chain(chunk.matrices), times) for chunk, times in alike])
-            values = [sum(n * chunk.seconds[kind] for chunk, n in alike) for kind in range(3)]
-            values += [*_rates(whole)]
-            values += [sum(n * chunk.alone for chunk, n in alike)]
-            values += [sum(n * chunk.families for chunk, n in alike)]
-            self._stages[key] = [np.asarray(value) for value in values]
-        return self._stages[key]
+    def _stage(self, chunks: tuple[ChunkCut, ...], groups: Ints, *, split: bool) -> list[Floats]:
+        """Fields of :class:`StagePasses` of a stage."""
+        alike = [(self._chunk(chunk, split=split), len([*same])) for chunk, same in groupby(chunks)]
+        whole = chain([power(_side_by_side(chunk.matrix, groups), n) for chunk, n in alike])
+        summed = [
+            sum(n * value[groups] for value, n in each)
+            for each in zip(
+                *([(value, n) for value in chunk.values] for chunk, n in alike), strict=True
+            )
+        ]
+        return [*summed[:3], *_rates(whole), *summed[3:]]
 
     def _chunk(self, chunk: ChunkCut, *, split: bool) -> "_Chunk":
         key = chunk, split
@@ -116,7 +110,7 @@ class Composer:
             seconds.append(np.zeros_like(seconds[0]))
             alone.append(seconds[-1])
         families = self._families([entry for entries in kinds for entry in entries])
-        return _Chunk(matrices, seconds, np.stack(alone, axis=-1), families)
+        return _Chunk(chain(matrices), [*seconds, np.stack(alone, axis=-1), families])
 
     def _order(self, chunk: ChunkCut) -> list[tuple[int, bool, int]]:
         parts = self._pieces.place.shape[1]
@@ -129,18 +123,16 @@ class Composer:
 
     def _chained(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
         if not entries:
-            return power(self._of(np.zeros(len(self._pieces.place), np.int64)), 0)
+            return power(_side_by_side(self._matrix, self._pieces.place[:, 0, FORWARD]), 0)
         return chain([self._power(*entry) for entry in entries])
 
     def _power(self, part: int, kind: int, times: int) -> Floats:
         key = (part, kind, times)
         if key not in self._powers:
-            self._powers[key] = power(self._of(self._pieces.place[:, part, kind]), times)
+            self._powers[key] = power(
+                _side_by_side(self._matrix, self._pieces.place[:, part, kind]), times
+            )
         return self._powers[key]
-
-    def _of(self, segments: Ints) -> Floats:
-        """Matrices of some segments, rows and columns last."""
-        return np.moveaxis(self._matrix[:, :, segments], (0, 1), (2, 3))
 
     def _families(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
         place, families = self._pieces.place, self._pieces.families
@@ -155,16 +147,18 @@ class _Chunk:
     """A chunk of every group.
 
     Attributes:
-        matrices: Of its forward and backward passes, and of deferred weight gradients.
-        seconds: Of these from rest; zero for what is not deferred.
-        alone: Those of the device alone, on a last axis.
-        families: Seconds by operator family, on a last axis.
+        matrix: Of its passes, one after another.
+        values: Seconds of its forward, backward and deferred passes from rest; those of the device
+            alone, on a last axis; seconds by operator family, on a last axis.
     """
 
-    matrices: list[Floats]
-    seconds: list[Floats]
-    alone: Floats
-    families: Floats
+    matrix: Floats
+    values: list[Floats]
+
+
+def _side_by_side(matrices: Floats, places: Ints) -> Floats:
+    """Some matrices, laid so that an operation on one entry of all of them reads on in memory."""
+    return np.moveaxis(np.moveaxis(matrices, (2, 3), (0, 1))[:, :, places], (0, 1), (2, 3))
 
 
 def _rates(whole: Floats) -> tuple[Floats, Floats]:

@@ -6,9 +6,10 @@ of a micro-batch, what is recomputed. Layouts that share them share a group; the
 together. Parts without experts are the same whatever splits experts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.programs import Builder
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
+from predictor.search.cores import able, spread
 from predictor.search.menu import MENUS
 from predictor.search.room import DEGREES, Layouts
 from predictor.search.settling import clocks_of
@@ -44,8 +46,13 @@ ENDS: Final = ("embedding", "head and loss")
 SIZE: Final = len(STREAMS) + 1
 """Numbers of a state of all streams."""
 
+SHARED: Final = 12
+"""New groups for each process, below which their naming is not spread."""
+
 Key = tuple[object, ...]
 Chain = tuple[int, ...]
+_Found = tuple[Mapping[Key, Sequence[int]], Mapping[Chain, int], Floats, Floats]
+"""Numbers of parts and of chains, matrices, seconds by family."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +98,10 @@ def _keys(layouts: Layouts) -> list[Ints]:
 class Stock:
     """Parts of layouts of one case, each named, priced and walked when first asked for."""
 
-    def __init__(self, case: Case, costs: Costs) -> None:
-        """Start with none."""
+    def __init__(self, case: Case, costs: Costs, processes: int = 1) -> None:
+        """Start with none; so many processes may name and price."""
         self.case, self.costs, self.clocks = case, costs, clocks_of(costs)
+        self._processes = processes
         self._known: dict[Key, list[int]] = {}
         self._chains: dict[Chain, int] = {}
         self._new: list[Segment | Chain] = []
@@ -112,12 +120,56 @@ class Stock:
         keys = np.stack(_keys(layouts), axis=1)[first].tolist()
         full = layouts.space.is_("recompute", "full", "selective")
         replays = np.bincount(which, full, minlength=len(first)) > 0
-        place = []
-        for row, key, again in zip(first.tolist(), keys, replays.tolist(), strict=True):
-            group = _Group(layouts, row, tuple(key), replays=again)
-            place.append(self._of_group(group, least=least))
+        groups = [
+            _Group(layouts, row, tuple(key), replays=again)
+            for row, key, again in zip(first.tolist(), keys, replays.tolist(), strict=True)
+        ]
+        self._share(groups, least=least)
+        place = [self._of_group(group, least=least) for group in groups]
         self._extend()
         return Pieces(which, self.clocks, np.array(place), self._matrix, self._families)
+
+    def _share(self, groups: "Sequence[_Group]", *, least: bool) -> None:
+        """Let children name and price what is new, if it is much; alike groups go to one child."""
+        new = [group for group in groups if group.key(group.layers[-1]) not in self._known]
+        processes = min(able(self._processes), len(new) // SHARED)
+        if processes < 2:  # noqa: PLR2004
+            return
+        new.sort(key=lambda group: group.key(ENDS[0]))
+        bounds = np.linspace(0, len(new), processes + 1).astype(int).tolist()
+        shares = [new[begin:end] for begin, end in pairwise(bounds)]
+        begin = len(self._matrix)
+        for found in spread(partial(self._found, least=least), shares, processes):
+            self._merge(begin, *found)
+
+    def _found(self, groups: "Sequence[_Group]", *, least: bool) -> "_Found":
+        """What a stock gains by some groups."""
+        begin = len(self._matrix)
+        for group in groups:
+            self._of_group(group, least=least)
+        self._extend()
+        known = {key: places for key, places in self._known.items() if max(places) >= begin}
+        chains = {parts: place for parts, place in self._chains.items() if place >= begin}
+        return known, chains, self._matrix[begin:], self._families[begin:]
+
+    def _merge(
+        self,
+        begin: int,
+        known: Mapping[Key, Sequence[int]],
+        chains: Mapping[Chain, int],
+        matrix: Floats,
+        families: Floats,
+    ) -> None:
+        """Take what a child gained: its segments come behind those that are here by now."""
+        shift = len(self._matrix) - begin
+
+        def moved(places: Sequence[int]) -> list[int]:
+            return [at + shift if at >= begin else at for at in places]
+
+        self._known |= {key: moved(places) for key, places in known.items()}
+        self._chains |= {tuple(moved(parts)): moved([at])[0] for parts, at in chains.items()}
+        self._matrix = np.concatenate([self._matrix, matrix])
+        self._families = np.concatenate([self._families, families])
 
     def _of_group(self, group: "_Group", *, least: bool) -> list[list[int]]:
         """Numbers of the segments of each part of a group."""
@@ -182,12 +234,13 @@ class Stock:
         new, self._new = self._new, []
         begin = len(self._matrix)
         segments = {each: at for at, each in enumerate(new) if isinstance(each, Segment)}
-        if not segments:
+        if not new:
             return
         matrix = np.empty((len(new), *self._matrix.shape[1:]))
         families = np.empty((len(new), *self._families.shape[1:]))
-        places = list(segments.values())
-        matrix[places], families[places] = self._priced(list(segments))
+        if segments:
+            places = list(segments.values())
+            matrix[places], families[places] = self._priced(list(segments))
         self._matrix = np.concatenate([self._matrix, matrix])
         self._families = np.concatenate([self._families, families])
         chains = [(begin + at, each) for at, each in enumerate(new) if isinstance(each, tuple)]

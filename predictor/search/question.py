@@ -42,6 +42,7 @@ class Question:
         objective: What the best plan has least of.
         pareto: Quantities of which no plan shown is worse in all than another; empty: a ranking.
         top: Plans to return.
+        processes: Of this machine that may work at it.
     """
 
     mapping: Mapping[str, Any]
@@ -52,6 +53,7 @@ class Question:
     objective: str = "time"
     pareto: tuple[str, ...] = ()
     top: int = 10
+    processes: int = 1
 
     def __post_init__(self) -> None:
         """Hold every rule that needs no model.
@@ -61,8 +63,9 @@ class Question:
         """
         _one_of("objective", (self.objective,), OBJECTIVES)
         _one_of("pareto", self.pareto, PARETO)
-        if self.top < 1:
-            raise CaseError(f"top = {self.top}: must be at least 1")
+        for name, number in (("top", self.top), ("processes", self.processes)):
+            if number < 1:
+                raise CaseError(f"{name} = {number}: must be at least 1")
         for name, value in (("gpu", self.gpus), ("num_gpus", self.num_gpus)):
             if not value:
                 raise CaseError(f"{name} is needed: what should the search run on?")

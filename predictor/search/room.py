@@ -5,7 +5,7 @@ alone share a call, one element for each layout and distinct stage.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any, Final, cast
@@ -20,6 +20,7 @@ from predictor.iteration.groups import Group
 from predictor.iteration.shape import held_by
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
+from predictor.search.cores import spread
 from predictor.search.cuts import Cut, StageCut
 from predictor.search.flight import in_flight
 from predictor.search.shapes import Shapes, distinct
@@ -56,6 +57,10 @@ class Held:
     experts: Ints
     tensors: Ints
     owned: Ints
+
+    def take(self, places: tuple[Ints, Ints]) -> "Held":
+        """That of some layouts and stages."""
+        return Held(*(getattr(self, each.name)[places] for each in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -186,69 +191,82 @@ class Room:
         return Room(self.allocated[rows], self.reserved[rows], self.states[rows])
 
 
-def room_of(layouts: Layouts) -> Room:
-    """Peak memory of every layout."""
-    kept = _layers_in_flight(layouts)
+def room_of(layouts: Layouts, processes: int = 1) -> Room:
+    """Peak memory of every layout; alike ones are shared out among some processes."""
     alone = layouts.column("pipeline_parallel") == 1
     several = alone & (layouts.column("num_microbatches") > 1)
     split = np.where(
         layouts.space.is_("sharding", "none", "optimizer"), -1, layouts.column("sharding")
     )
-    first, which = distinct([*(layouts.column(name) for name in ALIKE), several, split])
-    shape = (len(layouts), layouts.most)
-    found = np.zeros((3, *shape))
-    role = layouts.role[layouts.cut]
+    which = distinct([*(layouts.column(name) for name in ALIKE), several, split])[1]
     order = np.argsort(which, kind="stable")
-    bounds = np.searchsorted(which[order], np.arange(len(first) + 1))
-    for group, row in enumerate(first):
-        rows = order[bounds[group] : bounds[group + 1]]
-        step, layers = layouts.shapes.of(layouts.space, int(row)), layouts.kinds(int(row))
-        for place in range(len(ROLES)):
-            at, stage = np.nonzero(role[rows] == place)
-            if len(at):
-                which_ = (rows[at], stage)
-                alike = replace(
-                    step,
-                    batch=cast("int", layouts.column("micro_batch_size")[which_[0]]),
-                    context=Group(cast("int", layouts.column("context_parallel")[which_[0]])),
-                )
-                found[:, *which_] = _stage_memory(
-                    layouts, (alike, layers), ROLES[place], which_, kept
-                )
+    alike = np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
+    kept, held = _layers_in_flight(layouts), layouts.held
+    found = np.zeros((3, len(layouts)))
+
+    def fullest(share: Sequence[Ints]) -> list[Floats]:
+        return [_fullest(layouts, rows, held, kept) for rows in share]
+
+    shares = [alike[first::processes] for first in range(processes)]
+    for share, sizes in zip(shares, spread(fullest, shares, processes), strict=True):
+        for rows, each in zip(share, sizes, strict=True):
+            found[:, rows] = each
+    return Room(*found)
+
+
+def _fullest(layouts: Layouts, rows: Ints, held: Held, kept: Floats) -> Floats:
+    """Allocated, reserved and states' bytes of the fullest stage of some alike layouts."""
+    role = layouts.role[layouts.cut[rows]]
+    found = np.zeros((3, *role.shape))
+    step, layers = layouts.shapes.of(layouts.space, int(rows[0])), layouts.kinds(int(rows[0]))
+    for place in range(len(ROLES)):
+        at, stage = np.nonzero(role == place)
+        if len(at):
+            mine = rows[at]
+            alike = replace(
+                step,
+                batch=cast("int", layouts.column("micro_batch_size")[mine]),
+                context=Group(cast("int", layouts.column("context_parallel")[mine])),
+            )
+            found[:, at, stage] = _stage_memory(
+                layouts.stack,
+                (alike, layers),
+                ROLES[place],
+                held.take((mine, stage)),
+                kept[mine, stage],
+            )
     fullest = np.argmax(found[1], axis=1)
-    return Room(*found[:, np.arange(len(layouts)), fullest])
+    return np.asarray(found[:, np.arange(len(rows)), fullest])
 
 
 def _stage_memory(
-    layouts: Layouts,
+    stack: Stack,
     alike: tuple[StepShape, tuple[Layer, ...]],
     role: tuple[bool, bool],
-    at: tuple[Ints, Ints],
-    kept: Floats,
+    held: Held,
+    counts: Floats,
 ) -> Floats:
     """Allocated, reserved and states' bytes of stages of one role, alike but for counts."""
     shape, layers = alike
     blocks = []
-    counts = kept[*at]
     for kind, layer in enumerate(layers):
         for replayed in (False, True):
             count = counts[:, kind, int(replayed)]
             if count.any():
                 blocks.append(Block(layer=layer, count=cast("int", count), replayed=replayed))
-    held = layouts.held
     stage = Stage(
         index=0 if role[0] else 1,
         shape=shape,
         chunks=(_chunk(tuple(blocks), *role),),
-        parameters=cast("int", held.dense[at] + held.experts[at]),
-        expert_parameters=cast("int", held.experts[at]),
-        owned_parameters=cast("int", held.owned[at]),
-        tensors=cast("int", held.tensors[at]),
+        parameters=cast("int", held.dense + held.experts),
+        expert_parameters=cast("int", held.experts),
+        owned_parameters=cast("int", held.owned),
+        tensors=cast("int", held.tensors),
     )
-    memory = layouts.stack.memory(stage, (1,))
+    memory = stack.memory(stage, (1,))
     states = sum(memory.parts[name] for name in STATES)
     sizes = (memory.allocated_bytes, memory.reserved_bytes, states)
-    return np.stack([np.broadcast_to(size, at[0].shape) for size in sizes])
+    return np.stack([np.broadcast_to(size, held.dense.shape) for size in sizes])
 
 
 def _chunk(blocks: tuple[Block, ...], embedding: bool, head: bool) -> Chunk:  # noqa: FBT001
