@@ -6,7 +6,7 @@ optimizer) take seconds that are affine in what a rank holds and owns: they are 
 of the stages and carried over to all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
-from predictor.iteration.launches import Program, Segment
+from predictor.iteration.launches import Program
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, price
@@ -244,7 +244,7 @@ class Tails:
         names = ("parameters", "owned_parameters", "tensors", "owned_tensors")
         sizes = np.array([[1.0, *(getattr(s, name) for name in names)] for s in self._probes])
         chosen = _spread_sample(sizes)
-        exact = np.array([self._program_seconds(programs(self._probes[at])) for at in chosen])
+        exact = self._program_seconds([programs(self._probes[at]) for at in chosen])
         scale = sizes.max(axis=0)
         found = []
         for column in exact.T:
@@ -254,18 +254,26 @@ class Tails:
             found.append(np.maximum(sizes / scale @ factors, 0.0))
         return np.stack(found, axis=1)
 
-    def _program_seconds(self, programs: tuple[Program, ...]) -> tuple[float, float]:
-        entries = [entry for program in programs for entry in program]
-        segments: list[Segment] = [segment for segment, _ in entries]
-        if not any(segment.launches for segment in segments):
-            return 0.0, 0.0
+    def _program_seconds(self, several: Sequence[Sequence[Program]]) -> Floats:
+        """Seconds and host seconds of lists of programs, priced together; by list."""
+        entries = [
+            (place, segment, times)
+            for place, programs in enumerate(several)
+            for program in programs
+            for segment, times in program
+            if segment.launches
+        ]
+        found = np.zeros((len(several), 2))
+        if not entries:
+            return found
+        places, segments, times = zip(*entries, strict=True)
         sheet = price(segments, self._costs, collective_costs(self._case, self._costs))
         gap = self._costs.host_seconds(GAP)
         matrices = sheet.queue.matrices(sheet.seconds[None], gap)
-        times = np.array([repeats for _, repeats in entries])
-        both = (matrices[:, 0, place, place] @ times for place in (COMPUTE, HOST))
-        seconds, host = (float(each) for each in both)
-        return seconds, host
+        for column, stream in enumerate((COMPUTE, HOST)):
+            spent = matrices[:, 0, stream, stream] * times
+            found[:, column] = np.bincount(places, spent, minlength=len(several))
+        return found
 
 
 def _held(stage: Stage) -> HeldParameters:
