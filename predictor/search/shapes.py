@@ -1,6 +1,6 @@
 """Sizes of a micro-batch for many layouts: :func:`step_shape`, called once for alike ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from predictor.case import Case, domain_gpus, load_gpu, with_expert_exchange
 from predictor.costs.prediction import Ints
+from predictor.iteration.groups import Group
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.places import Places
 from predictor.iteration.shape import recomputed_modules, step_shape
@@ -17,11 +18,15 @@ from predictor.search.space import Space
 SIZED: Final = (
     "micro_batch_size",
     "num_microbatches",
+    "virtual_pipeline",
     "recompute",
     "tp_overlap",
     "pipeline_parallel",
 )
 """What a shape has beside the degrees that cut a layer."""
+
+SEVERAL: Final = 2
+"""Micro-batches and chunks that stand for more: a layer knows one from several alone."""
 
 TABLE_ROWS: Final = 4
 """Entries of a table for each row of a column, beyond which sorting is faster."""
@@ -58,6 +63,7 @@ class Shapes:
         self._case, self._vocab = case, vocab_multiple
         self.node = domain_gpus(load_gpu(case.cluster.gpu), case.cluster.gpus_per_node)
         self._known: dict[tuple[object, ...], tuple[Case, StepShape]] = {}
+        self._exchanges: dict[tuple[object, ...], tuple[Case, Mapping[str, Group]]] = {}
         self._shapes: dict[tuple[object, ...], StepShape] = {}
 
     def of(self, space: Space, row: int) -> StepShape:
@@ -71,17 +77,19 @@ class Shapes:
         whole = sharding == "parameters"
         stages = at["pipeline_parallel"] if whole else 1
         names = ("tensor_parallel", "sequence_parallel", "context_parallel", "expert_parallel")
-        chunks = min(at["virtual_pipeline"], 2)
-        key = (*(at[name] for name in names), at["expert_tensor_parallel"], stages, whole, chunks)
-        if key not in self._known:
-            case, shape = self._made(at, stages, sharding if whole else "optimizer")
-            self._known[key] = with_expert_exchange(case, virtual_pipeline=chunks), shape
+        key = (*(at[name] for name in names), at["expert_tensor_parallel"], stages, whole)
+        at["virtual_pipeline"], at["num_microbatches"] = (
+            min(at[name], SEVERAL) for name in ("virtual_pipeline", "num_microbatches")
+        )
         sized = (*key, *(at[name] for name in SIZED))
         if sized not in self._shapes:
-            self._shapes[sized] = self._sized(space, at, *self._known[key])
+            if key not in self._known:
+                self._known[key] = self._made(at, stages, sharding if whole else "optimizer")
+            self._shapes[sized] = self._sized(space, at, key)
         return self._shapes[sized]
 
-    def _sized(self, space: Space, at: dict[str, int], case: Case, shape: StepShape) -> StepShape:
+    def _sized(self, space: Space, at: dict[str, int], key: tuple[object, ...]) -> StepShape:
+        shape = self._known[key][1]
         shape = replace(
             shape,
             batch=at["micro_batch_size"],
@@ -94,14 +102,17 @@ class Shapes:
             stages_apart=at["pipeline_parallel"] > 1 and shape.world.ranks > self.node,
             micro_batches=at["num_microbatches"],
         )
-        if shape.experts is not None:
-            shape = replace(
-                shape,
-                experts=expert_plan(
-                    case, tokens=shape.shard_tokens, groups=Places.of(case).groups(case)
-                ),
-            )
-        return shape
+        if shape.experts is None:
+            return shape
+        case, groups = self._exchange(key, at["virtual_pipeline"])
+        return replace(shape, experts=expert_plan(case, tokens=shape.shard_tokens, groups=groups))
+
+    def _exchange(self, key: tuple[object, ...], chunks: int) -> tuple[Case, Mapping[str, Group]]:
+        """A case that knows how its experts are reached, and its groups."""
+        if (key, chunks) not in self._exchanges:
+            case = with_expert_exchange(self._known[key][0], virtual_pipeline=chunks)
+            self._exchanges[key, chunks] = case, Places.of(case).groups(case)
+        return self._exchanges[key, chunks]
 
     def _made(self, at: dict[str, int], stages: int, sharding: str) -> tuple[Case, StepShape]:
         case = self._case
