@@ -102,10 +102,7 @@ class Tails:
         stopping = [self._replicas(stage, overlapped=False) for stage in self._probes]
         held = [_held(stage) for stage in self._probes]
         buckets = np.array([_buckets(*pair) for pair in zip(self._probes, replicas, strict=True)])
-        shares = [
-            HeldParameters(round(each.dense / max(count, 1)), round(each.experts / max(count, 1)))
-            for each, count in zip(held, buckets, strict=True)
-        ]
+        shares = [_share(each, max(n, 1)) for each, n in zip(held, buckets.tolist(), strict=True)]
         triples = list(zip(shares, replicas, self._probes, strict=True))
         reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
         gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
@@ -131,19 +128,21 @@ class Tails:
         )
 
     def in_turns(self, times: int, reductions_: int) -> Floats:
-        """Seconds of so many gathers and reductions of all of a stage, one after another."""
-        spent = []
+        """Seconds of so many gathers and reductions of all of a stage, layer after layer."""
+        spent, layers = [], []
         for stage in self._probes:
-            held = _held(stage)
+            count = stage.chunks[0].blocks[0].count
+            share = _share(_held(stage), count)
             asked = Replicas(
                 reduce="reduce_scatter",
                 gradient_bytes=stage.shape.gradient_bytes,
                 gather_bytes=WEIGHT_BYTES,
             )
-            steps = times * gathers(held, asked, stage.shape)
-            spent.append(steps + reductions_ * reductions(held, asked, stage.shape))
+            steps = times * gathers(share, asked, stage.shape)
+            spent.append(steps + reductions_ * reductions(share, asked, stage.shape))
+            layers.append(count)
         (seconds,) = self._priced([spent])
-        return seconds[self._which]
+        return np.asarray((seconds * layers)[self._which])
 
     def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
         """Which layouts and stages run their sums and gathers beside passes, under some flags."""
@@ -278,6 +277,11 @@ class Tails:
 
 def _held(stage: Stage) -> HeldParameters:
     return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
+
+
+def _share(held: HeldParameters, count: int) -> HeldParameters:
+    """One of so many equal parts."""
+    return HeldParameters(round(held.dense / count), round(held.experts / count))
 
 
 def _buckets(stage: Stage, replicas: Replicas) -> int:
