@@ -104,7 +104,9 @@ class Composer:
         if split:
             kinds.append([(part, WEIGHT, n) for part, _, n in reversed(order)])
         matrices = [self._chained(entries) for entries in kinds]
-        seconds = [matrix[..., COMPUTE, :].max(axis=-1) for matrix in matrices]
+        seconds = [_from_rest(matrix) for matrix in matrices]
+        if chunk.head:  # its backward pass follows at once: no message is waited for in between
+            seconds[1] = _from_rest(then(*matrices[:2])) - seconds[0]
         alone = [matrix[..., COMPUTE, COMPUTE] for matrix in matrices]
         if not split:
             seconds.append(np.zeros_like(seconds[0]))
@@ -159,6 +161,11 @@ class _Chunk:
 def _side_by_side(matrices: Floats, places: Ints) -> Floats:
     """Some matrices, laid so that an operation on one entry of all of them reads on in memory."""
     return np.moveaxis(np.moveaxis(matrices, (2, 3), (0, 1))[:, :, places], (0, 1), (2, 3))
+
+
+def _from_rest(matrix: Floats) -> Floats:
+    """Seconds until the compute stream is done, host and streams idle before."""
+    return np.asarray(matrix[..., COMPUTE, :].max(axis=-1))
 
 
 def _rates(whole: Floats) -> tuple[Floats, Floats]:

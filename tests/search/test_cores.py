@@ -1,0 +1,93 @@
+"""Work spread over processes has the answers of one process, in their order."""
+
+import threading
+
+import pytest
+
+from predictor.search import cores, pieces, search
+from predictor.search.pieces import Stock
+
+FORKED = (
+    pytest.mark.usefixtures("forking"),
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+)
+"""Children are forked whatever threads other tests left."""
+
+
+def forked(test):
+    """Mark a test that forks."""
+    for mark in FORKED:
+        test = mark(test)
+    return test
+
+
+def squared(number):
+    if number == 13:
+        raise ValueError("unlucky")
+    return number * number
+
+
+@pytest.fixture
+def forking(monkeypatch):
+    for module in (cores, pieces):
+        monkeypatch.setattr(module, "able", lambda processes: processes)
+
+
+@forked
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_answers_come_in_order(processes):
+    assert list(cores.spread(squared, range(7), processes)) == [n * n for n in range(7)]
+
+
+@forked
+def test_what_a_child_raises_is_raised():
+    answers = cores.spread(squared, [12, 13, 14], 2)
+    assert next(answers) == 144
+    with pytest.raises(ValueError, match="unlucky"):
+        list(answers)
+
+
+@forked
+def test_who_stops_asking_leaves_the_rest_undone(tmp_path):
+    def noted(number):
+        (tmp_path / str(number)).touch()
+        return number
+
+    answers = cores.spread(noted, range(100), 2)
+    assert next(answers) == 0
+    answers.close()
+    assert len(list(tmp_path.iterdir())) <= 4
+
+
+def test_a_process_with_threads_does_not_fork():
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        assert cores.able(4) == 1
+    finally:
+        end.set()
+        thread.join()
+
+
+@forked
+def test_two_processes_find_what_one_finds(monkeypatch):
+    monkeypatch.setattr(pieces, "SHARED", 2)
+    shared = []
+    merge = Stock._merge
+    monkeypatch.setattr(
+        Stock, "_merge", lambda self, *found: (shared.append(1), merge(self, *found))
+    )
+    asked = {
+        "gpu": "h100-sxm5-80gb",
+        "num_gpus": 8,
+        "global_batch_size": 8,
+        "constraints": {"seq_length": 2048, "recompute": "none", "sharding": "optimizer"},
+    }
+    one = search("deepseek-v2-lite", **asked)
+    assert not shared
+    two = search("deepseek-v2-lite", **asked, processes=2)
+    assert shared
+    assert two.plans == one.plans
+    assert two.rejected == one.rejected
+    assert two.plans_passed_over == one.plans_passed_over
