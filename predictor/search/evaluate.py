@@ -225,16 +225,20 @@ class Evaluation:
         gather, reduce = self._tail.gather, self._tail.reduce
         fetched, sums = gather.seconds[rows, stages], reduce.seconds[rows, stages]
         v = cut.chunks
-        if self._tails.aligned(v):
-            begin = (fetched / v).max(axis=1)  # the others have a chunk's pass of all stages
+        aligned = self._tails.aligned(v)
+        arriving = Company.of(
+            fetched / v,
+            np.ones_like(fetched) if aligned else gather.buckets[rows, stages] / v,
+            forward / v,
+            mix,
+            factors_of("all_gather"),
+        )
+        if aligned:  # each but the first beside the first micro-batch, on its way to that chunk
+            way = (count * arriving.longer).sum(axis=1)
+            grown = way - (count * arriving.part).sum(axis=1)
+            late = np.maximum(arriving.later.max(axis=1) - way, 0.0)
+            begin = (fetched / v).max(axis=1) + (v - 1) * (grown + late)
         else:
-            arriving = Company.of(
-                fetched / v,
-                gather.buckets[rows, stages] / v,
-                forward / v,
-                mix,
-                factors_of("all_gather"),
-            )
             begin = (count * v * arriving.gathered()).sum(axis=1)
         whole = self._layouts.space.is_("sharding", "none")[rows, None, None]
         kind = np.where(whole, factors_of("all_reduce"), factors_of("reduce_scatter"))
@@ -251,7 +255,7 @@ class Evaluation:
         tied = self._bodies.tied[rows] if cut.stages > 1 else np.zeros(len(rows))
         return _Around(
             begin=begin,
-            gathered=(update + fetched).max(axis=1) + tied,
+            gathered=(update + self._tail.fetch[rows, stages]).max(axis=1) + tied,
             updated=update.max(axis=1) + tied,
             behind=np.maximum((behind - drain).max(axis=1), 0.0),
             after=np.maximum((self._tail.blocking[rows, stages] - drain).max(axis=1), 0.0),

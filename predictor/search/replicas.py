@@ -56,7 +56,8 @@ class Tail:
     Attributes:
         blocking: Seconds of sums of gradients that wait for the passes, bucket by bucket.
         reduce: Sums of gradients that leave as soon as a bucket's layers are done.
-        gather: Gathers of parameters.
+        gather: Gathers of parameters beside passes.
+        fetch: Seconds of a gather of all parameters at once.
         accumulate: Of every micro-batch after the first: seconds, and those of the host.
         update: From summed gradients to new parameters, gathers left out.
     """
@@ -64,6 +65,7 @@ class Tail:
     blocking: Floats
     reduce: Exchange
     gather: Exchange
+    fetch: Floats
     accumulate: Floats
     update: Floats
 
@@ -91,6 +93,7 @@ class Tails:
             tail.blocking[which],
             tail.reduce.take(which),
             tail.gather.take(which),
+            tail.fetch[which],
             tail.accumulate[which],
             tail.update[which],
         )
@@ -106,6 +109,8 @@ class Tails:
         triples = list(zip(shares, replicas, self._probes, strict=True))
         reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
         gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
+        triples = list(zip(held, replicas, self._probes, strict=True))
+        at_once = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
         full, whole = [], []
         for each, replica, stage in zip(held, stopping, self._probes, strict=True):
             for one in (HeldParameters(dense=each.dense), HeldParameters(experts=each.experts)):
@@ -113,7 +118,7 @@ class Tails:
                 part = HeldParameters(min(one.dense, most), min(one.experts, most))
                 full.append(reductions(part, replica, stage.shape) if replica.reduce else [])
                 whole.append(max(one.dense, one.experts) / max(part.dense, part.experts, 1))
-        sums, fetches, ones = self._priced([reduced, gathered, full])
+        sums, fetches, fetch, ones = self._priced([reduced, gathered, at_once, full])
         blocking = (ones * np.array(whole)).reshape(-1, 2).sum(axis=1)
         times = np.maximum(buckets, 1)
         stack = self._layouts.stack
@@ -123,6 +128,7 @@ class Tails:
             blocking,
             Exchange(sums * times, buckets),
             Exchange(fetches * times, buckets),
+            fetch,
             accumulate,
             update.max(axis=-1),
         )

@@ -94,7 +94,7 @@ class Shapes:
             shape,
             batch=at["micro_batch_size"],
             recomputed=recomputed_modules(
-                case.training,
+                self._case.training,
                 selective=space.values["recompute"][at["recompute"]] == "selective",
             ),
             tp_overlap=space.values["tp_overlap"][at["tp_overlap"]],
