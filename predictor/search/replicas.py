@@ -29,6 +29,9 @@ from predictor.search.room import ROLES, Layouts
 from predictor.search.shapes import distinct
 
 SAMPLES: Final = 24
+SPREAD: Final = (1, 2, 4)
+"""Sizes of stages over which the sample is spread."""
+
 TINY_SECONDS: Final = 1e-6
 
 
@@ -303,6 +306,6 @@ def _buckets(stage: Stage, replicas: Replicas) -> int:
 
 def _spread_sample(sizes: Floats) -> Ints:
     """Rows spread over what stages hold and own."""
-    half = min(SAMPLES // 2, len(sizes))
-    places = np.linspace(0, len(sizes) - 1, half).round().astype(int)
-    return np.unique(np.concatenate([np.argsort(sizes[:, column])[places] for column in (1, 2)]))
+    each = min(SAMPLES // len(SPREAD), len(sizes))
+    places = np.linspace(0, len(sizes) - 1, each).round().astype(int)
+    return np.unique(np.concatenate([np.argsort(sizes[:, column])[places] for column in SPREAD]))

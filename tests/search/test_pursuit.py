@@ -86,7 +86,7 @@ def test_a_search_finds_what_one_of_all_plans_finds(monkeypatch, objective, pare
     }
     monkeypatch.setattr(pursuit, "FIRST", 2)
     for module in (finding, aims, candidates):
-        monkeypatch.setattr(module, "RERANKED", 40 if pareto else 8)
+        monkeypatch.setattr(module, "RERANKED", 60 if pareto else 8)
     bounded = search("gpt3-1.3b", **asked)
     monkeypatch.setattr(pursuit, "FIRST", 10_000)
     every = search("gpt3-1.3b", **asked)
