@@ -93,6 +93,10 @@ LINE_LIMITS: Final[Mapping[str, Limits]] = {
 """Where the numbers of a line may lie."""
 
 
+ALGORITHMS: Final = frozenset({"nvls", "pairs", "ring", "send"})
+PLACES: Final = frozenset({"network", "node"})
+
+
 @frozen(kw_only=True)
 class HalfWidth:
     """Half of a 90 % interval, in logarithms, of two ends between which the share of latency lies.
@@ -142,8 +146,14 @@ class Levels:
         """Inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: A number is missing or lies outside of its limits.
+            ValueError: A number or an algorithm is missing, or a number lies outside of its limits.
         """
+        if set(raw["half_width"]) != PLACES or set(raw["lines"]) != ALGORITHMS:
+            msg = f"half_width and lines must be of {sorted(PLACES)} and {sorted(ALGORITHMS)}"
+            raise ValueError(msg)
+        if not all(raw["lines"].values()):
+            msg = "lines: each algorithm has one at least"
+            raise ValueError(msg)
         for key, ends in raw["half_width"].items():
             each_within(
                 f"half_width.{key}", ends, dict.fromkeys(("latency", "bandwidth"), HALF_WIDTH)
