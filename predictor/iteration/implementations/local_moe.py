@@ -18,7 +18,7 @@ from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.launches import HostWork, Tape
 from predictor.iteration.moe import dispatch as moe
-from predictor.iteration.moe.shape import Routed
+from predictor.iteration.moe.shape import PROBABILITY_BYTES, Routed
 from predictor.iteration.stack import module_launches
 from predictor.operators import Gemm, Host, MemoryBound
 
@@ -39,7 +39,6 @@ PICK_KERNELS = 8
 """The map turned and sorted, its places turned into rows, their probabilities."""
 
 ROUTER_BACKWARD_KERNELS = 30
-PROBABILITY_BYTES = 4.0
 
 
 def forward(tape: Tape, rows: Routed, tensor: Group) -> None:
@@ -143,8 +142,7 @@ def _sorted(tape: Tape, rows: Routed) -> None:
 def _travel(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> None:
     """All-to-all of the rows and of what belongs to them; a tensor group gathers or sums both."""
     plan, size = rows.plan, 2.0 * rows.layer.hidden
-    shared = [2.0 * rows.rows * rows.layer.hidden]
-    shared += [PROBABILITY_BYTES * rows.rows] if probabilities else []
+    shared = rows.shared_bytes(probabilities=probabilities)
     if way is moe.combine:
         for bytes_ in shared:
             tape.collective(plan.tensor.reduce_scatter(bytes_), "expert")

@@ -20,7 +20,7 @@ from predictor.iteration.implementations.local_moe import PICK_KERNELS
 from predictor.iteration.launches import Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.mapping import COPYING
-from predictor.iteration.moe.shape import Routed
+from predictor.iteration.moe.shape import PROBABILITY_BYTES, Routed
 from predictor.iteration.recipes import Recipe
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm, MemoryBound
@@ -33,7 +33,6 @@ without ``moe_router_fusion``)."""
 
 ROUTER_BACKWARD_KERNELS = 8
 GRADIENTS: Final[tuple[GemmKind, ...]] = ("dgrad", "wgrad")
-PROBABILITY_BYTES = 4.0
 MOST_OF_TWO = 3
 """Up to so many experts a token, permutation is timed as that to two places, beyond as to eight."""
 
@@ -128,7 +127,7 @@ def combine(tape: Tape, rows: Routed, *, probabilities: bool = False) -> list[mo
     """The experts' rows on their way back: out of the experts' order, then summed over a group."""
     if rows.plan.sorts(rows.experts):
         tape.run(te.fused("copy", rows.rows, rows.layer.hidden))
-    for size in _shared_bytes(rows, probabilities=probabilities):
+    for size in rows.shared_bytes(probabilities=probabilities):
         tape.collective(rows.plan.tensor.reduce_scatter(size), "expert")
     if rows.plan.dispatcher not in COPYING:
         tape.run(_permutation("unpermute", rows, rows.received))
@@ -143,16 +142,10 @@ def arrive(
         moe.wait(tape, transfers)
     if rows.plan.dispatcher not in COPYING:
         tape.run(_permutation("permute", rows, rows.received))
-    for size in _shared_bytes(rows, probabilities=probabilities):
+    for size in rows.shared_bytes(probabilities=probabilities):
         tape.collective(rows.plan.tensor.all_gather(size), "expert")
     if rows.plan.sorts(rows.experts):
         tape.run(te.fused("copy", rows.rows, rows.layer.hidden))
-
-
-def _shared_bytes(rows: Routed, *, probabilities: bool) -> list[float]:
-    """What ranks that share an expert gather or sum: all its rows, and their probabilities."""
-    sizes = [2.0 * rows.rows * rows.layer.hidden]
-    return [*sizes, PROBABILITY_BYTES * rows.rows] if probabilities else sizes
 
 
 def leave(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:

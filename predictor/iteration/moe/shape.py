@@ -1,6 +1,6 @@
 """Rows that one rank's expert kernels work on, and the operators over them."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from predictor.operators import GroupedGemm
 from predictor.operators.gemm import GemmKind
 from predictor.operators.grouped_gemm import token_counts
 from predictor.values import frozen
+
+PROBABILITY_BYTES: Final = 4.0
+"""Of a row's probability, in fp32."""
 
 GroupedImpl = Literal["looped", "multi_stream", "torch"]
 
@@ -57,6 +60,11 @@ class Routed:
             return rows
         held = self.experts.held
         return held * max(token_counts(rows, held, round(self.plan.load.skew, 2)))
+
+    def shared_bytes(self, *, probabilities: bool) -> list[float]:
+        """What ranks that share an expert gather or sum: all its rows, and their probabilities."""
+        sizes = [2.0 * self.rows * self.layer.hidden]
+        return [*sizes, PROBABILITY_BYTES * self.rows] if probabilities else sizes
 
     @property
     def up(self) -> int:
