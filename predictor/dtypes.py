@@ -9,6 +9,7 @@ ITEMSIZE_BYTES: Final[dict[str, int]] = {
     "fp16": 2,
     "fp8": 1,
 }
+FP32_BYTES: Final = ITEMSIZE_BYTES["fp32"]
 
 
 def itemsize(dtype: str) -> int:

@@ -97,13 +97,13 @@ def fit_command(
         _explain(folders, explain, plot)
         return
     from predictor.costs import fitting  # noqa: PLC0415
+    from predictor.search.cores import cores, spread  # noqa: PLC0415
 
-    drifts: list[str] = []
-    for folder in folders:
-        if check:
-            drifts += fitting.check_fit(folder)
-        else:
-            say(f"wrote {fitting.write_fit(folder)}", err=True)
+    if not check:
+        for path in spread(fitting.write_fit, folders, cores()):
+            say(f"wrote {path}", err=True)
+        return
+    drifts = [drift for found in spread(fitting.check_fit, folders, cores()) for drift in found]
     for drift in drifts:
         say(drift, err=True)
     if drifts:

@@ -30,9 +30,13 @@ STREAM_PRIOR = {
     "kept": (-0.1, 0.4),
     "row": (0.0, 1.0),
     "narrow": (0.0, 0.3),
+    "overlap": (-0.2, 0.2),
 }
 """Expected coefficient and its standard deviation: a kernel starts in a few microseconds and
 reaches most of the bandwidth. With few points a kernel, what they do not say is taken from here."""
+
+WARM_LIKE_COLD = {"launch": 0.2, "bytes": 0.1, "row": 0.5, "overlap": 0.1}
+"""What L2 does not change: how far coefficients of warm kernels lie from those of cold ones."""
 
 SMALL_BYTES = float(1 << 20)
 """Launches of less take the time of a launch: their sizes lie close together."""
@@ -47,7 +51,8 @@ def stream_columns(
     next: all of it up to half of L2's size, none beyond the whole. ``kept`` is the same where all
     of it survives up to three quarters; a GPU lies anywhere between. ``row`` is one row on one SM,
     which a kernel that gives each row to a block cannot beat; ``narrow`` is what reductions lose on
-    rows shorter than 2,048.
+    rows shorter than 2,048. ``overlap`` is work that runs while a launch begins and ends: nothing
+    where either is short, half of both where alike.
     """
     stream = moved / chip.bytes_per_second
     bound = LAUNCH_SECONDS + stream
@@ -59,6 +64,7 @@ def stream_columns(
         "kept": np.clip(4.0 * left, 0.0, most) * stream / bound,
         "row": row_bytes * chip.sm_count / chip.bytes_per_second / bound,
         "narrow": np.maximum(2048.0 / np.maximum(width, 64.0) - 1.0, 0.0) * stream / bound,
+        "overlap": LAUNCH_SECONDS * stream / bound / bound,
     }
     return bound, columns
 

@@ -22,6 +22,9 @@ LEAST_RATIO = 0.05
 L2_BYTES_PER_CLOCK = 64.0
 """What an SM reads from L2 in a clock (Jia et al. 2018, arXiv:1804.06826, table 3.1: Volta)."""
 
+Prior = Mapping[str, tuple[float, float]]
+"""Expected coefficient and its standard deviation, by regressor."""
+
 
 @frozen(kw_only=True)
 class Chip:

@@ -6,10 +6,11 @@ from typing import Final
 from predictor.costs.attention import ATTENTION_PRIOR, attention_design
 from predictor.costs.bounds import (
     STREAM_PRIOR,
+    WARM_LIKE_COLD,
     optimizer_design,
     stream_design,
 )
-from predictor.costs.design import Chip, Design
+from predictor.costs.design import Chip, Design, Prior
 from predictor.costs.grouped import GROUPED_PRIOR, grouped_design
 from predictor.costs.limits import FACTOR, LOGARITHM, SCALE, SHARE, Limits
 from predictor.costs.messages import (
@@ -23,8 +24,6 @@ from predictor.costs.tile_table import COEFFICIENTS
 from predictor.operators import OPERATORS, Collective, Operator
 from predictor.values import frozen
 
-Prior = Mapping[str, tuple[float, float]]
-
 
 @frozen(kw_only=True)
 class Family:
@@ -35,12 +34,14 @@ class Family:
         shape: Fields that make a shape, which is held out as a whole.
         prior: If given, each group of the design has coefficients of its own, drawn to it.
         shared_prior: If given, what the coefficients of all groups together are drawn to.
+        resemblance: How far coefficients of warm groups lie from those of the cold ones.
     """
 
     design: Callable[[Sequence[Operator], Chip, str], Design]
     shape: tuple[str, ...]
     prior: Prior | None = None
     shared_prior: Prior | None = None
+    resemblance: Mapping[str, float] | None = None
 
     @property
     def limits(self) -> Mapping[str, Limits]:
@@ -65,7 +66,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
         shared_prior=ATTENTION_PRIOR,
     ),
     "memory_bound": Family(
-        design=stream_design, shape=("kernel", "impl", "rows", "cols"), prior=STREAM_PRIOR
+        design=stream_design,
+        shape=("kernel", "impl", "rows", "cols"),
+        prior=STREAM_PRIOR,
+        resemblance=WARM_LIKE_COLD,
     ),
     "optimizer": Family(
         design=optimizer_design, shape=("kernel", "impl", "dtype", "elements"), prior=STREAM_PRIOR

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from predictor.costs.model import chip_of, operator_key
 from predictor.costs.physics import check_physics
 from predictor.costs.points import POINT_COLUMNS, PointTable, point_tables
 from predictor.costs.prediction import Floats
-from predictor.costs.regression import Sample, fit_surface
+from predictor.costs.regression import fit_surface
 from predictor.costs.settling import Bursts, fit_heat
 from predictor.costs.surface import Surface
+from predictor.costs.trend import Sample
 from predictor.errors import FitError
 from predictor.operators import Host, Operator
 from predictor.tables import Folder, Row, read_folder, write_atomically
 
-OF_MANY_RANKS = frozenset({"hf-fsdp2", "megatron-core-local"})
 DRIFT = 1e-4
 """Most that a coefficient may differ from the one kept, where the share below is not more."""
 
@@ -79,15 +80,18 @@ def fit_folder(folder: Path) -> dict[str, Any]:
     for name in FAMILIES:
         if name not in measured.tables:
             continue
+        cold: Surface | None = None
         for cache in ("cold", "warm"):
             merged = merge(measured.tables[name].rows, regime="burst", cache=cache)
             if not merged:
                 continue
             key = f"{name}/{cache}"
-            surface, report = fit_surface(sample_of(merged, name, chip, cache), f"{sku}/{key}")
+            sample = replace(sample_of(merged, name, chip, cache), alike=cold)
+            surface, report = fit_surface(sample, f"{sku}/{key}")
             errors = report.pop("errors")
             fits[key] = {"surface": surface.to_dict(), **report}
             if cache == "cold":
+                cold = surface
                 bursts[name] = partial(_burst_seconds, name, surface, chip)
             exact[key] = _tables(name, merged, error=errors)
     if "interference" in measured.tables:
@@ -128,6 +132,7 @@ def sample_of(merged: Merged, name: str, chip: Chip, cache: str) -> Sample:
         clusters=_clusters(operators, family.shape),
         prior=family.prior,
         shared_prior=family.shared_prior,
+        resemblance=family.resemblance,
     )
 
 
@@ -141,23 +146,15 @@ def _tables(family: str, merged: Merged, **columns: list[float]) -> list[PointTa
 
 
 def _host_rows(measured: Folder) -> list[list[Any]]:
-    """Host seconds: the quietest round, as whatever else a machine does only adds to it.
-
-    Of a stack of many ranks the median round: each rank has a host of its own, and all wait for the
-    slowest.
-    """
+    """Host seconds: the middle round of the middle machine, as a step meets them."""
     if "host" not in measured.tables:
         return []
     merged = merge(measured.tables["host"].rows, regime="burst", cache="cold")
     return [
-        [*operator_key(operator), float(f"{_middle(rows, _host_column(operator)):.6g}")]
+        [*operator_key(operator), float(f"{_middle(rows, 'seconds'):.6g}")]
         for operator, rows in merged.items()
         if isinstance(operator, Host)
     ]
-
-
-def _host_column(operator: Host) -> str:
-    return "seconds" if operator.stack in OF_MANY_RANKS else "seconds_low"
 
 
 def _hashes(measured: Folder) -> dict[str, str]:

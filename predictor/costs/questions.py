@@ -182,7 +182,8 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
     values: dict[str, Any] = {}
     for key in raw:
         if key != "operator" and key not in known_fields:
-            msg = f"{name}: unknown field {key!r}{nearest(key, known_fields)}"
+            hint = nearest(key, known_fields) or f"; there are {', '.join(known_fields)}"
+            msg = f"{name}: unknown field {key!r}{hint}"
             raise ValueError(msg)
     for key, spec in known_fields.items():
         if key in raw:

@@ -70,11 +70,7 @@ class GroupedGemm:
 
         In small formats each has whole blocks, if ``tokens`` are.
         """
-        block = BLOCK_ROWS.get(self.dtype, 1)
-        if self.tokens % block:
-            block = 1
-        counts = token_counts(self.tokens // block, self.experts, self.skew)
-        return tuple(block * count for count in counts)
+        return _blocked_counts(self.tokens, self.experts, self.skew, BLOCK_ROWS.get(self.dtype, 1))
 
     @property
     def active_experts(self) -> int:
@@ -102,6 +98,13 @@ class GroupedGemm:
     def working_set_bytes(self) -> float:
         """Bytes that one launch touches."""
         return self.bytes
+
+
+@lru_cache(maxsize=4096)
+def _blocked_counts(tokens: int, experts: int, skew: float, block: int) -> tuple[int, ...]:
+    if tokens % block:
+        block = 1
+    return tuple(block * count for count in token_counts(tokens // block, experts, skew))
 
 
 @lru_cache(maxsize=4096)

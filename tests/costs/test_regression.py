@@ -8,13 +8,14 @@ import pytest
 from toy import TOY, gemms, sample_of, stream_sample, truth
 
 from predictor.costs.attention import attention_design
-from predictor.costs.bounds import stream_design
+from predictor.costs.bounds import STREAM_PRIOR, stream_design
 from predictor.costs.families import PRODUCT_LIMITS
 from predictor.costs.fitting import merge
 from predictor.costs.limits import FACTOR
 from predictor.costs.products import gemm_design
-from predictor.costs.regression import figures, fit_surface, fit_trend
+from predictor.costs.regression import figures, fit_surface
 from predictor.costs.surface import Surface
+from predictor.costs.trend import Sample, fit_trend
 from predictor.errors import FitError
 from predictor.operators import Attention, Gemm, MemoryBound
 from predictor.tables import Row
@@ -144,6 +145,27 @@ def test_stream_bound_is_launch_plus_bytes_over_bandwidth():
         assert design.bound == pytest.approx([2e-6 + moved / 1e10 for moved in (2e5, 6.4e5, 1e6)])
         for name, share in (("resident", resident), ("kept", kept)):
             assert design.columns[name] / design.columns["bytes"] == pytest.approx(share)
+
+
+def test_a_launch_hides_half_of_the_bytes_that_take_as_long():
+    copies = [MemoryBound(kernel="copy", rows=1000, cols=columns) for columns in (5, 5000)]
+    design = stream_design(copies, TOY)  # 2 µs a launch; 2 µs and 2 ms of bytes at 10 GB/s
+    hidden = design.columns["overlap"] * design.bound
+    assert hidden == pytest.approx([1e-6, 2e-6], rel=2e-3)
+
+
+def test_what_few_warm_points_do_not_say_is_what_their_kernel_does_cold():
+    rows = (16, 64, 1024, 4096, 16384, 65536)
+    operators = [MemoryBound(kernel="copy", rows=r, cols=64) for r in rows]
+    moved = np.array([operator.bytes for operator in operators])
+    cold, _ = fit_surface(stream_sample(operators, 8e-6 + 1.6 * moved / 1e10), "toy")
+    thin = stream_sample(operators[2:], 8e-6 + 1.6 * moved[2:] / 1e10, "warm")
+
+    def launch(sample: Sample) -> float:
+        return float(fit_trend(sample, "toy").coefficients[0, 0])
+
+    assert launch(thin) < 3.0 < launch(replace(thin, alike=cold))
+    assert replace(thin, alike=cold).prior_of(int(thin.design.group[0]) + 1) == STREAM_PRIOR
 
 
 def test_nothing_is_faster_than_the_memory_that_holds_it():

@@ -5,8 +5,8 @@ import numpy as np
 from predictor.costs.design import Chip
 from predictor.costs.families import FAMILIES
 from predictor.costs.products import gemm_design
-from predictor.costs.regression import Sample
 from predictor.costs.tile_table import EXPECTED, NAMES
+from predictor.costs.trend import Sample
 from predictor.operators import Gemm
 
 TOY = Chip(
@@ -59,4 +59,5 @@ def stream_sample(operators, seconds, cache="cold"):
         seconds=seconds,
         clusters=np.arange(len(operators)),
         prior=family.prior,
+        resemblance=family.resemblance,
     )
