@@ -18,7 +18,8 @@ from predictor.bench.sweep.tiers import FINGERPRINT
 from predictor.case import load_gpu
 from predictor.costs.fitting import merge, sample_of
 from predictor.costs.model import chip_of
-from predictor.costs.regression import FOLDS, Sample, fit_surface
+from predictor.costs.regression import FOLDS, fit_surface
+from predictor.costs.trend import Sample
 from predictor.operators import Operator
 from predictor.tables import read_folder
 

@@ -73,12 +73,8 @@ def measure(  # noqa: PLR0913 - one parameter a flag
         from predictor.bench.case_points import points_of_case  # noqa: PLC0415 - reads a case
 
         points = tuple(points_of_case(case, names))
-    from predictor.bench.main import (  # noqa: PLC0415 - starts what measures
-        Options,
-        planned_points,
-        ranks_of,
-        run,
-    )
+    from predictor.bench.main import run  # noqa: PLC0415 - starts what measures
+    from predictor.bench.options import Options, planned_points, ranks_of  # noqa: PLC0415
     from predictor.bench.ranks import serve_agent, world_of  # noqa: PLC0415
 
     options = Options(

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,61 +13,22 @@ from predictor.bench.budget import Budget, BudgetEnded
 from predictor.bench.cross_check import cross_check, held_seconds, summary
 from predictor.bench.ending import EXIT_CODES, Ending, Terminated, stoppable, uninterrupted
 from predictor.bench.journal import JOURNAL_FILE, CannotWrite, Journal
+from predictor.bench.options import Options, arguments, folder_of, planned_points, ranks_of
 from predictor.bench.output import report, rows_of, write_results
 from predictor.bench.points import Point
 from predictor.bench.process import Worker
 from predictor.bench.progress import Progress
-from predictor.bench.ranks import World, gpus_of, nvls_of, spawner, world_of
+from predictor.bench.ranks import spawner, world_of
 from predictor.bench.raw import RAW_FILE, RawSamples
 from predictor.bench.recorder import Recorder
 from predictor.bench.runner import Runner
 from predictor.bench.screening import Limits
 from predictor.bench.session import Session
 from predictor.bench.sku import MOCK_SKU, sku_of
-from predictor.bench.sweep import MANY_GPUS, Ranks, default_points, plan
 from predictor.bench.telemetry import Telemetry, nvml_source
 from predictor.bench.worker import Hello, Start
 from predictor.errors import BenchError, PredictorError
 from predictor.tables import Row, read_folder
-
-DATA_FOLDER = "bench_results"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a user may ask of a run.
-
-    Attributes:
-        device: ``cuda`` or ``mock``.
-        index: Of the GPU.
-        sku: ``auto`` or a SKU's name.
-        operators: Names to measure; empty is all.
-        points: Points to measure in place of the default sweep.
-        time_budget_seconds: Wall seconds from the start of the process.
-        resume: Go on with the journal in the folder.
-        new: Only what the folder's tables do not hold yet.
-        out: Folder of the tables; None is ``bench_results/<sku>`` of the checkout.
-        raw: Also keep every sample, in a side file.
-        seed: Of designs, data and the order of rounds.
-        gpus: GPUs that run collectives together; None is all there are, where any is measured.
-        nvls: Let NCCL use NVLink SHARP.
-        native_module: Import name of the native extension.
-    """
-
-    device: str = "cuda"
-    index: int = 0
-    sku: str = "auto"
-    operators: tuple[str, ...] = ()
-    points: tuple[Point, ...] = field(default=(), repr=False)
-    time_budget_seconds: float = 480.0
-    resume: bool = False
-    new: bool = False
-    out: Path | None = None
-    raw: bool = True
-    seed: int = 0
-    gpus: int | None = None
-    nvls: bool = False
-    native_module: str = "predictor._native"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,42 +108,6 @@ def run(options: Options, budget: Budget | None = None) -> Outcome:
             worker.kill()
 
 
-def ranks_of(options: Options, world: World | None) -> Ranks | None:
-    """GPUs of a run; None for one alone.
-
-    Raises:
-        BenchError: More are wanted than there are, or one does not suffice.
-    """
-    named = {point.operator.name for point in options.points} or set(options.operators)
-    together = named & MANY_GPUS
-    if world is None and options.gpus is None and named and not together:
-        return None
-    gpus = gpus_of(
-        world, wanted=options.gpus, device=options.device, native_module=options.native_module
-    )
-    if gpus == 1 and together:
-        raise BenchError(
-            f"{', '.join(sorted(together))} needs two GPUs or more, this run has one: name them "
-            "by --gpus, or leave the operator out"
-        )
-    per_node = world.local_size if world is not None else gpus
-    if gpus == 1:
-        return None
-    return Ranks(gpus=gpus, gpus_per_node=per_node, nvls=nvls_of(wanted=options.nvls))
-
-
-def planned_points(options: Options, ranks: Ranks | None = None) -> list[Point]:
-    """The points of a run, in order; those beyond the budget follow in case time is left.
-
-    Raises:
-        UnknownName: An operator does not exist.
-    """
-    points = list(options.points) or default_points(
-        options.operators, seed=options.seed, ranks=ranks
-    )
-    return list(plan(points, budget_seconds=options.time_budget_seconds).all_points)
-
-
 def _measure(
     options: Options,
     budget: Budget,
@@ -193,7 +118,7 @@ def _measure(
     """Open the journal, run, and write what came of it."""
     mock = options.device == "mock"
     sku = MOCK_SKU if mock else sku_of(hello.properties, options.sku)
-    folder = _folder(options, sku)
+    folder = folder_of(options, sku)
     held = read_folder(folder)  # damaged tables are refused now, not when there is something to add
     if options.new:
         there = chain.from_iterable(table.rows for table in held.tables.values())
@@ -204,7 +129,7 @@ def _measure(
     limits = limits_of(sku, hello)
     progress = Progress(budget)
     source = None if mock else nvml_source(str(hello.properties.get("pci_bus_id", "")))
-    described = provenance.describe_run(hello, sku=sku, at=at, arguments=_arguments(options))
+    described = provenance.describe_run(hello, sku=sku, at=at, arguments=arguments(options))
     with (
         _opened(folder, identity, resume=options.resume) as journal,
         stoppable(),
@@ -304,24 +229,6 @@ def _opened(folder: Path, identity: dict[str, Any], *, resume: bool) -> Journal:
     return Journal.resume(path, identity) if resume else Journal.create(path, identity)
 
 
-def _folder(options: Options, sku: str) -> Path:
-    if options.device == "mock":
-        folder = (options.out or Path("bench-mock")).resolve()
-        if DATA_FOLDER in folder.parts:
-            msg = (
-                f"--out {folder}: the mock's numbers must not go to {DATA_FOLDER}; choose another "
-                "folder"
-            )
-            raise BenchError(msg)
-        return folder
-    return options.out or _checkout_data_folder() / sku
-
-
-def _checkout_data_folder() -> Path:
-    checkout = Path(__file__).resolve().parents[2] / DATA_FOLDER
-    return checkout if checkout.is_dir() else Path(DATA_FOLDER)
-
-
 def limits_of(sku: str, hello: Hello) -> Limits:
     """The physics that a SKU's numbers are screened by, as far as its gpu.toml knows them."""
     l2_bytes = float(hello.properties.get("l2_bytes") or 0)
@@ -338,8 +245,3 @@ def limits_of(sku: str, hello: Hello) -> Limits:
         bytes_per_second=gpu.memory_bytes_per_second,
         l2_bytes=l2_bytes,
     )
-
-
-def _arguments(options: Options) -> dict[str, Any]:
-    kept = asdict(options) | {"points": len(options.points) or None}
-    return {name: value for name, value in kept.items() if name not in {"out", "native_module"}}

@@ -88,7 +88,7 @@ class TorchBench:
         graph = self._capture(
             lambda launch: outputs.append(recipe.call(*inputs[launch % sets])), launches=launches
         )
-        return Captured(graph=graph, stream=self._stream, launches=launches, inputs=inputs)
+        return Captured(graph, self._stream, launches, keeps=(recipe, inputs))
 
     def _capture(self, work: Callable[[int], object], *, launches: int) -> Any:  # noqa: ANN401
         graph = torch.cuda.CUDAGraph()
@@ -104,7 +104,7 @@ class TorchBench:
         return graph
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Captured:
     """A graph of launches with the buffers that it reads.
 
@@ -112,13 +112,13 @@ class Captured:
         graph: To be replayed.
         stream: Where.
         launches: In one replay.
-        inputs: Kept alive.
+        keeps: What owns those buffers: inputs, and the recipe, which may hold lengths or offsets.
     """
 
     graph: Any
     stream: Any
     launches: int
-    inputs: list[tuple[Any, ...]]
+    keeps: object
 
     def launch(self) -> None:
         """Enqueue one replay."""

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from predictor.bench.journal import JOURNAL_FILE, read_records
-from predictor.bench.main import Options, Outcome, run
+from predictor.bench.main import Outcome, run
+from predictor.bench.options import Options
 from predictor.bench.points import Point
 from predictor.operators import OPERATORS, Gemm
 from predictor.tables import TIMED_STATUSES, read_folder
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # doubles and launchers are modules beside the tests
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +33,27 @@ def _double_on_path(monkeypatch: pytest.MonkeyPatch, _empty_file: Path) -> None:
     main = sys.modules["__main__"]  # which a spawned process imports too
     monkeypatch.setattr(main, "__spec__", None)
     monkeypatch.setattr(main, "__file__", str(_empty_file), raising=False)
+
+
+@pytest.fixture
+def ranks_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What ranks on the double inherit, whatever this process was started with."""
+    from launchers import SECRET  # noqa: PLC0415 - beside the tests
+
+    monkeypatch.setenv("DOUBLE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PREDICTOR_BENCH_SECRET", SECRET)
+    monkeypatch.setenv("NCCL_NVLS_ENABLE", "0")
+    monkeypatch.setenv("NCCL_GRAPH_REGISTER", "0")
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A run in a process of its own: the largest file's bytes (0: any), then how many points."""
+    from apart import SCRIPT  # noqa: PLC0415 - beside the tests
+
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(here=str(HERE), out=str(tmp_path / "out")))
+    return path
 
 
 @pytest.fixture

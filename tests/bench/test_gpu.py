@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from predictor.bench.main import Options, Outcome, run
+from predictor.bench.main import Outcome, run
+from predictor.bench.options import Options
 from predictor.bench.points import Point
 from predictor.bench.sweep import default_points
 from predictor.operators import KERNELS, Attention, Gemm, GroupedGemm, Host, MemoryBound, Optimizer

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from predictor.bench.main import Options, Outcome, ranks_of, run
+from predictor.bench.main import Outcome, run
+from predictor.bench.options import Options, ranks_of
 from predictor.bench.points import Point
 from predictor.bench.sweep import default_points, interference
 from predictor.operators import OPERATORS, AllReduce, AllToAll, Gemm, Interference, SendRecv
@@ -131,7 +132,9 @@ def test_collectives_are_as_fast_as_pytorchs(tmp_path: Path, gpus: int) -> None:
     ratios = {word: ours[word] / theirs[word] for word in ours}
     print(json.dumps({"ours_over_torch": ratios}))  # noqa: T201 - figures for the record
     assert abs(median(ratios.values()) - 1.0) <= 0.04, ratios
-    assert all(0.85 < ratio < 1.10 for ratio in ratios.values()), ratios
+    # Each of PyTorch's calls has some 5 µs of its own: 15 % of 16 MiB, nothing of 1 GiB.
+    apart = {word: abs(ours[word] - theirs[word]) - 0.05 * theirs[word] for word in ours}
+    assert max(apart.values()) < 10e-6, apart
 
 
 def _torch_seconds(gpus: int, words: list[str]) -> dict[str, float]:
@@ -151,7 +154,7 @@ def _torch_seconds(gpus: int, words: list[str]) -> dict[str, float]:
         )
         for rank in range(gpus)
     ]
-    answers = [json.loads(rank.communicate(timeout=300)[0].splitlines()[-1]) for rank in ranks]
+    answers = [json.loads(rank.communicate(timeout=120)[0].splitlines()[-1]) for rank in ranks]
     return {
         word: median(max(each) for each in zip(*(answer[word] for answer in answers), strict=True))
         for word in words

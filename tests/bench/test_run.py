@@ -12,7 +12,8 @@ import pytest
 from predictor.bench import process as process_module
 from predictor.bench import session
 from predictor.bench.journal import read_records
-from predictor.bench.main import Options, Outcome, run
+from predictor.bench.main import Outcome, run
+from predictor.bench.options import Options
 from predictor.bench.points import Point
 from predictor.errors import BenchError, NativeMissing, TableError
 from predictor.operators import Gemm, Host, MemoryBound

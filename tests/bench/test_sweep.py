@@ -178,6 +178,26 @@ def test_two_minutes_hold_half_of_the_fingerprint_or_more_and_spread_over_kinds(
         assert kernels == set(KERNELS[impl])
 
 
+def test_each_kernel_has_three_sizes_in_the_fingerprint_and_attention_ends_it() -> None:
+    fingerprint = [p for p in POINTS if p.tier == FINGERPRINT]
+    streams = [p for p in fingerprint if isinstance(p.operator, MemoryBound)]
+    for impl in ("native", "torch"):
+        for kernel in KERNELS[impl]:
+            launch, bend, bandwidth = sorted(
+                p.operator.bytes / 1e6
+                for p in streams
+                if (p.operator.impl, p.operator.kernel) == (impl, kernel)
+            )
+            assert 20 < bend < 40, kernel
+            assert launch < 0.6 * bend, kernel
+            assert bandwidth > 200, kernel
+    assert {p.operator.name for p in fingerprint[-20:]} == {"attention"}
+    before = fingerprint[: fingerprint.index(streams[-1])]
+    kept = sum(p.operator.name == "attention" for p in before)
+    all_of_it = sum(p.operator.name == "attention" for p in fingerprint)
+    assert kept == pytest.approx(0.8 * all_of_it, abs=1)
+
+
 def test_the_most_telling_point_is_the_farthest_from_what_is_measured() -> None:
     sizes = (256, 300, 512, 4096, 8192)
     points = [Point(operator=Gemm(m=m, n=m, k=m), tier=WIDE) for m in sizes]

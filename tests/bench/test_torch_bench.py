@@ -1,17 +1,22 @@
 """PyTorch launches become graphs: tensors on the CPU, stand-ins for graphs and streams."""
 
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from predictor.bench import torch_bench  # noqa: E402
 from predictor.bench.host_rounds import Group  # noqa: E402
 from predictor.bench.points import Point  # noqa: E402
 from predictor.bench.torch_bench import TorchBench, buffer_sets, launches_of  # noqa: E402
+from predictor.bench.torch_fill import Recipe  # noqa: E402
 from predictor.bench.torch_small_steps import Phases, layer_quantities  # noqa: E402
 from predictor.operators import Host, MemoryBound, Optimizer  # noqa: E402
 
@@ -61,7 +66,9 @@ class Device:
         self, launch: Callable[[], None], *, launches_per_call: int, seconds_hint: float
     ) -> str:
         launch()
-        self.prepared.append({"launches": launches_per_call, "seconds": seconds_hint})
+        self.prepared.append(
+            {"launches": launches_per_call, "seconds": seconds_hint, "call": launch}
+        )
         return "workload"
 
 
@@ -107,6 +114,23 @@ def test_a_kernel_is_captured_and_handed_over(bench: TorchBench, kernel: str, ca
     sets = buffer_sets(each, L2_BYTES)
     assert prepared["launches"] == launches_of(each, sets)
     bench.release()
+
+
+def test_what_a_recipe_reads_outlives_its_capture(
+    bench: TorchBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph reads a recipe's own tensors, such as ends of documents, whenever it is replayed."""
+    ends = torch.arange(8)
+    owned = weakref.ref(ends)
+    made = [Recipe(make=tuple, call=partial(ends.add, 1))]
+    monkeypatch.setattr(torch_bench, "recipe_of", lambda *_: made.pop())
+    bench.prepare(point("add", 512))
+    del ends
+    gc.collect()
+    assert owned() is not None
+    bench._device.prepared.clear()
+    gc.collect()
+    assert owned() is None
 
 
 def test_a_failed_capture_is_reported_as_ill_health(

@@ -26,10 +26,19 @@ from predictor.bench.sweep.uncertainty import most_telling
 from predictor.errors import UnknownName, nearest
 from predictor.operators import OPERATORS, Interference, Operator
 
-FINGERPRINT_SHARES: Final = {"gemm": 0.17, "attention": 0.6, "memory_bound": 0.35}
+FINGERPRINT_SHARES: Final = {
+    "gemm": 0.075,
+    "grouped_gemm": 0.03,
+    "attention": 0.6,
+    "memory_bound": 0.0,  # its sweep says which
+}
 LEAST_FINGERPRINT_SHARE: Final = 0.1
-"""Of an operator's core and wide points, as many as two minutes hold: a fit to them errs at most
+"""Of an operator's core and wide points, as many as three minutes hold: a fit to them errs about
 1.5 times as much as a fit to all (benchmarks/short_budget.py)."""
+
+LAST_OF_FINGERPRINT: Final = {"attention": 1.25}
+"""How far an operator's points reach where those of others end: a fifth of attention's, which take
+as long to build as three others, waits until all others are measured."""
 
 EVEN_SHARES: Final = {"attention": 0.5}
 """Of a fingerprint, what is taken evenly out of the whole sweep: sizes between the extremes that
@@ -184,12 +193,18 @@ def _ordered(groups: list[list[Point]]) -> list[Point]:
     for group in groups:
         for tier in NAMES:
             members = [point for point in group if point.tier == tier]
-            ranked += [(tier, (i + 0.5) / len(members), p) for i, p in enumerate(members)]
+            reach = _reach(members[0]) if members else 1.0
+            ranked += [(tier, reach * (i + 0.5) / len(members), p) for i, p in enumerate(members)]
     ranked.sort(key=lambda entry: entry[:2])
     unique: dict[object, Point] = {}
     for _, _, point in ranked:
         unique.setdefault(point.identity, point)
     return list(unique.values())
+
+
+def _reach(point: Point) -> float:
+    last = LAST_OF_FINGERPRINT if point.tier == FINGERPRINT else {}
+    return last.get(point.operator.name, 1.0)
 
 
 __all__ = [

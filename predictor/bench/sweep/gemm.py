@@ -1,6 +1,7 @@
 """GEMM points: the linear layers of real models, sharded or not, and a space-filling design."""
 
 import random
+from dataclasses import replace
 from itertools import product
 from typing import Final
 
@@ -50,6 +51,12 @@ def points(seed: int) -> list[Point]:
 def _point(m: int, n: int, k: int, kind: GemmKind, *, tier: int, **fields: object) -> Point:
     operator = Gemm(m=m, n=n, k=k, kind=kind, **fields)  # type: ignore[arg-type]
     return Point(operator=operator, tier=tier, anchor=tier == ANCHOR)
+
+
+def _fp8_point(m: int, n: int, k: int, kind: GemmKind, *, tier: int) -> Point:
+    """As Transformer Engine multiplies: weights' gradients are added into fp32."""
+    fields = {"api": "cublaslt", "dtype": "fp8", "accumulate": kind == "wgrad"}
+    return _point(m, n, k, kind, tier=tier, **fields)
 
 
 def _layers(model: str) -> list[tuple[int, int]]:
@@ -162,7 +169,8 @@ def _variants() -> list[Point]:
 
 
 def _sustained() -> list[Point]:
-    shapes = [
+    """Loaded until the power cap has settled the clock, in 16 bits and in 8."""
+    shapes: list[tuple[int, int, int, GemmKind]] = [
         (8192, 8192, 8192, "forward"),
         (4096, 8192, 2048, "forward"),
         (8192, 14336, 4096, "wgrad"),
@@ -172,10 +180,13 @@ def _sustained() -> list[Point]:
         (2048, 2048, 2048, "forward"),
         (16384, 128, 8192, "forward"),
     ]
-    return [
-        Point(operator=Gemm(m=m, n=n, k=k, kind=kind), sustained_seconds=3.0, tier=SUSTAINED)  # type: ignore[arg-type]
-        for m, n, k, kind in shapes
+    eighths: list[tuple[int, int, int, GemmKind]] = [
+        (8192, 8192, 8192, "forward"),
+        (8192, 10240, 8192, "wgrad"),
     ]
+    points = [_point(m, n, k, kind, tier=SUSTAINED) for m, n, k, kind in shapes]
+    points += [_fp8_point(m, n, k, kind, tier=SUSTAINED) for m, n, k, kind in eighths]
+    return [replace(point, sustained_seconds=3.0) for point in points]
 
 
 def _fills() -> list[Point]:
@@ -198,7 +209,7 @@ def _fp8() -> list[Point]:
     )
     rows = ((1024, 8192), (2048, 16384), (4096, 32768), (512, 4096))
     main = [
-        _point(m, n, k, kind, tier=CORE, api="cublaslt", dtype="fp8", accumulate=kind == "wgrad")
+        _fp8_point(m, n, k, kind, tier=CORE)
         for (i, (n, k)), kind in product(enumerate(layers), KINDS)
         for m in (*rows[i % len(rows)], 8192)
         if _affordable(m, n, k)

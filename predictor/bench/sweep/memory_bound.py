@@ -3,7 +3,15 @@
 from typing import Final
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.tiers import ANCHOR, BETWEEN, COMPILED, CORE, SUSTAINED, WIDE
+from predictor.bench.sweep.tiers import (
+    ANCHOR,
+    BETWEEN,
+    COMPILED,
+    CORE,
+    FINGERPRINT,
+    SUSTAINED,
+    WIDE,
+)
 from predictor.operators import KERNELS, MemoryBound
 
 MEGABYTE: Final = 1e6
@@ -18,6 +26,11 @@ _TORCH_WARM: Final = (4, 12, 24, 36, 50, 70, 100, 150)
 _INDUCTOR_COLD: Final = (16, 100, 600)
 _INDUCTOR_WARM: Final = (16, 40)
 _CORE_SIZES: Final = (64, 256)
+
+# Of every kernel that needs no compiling, what a short run measures: launch, bend, bandwidth.
+# Three sizes of each kernel tell a fit more than as many spread over all of them.
+_FINGERPRINT_COLD: Final = (4, 24, 256)
+_THIN_FINGERPRINT_COLD: Final = (4, 24, 400)
 
 # Between those, so that every kernel has nine sizes and more: the bend from launch to bandwidth,
 # cold, and both sides of L2, warm.
@@ -158,6 +171,7 @@ def points() -> list[Point]:
     anchors = [_point(impl, kernel, 64, tier=ANCHOR) for impl, kernel in _ANCHORS]
     return [
         *anchors,
+        *_fingerprint(),
         *_grid("torch", _CORE_SIZES, tier=CORE),
         *_grid("native", _CORE_SIZES[1:], tier=CORE),
         *_grid("torch", _TORCH_WARM[2::2], tier=CORE, warm=True),
@@ -174,6 +188,19 @@ def points() -> list[Point]:
         *_grid("inductor", _INDUCTOR_WARM, tier=WIDE, warm=True),
         *_between(),
     ]
+
+
+def _fingerprint() -> list[Point]:
+    """Three sizes of every kernel, those at the bend last."""
+    grids = zip(_FINGERPRINT_COLD, _THIN_FINGERPRINT_COLD, strict=True)
+    sizes = {
+        wide: [
+            *(point for impl in _THIN for point in _grid(impl, (wide,), tier=FINGERPRINT)),
+            *(point for impl in _THIN for point in _thin(impl, (thin,), (), tier=FINGERPRINT)),
+        ]
+        for wide, thin in grids
+    }
+    return [point for size in sizes.values() for point in size]
 
 
 def cols_of(kernel: str) -> int:
