@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.search.candidates import QUANTITIES, RERANKED, Candidate
+from predictor.search.cores import Limit
 from predictor.search.evaluate import Least
 
 
@@ -19,6 +20,8 @@ class Aim:
         objective: Of the quantities, if there is no front.
         pareto: Quantities of a front.
         found: Candidates on all machines; it grows.
+        limit: What the last plan still worth an exact estimate has most of the objective, as far as
+            anyone knows; not of a front.
         reserved: Bytes of every layout.
         gpus: Of the machine.
         usd_per_second: Of all of them; infinite without a price.
@@ -27,6 +30,7 @@ class Aim:
     objective: str
     pareto: tuple[str, ...]
     found: Sequence[Candidate]
+    limit: Limit
     reserved: Floats
     gpus: int
     usd_per_second: float
@@ -34,7 +38,9 @@ class Aim:
     @property
     def decided(self) -> bool:
         """Whether enough was found to rule anything out."""
-        return len(self.found) >= (1 if self.pareto else RERANKED)
+        if self.pareto:
+            return len(self.found) > 0
+        return len(self.found) >= RERANKED or self.limit.value < np.inf
 
     def first(self, least: Least, rows: Ints) -> Floats:
         """Bounds of the quantity that comes first."""
@@ -54,9 +60,14 @@ class Aim:
         if not self.decided:
             return np.ones(len(rows), dtype=bool)
         column = QUANTITIES.index(self.objective)
-        last = table[np.lexsort((table[:, 0], table[:, column]))[RERANKED - 1]]
-        ties = (bounds[:, column] == last[column]) & (bounds[:, 0] <= last[0])
-        return np.asarray((bounds[:, column] < last[column]) | ties)
+        first, seconds = self.limit.value, np.inf
+        if len(table) >= RERANKED:
+            last = table[np.lexsort((table[:, 0], table[:, column]))[RERANKED - 1]]
+            self.limit.lower(last[column])
+            if last[column] <= first:
+                first, seconds = last[column], last[0]
+        ties = (bounds[:, column] == first) & (bounds[:, 0] <= seconds)
+        return np.asarray((bounds[:, column] < first) | ties)
 
     def _bounds(self, least: Least, rows: Ints) -> Floats:
         """In the order of ``QUANTITIES``."""

@@ -85,9 +85,14 @@ class Bodies:
         both = sent + np.roll(sent, 1, axis=1)
         beside = [both[:, hold.first : hold.last + 1].max(axis=1) for hold in cut.holds]
         onward = each[:, :-1] if cut.stages > 1 else each
+        none = np.zeros((len(rows), 1))
+        ends = [np.concatenate(pair, axis=1) for pair in ((none, onward), (onward, none))]
+        near = np.maximum(*ends)  # by stage; with one stage nobody asks
+        beyond = [near[:, hold.first : hold.last + 1].max(axis=1) for hold in cut.holds]
         return Hops(
             total=onward.sum(axis=1) * (cut.stages > 1),
             beside=np.stack(beside, axis=1),
+            beyond=np.stack(beyond, axis=1),
             longest=onward.max(axis=1),
             turn=each[:, -1],
             overlapped=self._overlapped(cut, rows, asked),

@@ -77,6 +77,7 @@ class Cut:
     holds: tuple[StageCut, ...]
 
 
+@lru_cache(maxsize=1024)
 def cut_of(case: Case, *, stages: int, chunks: int, schedule: str, recompute: str) -> Cut:
     """Lay the model of a resolved case over stages as the framework does."""
     plan = replace(

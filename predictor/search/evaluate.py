@@ -53,9 +53,10 @@ class Plans:
     flags: tuple[bool | None, ...]
 
 
-def layouts_of(space: Space) -> Layouts:
-    """Lay the model over the stages of every layout."""
+def layouts_of(space: Space, shapes: Shapes | None = None) -> Layouts:
+    """Lay the model over the stages of every layout; shapes of the case that are known serve."""
     stack = load_stack(str(space.case.implementation))
+    shapes = shapes or Shapes(space.case, stack.vocab_multiple)
     names = ("pipeline_parallel", "virtual_pipeline", "schedule", "recompute")
     first, which = distinct([space.columns[name] for name in names])
     cuts = []
@@ -70,7 +71,7 @@ def layouts_of(space: Space) -> Layouts:
                 recompute=space.values["recompute"][recompute],
             )
         )
-    return Layouts(space, stack, Shapes(space.case, stack.vocab_multiple), tuple(cuts), which)
+    return Layouts(space, stack, shapes, tuple(cuts), which)
 
 
 class Least:
@@ -127,7 +128,8 @@ class Least:
         if not len(rows):
             return
         space = self._layouts.space.take(rows)
-        bodies = Bodies(layouts_of(_cheaper(space, level)), self._stock, least=True)
+        cheaper = layouts_of(_cheaper(space, level), self._layouts.shapes)
+        bodies = Bodies(cheaper, self._stock, least=True)
         for cut, at, passes in bodies.cuts():
             asked = space.flags["overlap_p2p"]
             found = [bodies.seconds(cut, at, passes, each) for each in asked]

@@ -15,26 +15,21 @@ from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import Estimate, estimate
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.shape import refuse
-from predictor.search.aims import Aim
 from predictor.search.candidates import (
     QUANTITIES,
     RERANKED,
     Candidate,
     Trust,
-    candidates_of,
     front,
     sampled,
 )
 from predictor.search.cores import spread
-from predictor.search.evaluate import Evaluation, layouts_of
+from predictor.search.evaluate import layouts_of
+from predictor.search.exploring import Exploration
 from predictor.search.misses import Misfits, near_misses
-from predictor.search.pieces import Stock
-from predictor.search.pursuit import rounds
 from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
-from predictor.search.room import room_of
 from predictor.search.space import space_of
-from predictor.units import HOUR_SECONDS
 
 
 def search(  # noqa: PLR0913 - each of them is a flag of the command
@@ -187,37 +182,17 @@ class _Search:
             return
         layouts = layouts_of(space)
         costs = load_costs(case.cluster.gpu)
-        room = room_of(layouts, question.processes)
-        variants = layouts.variants
-        fits = room.reserved <= costs.gpu.memory_bytes
-        self._evaluated += int(variants.sum())
-        self._fitting += int(variants[fits].sum())
-        self._misfits.add(room, variants, costs.gpu.memory_bytes)
-        self._misses += near_misses(layouts, room, costs.gpu.memory_bytes)
-        if not fits.any():
-            return
-        kept = layouts.take(fits)
-        kept_room = room.take(fits)
-        wanted = (question.objective, question.pareto)
-        left = np.ones(len(kept), dtype=bool)
-        stock = Stock(case, costs, question.processes)
-        gpus, price = case.cluster.num_gpus, costs.gpu.usd_per_gpu_hour
-        aim = Aim(
-            objective=question.objective,
-            pareto=question.pareto,
-            found=self._candidates,
-            reserved=kept_room.reserved,
-            gpus=gpus,
-            usd_per_second=np.inf if price is None else gpus * price / HOUR_SECONDS,
-        )
-        for rows, tails in rounds(kept, stock, aim):
-            left[rows] = False
-            part = kept.take(rows)
-            plans = Evaluation(part, stock, tails).plans()
-            self._candidates += candidates_of(
-                sections, part, kept_room.take(rows), plans, costs, wanted
-            )
-        self._passed_over += int(kept.variants[left].sum())
+        explored = Exploration(sections, layouts, costs, question, self._candidates).run()
+        self._candidates += explored.candidates
+        self._passed_over += explored.passed_over
+        if (room := explored.room) is not None:
+            variants = layouts.variants
+            self._evaluated += int(variants.sum())
+            self._fitting += int(variants[room.reserved <= costs.gpu.memory_bytes].sum())
+            self._misfits.add(room, variants, costs.gpu.memory_bytes)
+            self._misses += near_misses(layouts, room, costs.gpu.memory_bytes)
+        if explored.interrupted:
+            raise KeyboardInterrupt
 
     def _exact(self) -> None:
         """Estimate the best candidates exactly, until none that is left can be among those shown.

@@ -48,6 +48,7 @@ class Menu:
         gathers: Of sharded parameters by every micro-batch, in turns with the reductions.
         reductions: Of their gradients by every micro-batch, on the same stream.
         apart: A layer's launches depend on whether stages lie on different nodes.
+        holds: Memory knows one micro-batch of a step from several.
     """
 
     parallel: frozenset[str] = frozenset()
@@ -59,10 +60,11 @@ class Menu:
     gathers: int = 0
     reductions: int = 0
     apart: bool = False
+    holds: bool = True
 
 
 _PIPELINED: Final = frozenset({"tensor", "pipeline"})
-_MEGATRON: Final = Menu(parallel=_PIPELINED, schedules=("1f1b", "interleaved"))
+_MEGATRON: Final = Menu(parallel=_PIPELINED, schedules=("1f1b", "interleaved"), holds=False)
 _SHARDED: Final = Menu(sharding=("parameters",))
 
 MENUS: Final[dict[str, Menu]] = {
@@ -77,6 +79,7 @@ MENUS: Final[dict[str, Menu]] = {
         sequence=(True, False),
         gathers=2,
         reductions=1,
+        holds=False,
     ),
     "megatron-core-local": replace(
         _MEGATRON,

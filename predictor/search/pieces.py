@@ -6,10 +6,9 @@ of a micro-batch, what is recomputed. Layouts that share them share a group; the
 together. Parts without experts are the same whatever splits experts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import pairwise
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -17,17 +16,16 @@ import numpy as np
 from predictor.case import Case
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.building import Builder
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import FAMILIES, STREAMS, Segment
+from predictor.iteration.layer import Layer
 from predictor.iteration.maxplus import NEVER, chain, identity
 from predictor.iteration.priced import GAP, Sheet, price
-from predictor.iteration.programs import Builder
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
-from predictor.search.cores import able, spread
 from predictor.search.menu import MENUS
-from predictor.search.room import DEGREES, Layouts
+from predictor.search.room import Layouts
 from predictor.search.settling import clocks_of
 from predictor.search.shapes import distinct
 
@@ -35,24 +33,21 @@ FORWARD, BACKWARD, REPLAYED, WEIGHT = range(4)
 """Segments of a part; a replayed backward pass runs the forward pass again before."""
 
 GROUPED: Final = (
-    *DEGREES,
+    "tensor_parallel",
     "sequence_parallel",
     "context_parallel",
     "micro_batch_size",
-    "tp_overlap",
 )
 EXPERTS: Final = ("expert_parallel", "expert_tensor_parallel")
+OF_LAYERS: Final = 2
+"""What only layers depend on: overlap of tensor-parallel transfers, what they replay apart."""
+
 ENDS: Final = ("embedding", "head and loss")
 SIZE: Final = len(STREAMS) + 1
 """Numbers of a state of all streams."""
 
-SHARED: Final = 12
-"""New groups for each process, below which their naming is not spread."""
-
 Key = tuple[object, ...]
 Chain = tuple[int, ...]
-_Found = tuple[Mapping[Key, Sequence[int]], Mapping[Chain, int], Floats, Floats]
-"""Numbers of parts and of chains, matrices, seconds by family."""
 
 
 @dataclass(frozen=True)
@@ -80,28 +75,27 @@ def groups_of(layouts: Layouts) -> tuple[Ints, Ints]:
 
 
 def _keys(layouts: Layouts) -> list[Ints]:
-    """What a micro-batch's launches depend on: of experts alone first, ranks of shards last."""
+    """What a micro-batch's launches depend on: of experts first, of layers next, ranks last."""
     space = layouts.space
     of_experts = [layouts.column(name) for name in EXPERTS]
     if space.case.model.moe is not None:  # exchanges may run beside other micro-batches' chunks
         of_experts[1] = 2 * of_experts[1] + (layouts.column("virtual_pipeline") > 1)
-    rest = [layouts.column(name) for name in GROUPED if name not in EXPERTS]
-    selective = space.is_("recompute", "selective")
+    of_layers = [layouts.column("tp_overlap"), space.is_("recompute", "selective")]
+    rest = [layouts.column(name) for name in GROUPED]
     split = space.is_("schedule", *SPLIT_BACKWARD)
     stages, sharding = layouts.column("pipeline_parallel"), layouts.column("sharding")
     apart = MENUS[layouts.stack.name].apart & (stages > 1)
     whole = space.is_("sharding", "parameters", "gradients")
     ranks = np.where(whole, stages * (1 + sharding), 0)
-    return [*of_experts, *rest, selective, split, apart, ranks]
+    return [*of_experts, *of_layers, *rest, split, apart, ranks]
 
 
 class Stock:
     """Parts of layouts of one case, each named, priced and walked when first asked for."""
 
-    def __init__(self, case: Case, costs: Costs, processes: int = 1) -> None:
-        """Start with none; so many processes may name and price."""
+    def __init__(self, case: Case, costs: Costs) -> None:
+        """Start with none."""
         self.case, self.costs, self.clocks = case, costs, clocks_of(costs)
-        self._processes = processes
         self._known: dict[Key, list[int]] = {}
         self._chains: dict[Chain, int] = {}
         self._new: list[Segment | Chain] = []
@@ -124,52 +118,9 @@ class Stock:
             _Group(layouts, row, tuple(key), replays=again)
             for row, key, again in zip(first.tolist(), keys, replays.tolist(), strict=True)
         ]
-        self._share(groups, least=least)
         place = [self._of_group(group, least=least) for group in groups]
         self._extend()
         return Pieces(which, self.clocks, np.array(place), self._matrix, self._families)
-
-    def _share(self, groups: "Sequence[_Group]", *, least: bool) -> None:
-        """Let children name and price what is new, if it is much; alike groups go to one child."""
-        new = [group for group in groups if group.key(group.layers[-1]) not in self._known]
-        processes = min(able(self._processes), len(new) // SHARED)
-        if processes < 2:  # noqa: PLR2004
-            return
-        new.sort(key=lambda group: group.key(ENDS[0]))
-        bounds = np.linspace(0, len(new), processes + 1).astype(int).tolist()
-        shares = [new[begin:end] for begin, end in pairwise(bounds)]
-        begin = len(self._matrix)
-        for found in spread(partial(self._found, least=least), shares, processes):
-            self._merge(begin, *found)
-
-    def _found(self, groups: "Sequence[_Group]", *, least: bool) -> "_Found":
-        """What a stock gains by some groups."""
-        begin = len(self._matrix)
-        for group in groups:
-            self._of_group(group, least=least)
-        self._extend()
-        known = {key: places for key, places in self._known.items() if max(places) >= begin}
-        chains = {parts: place for parts, place in self._chains.items() if place >= begin}
-        return known, chains, self._matrix[begin:], self._families[begin:]
-
-    def _merge(
-        self,
-        begin: int,
-        known: Mapping[Key, Sequence[int]],
-        chains: Mapping[Chain, int],
-        matrix: Floats,
-        families: Floats,
-    ) -> None:
-        """Take what a child gained: its segments come behind those that are here by now."""
-        shift = len(self._matrix) - begin
-
-        def moved(places: Sequence[int]) -> list[int]:
-            return [at + shift if at >= begin else at for at in places]
-
-        self._known |= {key: moved(places) for key, places in known.items()}
-        self._chains |= {tuple(moved(parts)): moved([at])[0] for parts, at in chains.items()}
-        self._matrix = np.concatenate([self._matrix, matrix])
-        self._families = np.concatenate([self._families, families])
 
     def _of_group(self, group: "_Group", *, least: bool) -> list[list[int]]:
         """Numbers of the segments of each part of a group."""
@@ -278,7 +229,8 @@ class _Group:
         name = self.layers.index(part) if isinstance(part, Layer) else part
         if (isinstance(part, Layer) and part.experts) or self._key[-1]:
             return (name, *self._key)
-        return (name, *self._key[len(EXPERTS) :])
+        begin = len(EXPERTS) + (0 if isinstance(part, Layer) else OF_LAYERS)
+        return (name, *self._key[begin:])
 
     @cached_property
     def _builder(self) -> Builder:

@@ -63,7 +63,11 @@ class Question:
         """
         _one_of("objective", (self.objective,), OBJECTIVES)
         _one_of("pareto", self.pareto, PARETO)
-        for name, number in (("top", self.top), ("processes", self.processes)):
+        for name, number in (
+            ("global_batch_size", self.global_batch_size),
+            ("top", self.top),
+            ("processes", self.processes),
+        ):
             if number < 1:
                 raise CaseError(f"{name} = {number}: must be at least 1")
         for name, value in (("gpu", self.gpus), ("num_gpus", self.num_gpus)):

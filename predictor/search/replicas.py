@@ -1,6 +1,6 @@
 """What replicas add to a step: sums of gradients, gathers of parameters, the optimizer.
 
-Collectives of a bucket are those that :mod:`predictor.iteration.programs` names, each distinct one
+Collectives of a bucket are those that :mod:`predictor.iteration.buckets` names, each distinct one
 priced once. Programs whose kernels walk over all parameters (accumulation, the gradients' norm, the
 optimizer) take seconds that are affine in what a rank holds and owns: they are priced for a sample
 of the stages and carried over to all.
@@ -16,13 +16,13 @@ import numpy as np
 
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
+from predictor.iteration.buckets import HeldParameters, gathers, reductions
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
 from predictor.iteration.launches import Program
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, price
-from predictor.iteration.programs import HeldParameters, gathers, reductions
 from predictor.iteration.stack import Replicas
 from predictor.iteration.step import Block, Chunk, Stage
 from predictor.search.room import ROLES, Layouts

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from predictor.case import Model
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.dimensions import Layer, layers_of
+from predictor.iteration.dimensions import layers_of
 from predictor.iteration.groups import Group
+from predictor.iteration.layer import Layer
 from predictor.iteration.shape import held_by
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk, Stage, StepShape
-from predictor.search.cores import spread
 from predictor.search.cuts import Cut, StageCut
 from predictor.search.flight import in_flight
+from predictor.search.menu import MENUS
 from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
 
@@ -190,27 +191,27 @@ class Room:
         """That of some layouts."""
         return Room(self.allocated[rows], self.reserved[rows], self.states[rows])
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Room]", rows: Sequence[Ints]) -> "Room":
+        """That of all layouts, from parts of them and the rows of each."""
+        order = np.argsort(np.concatenate(rows))
+        columns = [[getattr(part, each.name) for part in parts] for each in fields(cls)]
+        return cls(*(np.concatenate(column)[order] for column in columns))
 
-def room_of(layouts: Layouts, processes: int = 1) -> Room:
-    """Peak memory of every layout; alike ones are shared out among some processes."""
+
+def room_of(layouts: Layouts) -> Room:
+    """Peak memory of every layout."""
     alone = layouts.column("pipeline_parallel") == 1
-    several = alone & (layouts.column("num_microbatches") > 1)
+    several = alone & (layouts.column("num_microbatches") > 1) & MENUS[layouts.stack.name].holds
     split = np.where(
         layouts.space.is_("sharding", "none", "optimizer"), -1, layouts.column("sharding")
     )
     which = distinct([*(layouts.column(name) for name in ALIKE), several, split])[1]
     order = np.argsort(which, kind="stable")
-    alike = np.split(order, np.flatnonzero(np.diff(which[order])) + 1)
     kept, held = _layers_in_flight(layouts), layouts.held
     found = np.zeros((3, len(layouts)))
-
-    def fullest(share: Sequence[Ints]) -> list[Floats]:
-        return [_fullest(layouts, rows, held, kept) for rows in share]
-
-    shares = [alike[first::processes] for first in range(processes)]
-    for share, sizes in zip(shares, spread(fullest, shares, processes), strict=True):
-        for rows, each in zip(share, sizes, strict=True):
-            found[:, rows] = each
+    for rows in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
+        found[:, rows] = _fullest(layouts, rows, held, kept)
     return Room(*found)
 
 

@@ -8,8 +8,10 @@ With ``f``, ``b`` and ``L`` the forward, the backward and all seconds of a micro
                  for m > p - s alone: the first micro-batch has to come back before s goes on, and
                  so has the last
     interleaved  Σ(f + b)/v + 2(p - 1)c + 2(v - 1)·p·c + max over stages of m·L - L/v
-    gpipe        Σ(f + b) + 2(p - 1)c + (m - 1)·(max f + max b)
-    zb-h1        Σ(f + b + w) - ...
+    gpipe        Σ(f + b) + 2(p - 1)c + (m - 1)·(max (f + c) + max (b + c))
+    zb-h1        max over stages of m·L + max(Σ' (f + b) + 2(p - 1)c - (p - 1)·w, Σ f in front)
+                 with Σ' over the other stages; zb-h2 and searched ones keep 2(p - 1)·w and may have
+                 nobody in front wait
 
 A blocking message stops both ends: a stage's period grows by ``c`` for each neighbour.
 They are tested against the exact timeline (tests/search/test_array_form.py).
@@ -31,6 +33,7 @@ class Hops:
     Attributes:
         total: Seconds of all hops one way, by layout.
         beside: Of a stage's hops to both sides, by layout and distinct stage; the slowest of alike.
+        beyond: Of the slower of a stage's hops, by layout and distinct stage; as ``beside``.
         longest: Of the slowest hop, by layout.
         turn: Of the hop from the last stage to the first, by layout.
         overlapped: They run beside computation.
@@ -38,6 +41,7 @@ class Hops:
 
     total: Floats
     beside: Floats
+    beyond: Floats
     longest: Floats
     turn: Floats
     overlapped: bool
@@ -132,8 +136,8 @@ def _interleaved(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Ho
 
 def _gpipe(passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
     once = (count * (passes.forward + passes.backward)).sum(axis=1) + 2 * hops.total[:, None]
-    stop = 0.0 if hops.overlapped else hops.longest[:, None]
-    slowest = passes.forward.max(axis=1) + passes.backward.max(axis=1) + 2 * stop
+    stop = 0.0 if hops.overlapped else hops.beyond[:, :, None]
+    slowest = (passes.forward + stop).max(axis=1) + (passes.backward + stop).max(axis=1)
     return np.asarray(once + (m - 1) * slowest)
 
 
@@ -144,12 +148,23 @@ def _means(cut: Cut, passes: StagePasses, count: Ints, chunks: int = 1) -> list[
 
 
 def _zero_bubble(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:
-    """Weight gradients fill the bubble: once a stage ahead (h1), twice (h2, two searched)."""
+    """Weight gradients fill the bubble: once a stage ahead (h1), twice (h2, two searched).
+
+    The slowest stage waits for the others' passes around its own, and for messages, less the weight
+    gradients that it keeps for then; in h1 for the forward passes in front of it at least.
+    """
     p = cut.stages
     fill = 1 if cut.schedule in {"zb-h1", "zb-1p"} else 2
-    forward, backward, weight = _means(cut, passes, count)
-    bubble = (p - 1) * np.maximum(forward + backward - fill * weight, 0.0) + 2 * hops.total[:, None]
-    return np.asarray((m[:, None] * _busy(cut, passes, hops)).max(axis=1) + bubble)
+    once = passes.forward + passes.backward
+    others = (count * once).sum(axis=1, keepdims=True) - once
+    waits = others + 2 * hops.total[:, None, None] - fill * (p - 1) * passes.weight
+    least = np.zeros_like(waits)
+    if fill == 1:
+        first = np.array([hold.first for hold in cut.holds])
+        front = np.minimum(first[:, None] - first, count[:, 0]).clip(0)
+        least = np.einsum("jk,nkc->njc", front, passes.forward)
+    steady = m[:, None] * _busy(cut, passes, hops) + np.maximum(waits, least)
+    return np.asarray(steady.max(axis=1))
 
 
 def _both_ways(cut: Cut, passes: StagePasses, m: Floats, count: Ints, hops: Hops) -> Floats:

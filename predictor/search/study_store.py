@@ -17,6 +17,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from predictor.errors import StudyError
@@ -115,11 +116,16 @@ def opened(output: Path, study: Study) -> Iterator[Store]:
     """Begin a study or take it up again.
 
     Raises:
-        StudyError: The output cannot be written, is there, belongs to another study, or another
-            process is at it.
+        StudyError: The output cannot be written, is there, belongs to another study, another
+            process is at it, or what writes Parquet is not installed.
     """
     if output.suffix not in SUFFIXES:
         raise StudyError(f"{output}: a study is written to .parquet or .csv")
+    if output.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise StudyError(
+            f"{output}: Parquet needs pyarrow: pip install 'llm-iteration-predictor[study]', or "
+            "name a .csv"
+        )
     if output.exists():
         raise StudyError(f"{output}: is there already; name another file, or remove it")
     folder = output.with_name(f"{output.name}.parts")

@@ -1,11 +1,12 @@
-"""The array form is the exact estimate within 2 % on 96 of 100 random plans, 8 % on all.
+"""The array form is the exact estimate within 2 % on 97 of 100 random plans, 9 % on all.
 
-Of the 516 plans drawn here, 18 are further than 2 % off, the median of each stack is 0.1 to 0.6 %.
-Half of these are pipelines of DeepSeek's layers whose host binds, a quarter searched schedules.
+Of the 516 plans drawn here, 13 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
+Seven of these are pipelines of DeepSeek's layers.
 """
 
 import numpy as np
 import pytest
+from asked import question
 
 from predictor.case import Case
 from predictor.costs import load_costs
@@ -35,8 +36,12 @@ STACKS = [
     ("llama2-7b", "torchtitan", 16, {}),
 ]
 
-WITHIN = {"deepseek-v2-lite": 0.82, "zero-bubble": 0.88}
-"""Least share of plans within 2 %, where it is not 0.93."""
+WITHIN = {"deepseek-v2-lite": 0.88, "nanotron": 0.93}
+"""Least share of plans within 2 %, where it is not 0.95."""
+
+WORST = {"deepseek-v2-lite": 0.1}
+"""Largest error, where it is not 0.08: with four micro-batches the passes that wait for experts, at
+both ends of a step, are a good part of it, and the array form takes them to hide as others do."""
 
 
 def plans_of(layouts, costs):
@@ -46,17 +51,7 @@ def plans_of(layouts, costs):
 
 def evaluated(model, implementation, gpus, constraints):
     """Sections, space, flags and seconds of random plans that fit."""
-    asked = Question(
-        mapping={
-            "model": {"preset": model},
-            "training": {"seq_length": 2048},
-            "implementation": implementation,
-        },
-        gpus=("h100-sxm5-80gb",),
-        num_gpus=(gpus,),
-        global_batch_size=4 * gpus,
-        constraints=constraints,
-    )
+    asked = question(model, implementation, gpus=gpus, batch=4 * gpus, constraints=constraints)
     sections, case = asked.cases()[0]
     costs = load_costs(case.cluster.gpu)
     layouts = layouts_of(space_of(case, 4 * gpus, constraints))
@@ -84,10 +79,10 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
         errors.append((error, joules / exact.joules_per_iteration - 1, sections))
     worst = max(errors, key=lambda each: abs(each[0]))
     assert len(errors) >= 36
-    least = WITHIN.get(model, WITHIN.get(implementation, 0.93))
+    least = WITHIN.get(model, WITHIN.get(implementation, 0.95))
     assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= least, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
-    assert abs(worst[0]) < 0.08, worst
+    assert abs(worst[0]) < WORST.get(model, 0.08), worst
     assert np.median([abs(each[1]) for each in errors]) < 0.025
 
 

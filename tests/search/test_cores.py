@@ -1,11 +1,13 @@
 """Work spread over processes has the answers of one process, in their order."""
 
+import os
+import signal
 import threading
+import time
 
 import pytest
 
-from predictor.search import cores, pieces, search
-from predictor.search.pieces import Stock
+from predictor.search import cores, exploring, search
 
 FORKED = (
     pytest.mark.usefixtures("forking"),
@@ -29,7 +31,7 @@ def squared(number):
 
 @pytest.fixture
 def forking(monkeypatch):
-    for module in (cores, pieces):
+    for module in (cores, exploring):
         monkeypatch.setattr(module, "able", lambda processes: processes)
 
 
@@ -71,13 +73,44 @@ def test_a_process_with_threads_does_not_fork():
 
 
 @forked
+def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path):
+    def slow(number):
+        if number == 0:
+            os.kill(parent, signal.SIGINT)
+        while not cores.halted():
+            time.sleep(0.01)
+        (tmp_path / str(number)).touch()
+        return number
+
+    parent, found = os.getpid(), []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(cores.spread(slow, range(100), 2))
+    assert found == [0, 1]
+    assert not cores.halted()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@forked
+def test_a_limit_is_told_to_children_and_by_them():
+    limit = cores.Limit()
+    limit.lower(5.0)
+
+    def lowered(number):
+        before = limit.value
+        limit.lower(number)
+        return before
+
+    _, before = cores.spread(lowered, [7.0, 3.0], 2)
+    assert before == 5.0
+    assert limit.value == 3.0
+
+
+@forked
 def test_two_processes_find_what_one_finds(monkeypatch):
-    monkeypatch.setattr(pieces, "SHARED", 2)
+    monkeypatch.setattr(exploring, "SHARED", 2)
     shared = []
-    merge = Stock._merge
-    monkeypatch.setattr(
-        Stock, "_merge", lambda self, *found: (shared.append(1), merge(self, *found))
-    )
+    shares = exploring._shares
+    monkeypatch.setattr(exploring, "_shares", lambda *given: (shared.append(1), shares(*given))[1])
     asked = {
         "gpu": "h100-sxm5-80gb",
         "num_gpus": 8,
@@ -90,4 +123,5 @@ def test_two_processes_find_what_one_finds(monkeypatch):
     assert shared
     assert two.plans == one.plans
     assert two.rejected == one.rejected
-    assert two.plans_passed_over == one.plans_passed_over
+    assert two.near_misses == one.near_misses
+    assert two.plans_evaluated == one.plans_evaluated

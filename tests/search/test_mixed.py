@@ -58,13 +58,17 @@ def test_a_mix_lies_between_its_gpus() -> None:
 
 
 def test_layers_move_to_the_faster_gpu_and_brute_force_agrees() -> None:
-    found = balanced(case([H100, A100]))
+    def busy(layers: list[int] | None = None) -> Case:
+        """Four sequences at once, so that no host keeps its GPU waiting."""
+        return case([H100, A100], layers).replace(training={"micro_batch_size": 4})
+
+    found = balanced(busy())
     first, second = found.case.plan.layers_per_stage
     assert first > second
-    splits = [mixed_estimate(case([H100, A100], [count, 8 - count])) for count in range(9)]
+    splits = [mixed_estimate(busy([count, 8 - count])) for count in range(9)]
     fastest = min(split.iteration_seconds for split in splits if split.fits)
     assert found.iteration_seconds == pytest.approx(fastest, rel=1e-9)
-    even = mixed_estimate(case([H100, A100])).iteration_seconds
+    even = mixed_estimate(busy()).iteration_seconds
     assert found.iteration_seconds < 0.95 * even
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +17,7 @@ from predictor.cli import run as command
 from predictor.errors import CaseError
 from predictor.search.placement import Traffic, best_placement, placed
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 RATE = 25e9
 
 
@@ -67,6 +67,17 @@ def test_placement_wins_more_than_a_tenth_and_brute_force_agrees() -> None:
     assert links.placement is not None
     pairs = np.array(links.placement).reshape(4, 2) % 2
     assert (pairs[:, 0] == pairs[:, 1]).all()
+
+
+def test_the_page_tells_what_the_example_gains() -> None:
+    page = (ROOT / "docs/uneven_clusters.md").read_text(encoding="utf-8")
+    told = re.search(r"([\d.]+) s an iteration as given, ([\d.]+) s placed \((\d+) % less\)", page)
+    assert told is not None
+    given, best, gain = map(float, told.groups())
+    found = best_placement(Case.from_file(ROOT / "examples/llama_1b_two_islands.toml"))
+    assert found.given_seconds == pytest.approx(given, rel=0.05)
+    assert found.estimate.iteration_seconds == pytest.approx(best, rel=0.05)
+    assert found.gain == pytest.approx(gain / 100, abs=0.03)
 
 
 @pytest.mark.slow

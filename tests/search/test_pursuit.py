@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from asked import question
 
 from predictor import search
 from predictor.costs import load_costs
 from predictor.search import aims, candidates, finding, pursuit
 from predictor.search.evaluate import Evaluation, Least, layouts_of
 from predictor.search.pieces import Stock
-from predictor.search.question import Question
 from predictor.search.replicas import Tails
 from predictor.search.room import room_of
 from predictor.search.space import space_of
@@ -29,18 +29,8 @@ SPACES = [
 
 def fitting(model, implementation, gpus, constraints):
     """Layouts that fit, and the cost functions."""
-    question = Question(
-        mapping={
-            "model": {"preset": model},
-            "training": {"seq_length": 2048},
-            "implementation": implementation,
-        },
-        gpus=("h100-sxm5-80gb",),
-        num_gpus=(gpus,),
-        global_batch_size=2 * gpus,
-        constraints=constraints,
-    )
-    case = question.cases()[0][1]
+    asked = question(model, implementation, gpus=gpus, batch=2 * gpus, constraints=constraints)
+    case = asked.cases()[0][1]
     costs = load_costs(case.cluster.gpu)
     layouts = layouts_of(space_of(case, 2 * gpus, constraints))
     return layouts.take(room_of(layouts).reserved <= costs.gpu.memory_bytes), costs

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from asked import question
 
 from predictor.case import Case, resolve
 from predictor.iteration.estimate import _peak
@@ -9,7 +10,6 @@ from predictor.iteration.schedules import order_of
 from predictor.search.candidates import case_of
 from predictor.search.evaluate import layouts_of
 from predictor.search.flight import in_flight
-from predictor.search.question import Question
 from predictor.search.room import room_of
 from predictor.search.space import space_of
 
@@ -30,16 +30,7 @@ from predictor.search.space import space_of
     ],
 )
 def test_memory_is_that_of_the_estimate(model, implementation):
-    asked = Question(
-        mapping={
-            "model": {"preset": model},
-            "training": {"seq_length": 2048},
-            "implementation": implementation,
-        },
-        gpus=("h100-sxm5-80gb",),
-        num_gpus=(16,),
-        global_batch_size=32,
-    )
+    asked = question(model, implementation, gpus=16, batch=32, constraints={})
     sections, case = asked.cases()[0]
     space = space_of(case, 32, {})
     room = room_of(layouts_of(space))

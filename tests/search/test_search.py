@@ -8,7 +8,7 @@ import pytest
 from predictor import estimate, search
 from predictor.case import Case
 from predictor.errors import CaseError, NotPredictable
-from predictor.search import finding
+from predictor.search import exploring, finding
 
 
 def found(**changed):
@@ -166,7 +166,7 @@ def test_a_model_that_the_stack_cannot_run_is_refused():
 
 
 def test_an_interrupt_while_spaces_are_evaluated_leaves_what_was_found(monkeypatch):
-    whole, calls = finding.Evaluation, []
+    whole, calls = exploring.Evaluation, []
 
     def stopped(*given):
         calls.append(given)
@@ -174,7 +174,7 @@ def test_an_interrupt_while_spaces_are_evaluated_leaves_what_was_found(monkeypat
             raise KeyboardInterrupt
         return whole(*given)
 
-    monkeypatch.setattr(finding, "Evaluation", stopped)
+    monkeypatch.setattr(exploring, "Evaluation", stopped)
     result = found(num_gpus=[8, 16], top=2)
     assert result.interrupted
     assert len(result.plans) == 2

@@ -50,7 +50,7 @@ def test_json_alone_is_on_stdout(capsys):
         ((*ASKED, "--objective", "tim"), "did you mean 'time'"),
         ((*ASKED, "--pareto", "time,speed"), "pareto = 'speed'"),
         ((*ASKED, "--top", "0"), "top = 0"),
-        ((*ASKED, "--global-batch-size", "0"), "global_batch_size"),
+        ((*ASKED, "--global-batch-size", "0"), "global_batch_size = 0: must be at least 1"),
         (ASKED[:4], "--num-gpus is needed"),
         (("search", "absent.toml"), "absent.toml: cannot be read"),
         (("search", "gpt3-1.4b", *ASKED[2:]), "did you mean"),

@@ -4,28 +4,20 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from asked import question as ask
 
 from predictor.case import Case
 from predictor.errors import CaseError
 from predictor.search.candidates import case_of
-from predictor.search.question import Question, counts, values_of
+from predictor.search.question import counts, values_of
 from predictor.search.space import divisors, space_of
 
 
 def question(
     model="gpt3-1.3b", gpus=16, batch=64, implementation="megatron-core-te", **constraints
 ):
-    return Question(
-        mapping={
-            "model": {"preset": model},
-            "training": {"seq_length": 2048},
-            "implementation": implementation,
-        },
-        gpus=("h100-sxm5-80gb",),
-        num_gpus=(gpus,),
-        global_batch_size=batch,
-        constraints={name: tuple(values) for name, values in constraints.items()},
-    )
+    held = {name: tuple(values) for name, values in constraints.items()}
+    return ask(model, implementation, gpus=gpus, batch=batch, constraints=held)
 
 
 def space(asked):

@@ -326,6 +326,15 @@ def test_lists_by_nature_vary_as_lists_of_lists() -> None:
     ]
 
 
+def test_parquet_without_pyarrow_is_refused_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("predictor.search.study_store.find_spec", lambda _: None)
+    with pytest.raises(StudyError, match=r"pip install .*\[study\].* or name a \.csv"):
+        run_study(study_from_dict(SMALL), tmp_path / "o.parquet")
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_command_runs_the_example_and_tells_counts(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -1,0 +1,154 @@
+"""One space explored: memory of its layouts, and the best plans of those that fit.
+
+A large space is shared out among forked children, each of which prices, bounds and evaluates its
+own layouts from the first to the last: alike ones, which have parts in common, go to one child.
+They tell each other the fiftieth best plan that any of them knows, which bounds are compared with;
+how many plans bounds rule out depends on who comes first, the best do not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from predictor.costs import Costs
+from predictor.costs.prediction import Ints
+from predictor.search.aims import Aim
+from predictor.search.candidates import Candidate, candidates_of
+from predictor.search.cores import Limit, able, halted, spread
+from predictor.search.evaluate import Evaluation
+from predictor.search.pieces import Stock, groups_of
+from predictor.search.pursuit import rounds
+from predictor.search.question import Question
+from predictor.search.room import Layouts, Room, room_of
+from predictor.search.shapes import distinct
+from predictor.units import HOUR_SECONDS
+
+SHARED: Final = 2000
+"""Layouts for each process, below which a space is not shared out."""
+
+ALIKE: Final = (
+    "tensor_parallel",
+    "sequence_parallel",
+    "expert_parallel",
+    "expert_tensor_parallel",
+    "tp_overlap",
+)
+"""Layouts that are alike in these have most parts in common."""
+
+OTHER_LAUNCHES: Final = 6
+"""Launches of a layer over those that each rank of a context-parallel ring adds to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What is known of some layouts.
+
+    Attributes:
+        room: Memory of each; None: interrupted before that was known.
+        candidates: Plans worth an exact estimate.
+        passed_over: Plans that fit and that lower bounds ruled out.
+        interrupted: There may be more.
+    """
+
+    room: Room | None
+    candidates: Sequence[Candidate]
+    passed_over: int
+    interrupted: bool
+
+
+class Exploration:
+    """The layouts of one machine."""
+
+    def __init__(
+        self,
+        sections: Mapping[str, Any],
+        layouts: Layouts,
+        costs: Costs,
+        question: Question,
+        found: Sequence[Candidate],
+    ) -> None:
+        """Take the layouts, and the candidates found on other machines."""
+        self._sections, self._layouts, self._costs = sections, layouts, costs
+        self._question, self._found = question, found
+        self._limit = Limit()
+
+    def run(self) -> Explored:
+        """Explore all layouts; an interrupt leaves what was found."""
+        count = min(able(self._question.processes), len(self._layouts) // SHARED)
+        if count < 2:  # noqa: PLR2004
+            return self._share(np.arange(len(self._layouts)))
+        shares = _shares(self._layouts, count)
+        parts: list[Explored] = []
+        interrupted = False
+        try:
+            parts += spread(self._share, shares, count)
+        except KeyboardInterrupt:
+            interrupted = True
+        rooms = [part.room for part in parts]
+        known = [room for room in rooms if room is not None]
+        whole = len(known) == len(shares)
+        return Explored(
+            room=Room.joined(known, shares) if whole else None,
+            candidates=[each for part in parts for each in part.candidates],
+            passed_over=sum(part.passed_over for part in parts),
+            interrupted=interrupted or any(part.interrupted for part in parts),
+        )
+
+    def _share(self, rows: Ints) -> Explored:
+        """Explore some layouts."""
+        room: Room | None = None
+        candidates: list[Candidate] = []
+        left = 0
+        try:
+            layouts = self._layouts.take(rows)
+            room = room_of(layouts)
+            fits = room.reserved <= self._costs.gpu.memory_bytes
+            kept, kept_room = layouts.take(fits), room.take(fits)
+            remains = np.ones(len(kept), dtype=bool)
+            for chosen in self._rounds(kept, kept_room, candidates) if len(kept) else ():
+                remains[chosen] = False
+                if halted():
+                    return Explored(room, candidates, 0, interrupted=True)
+            left = int(kept.variants[remains].sum())
+        except KeyboardInterrupt:
+            return Explored(room, candidates, 0, interrupted=True)
+        return Explored(room, candidates, left, interrupted=False)
+
+    def _rounds(self, layouts: Layouts, room: Room, candidates: list[Candidate]) -> Iterator[Ints]:
+        """Rows of layouts that fit, as their best plans join the candidates."""
+        question, costs = self._question, self._costs
+        stock = Stock(layouts.space.case, costs)
+        gpus, price = layouts.space.case.cluster.num_gpus, costs.gpu.usd_per_gpu_hour
+        found = [*self._found]
+        aim = Aim(
+            objective=question.objective,
+            pareto=question.pareto,
+            found=found,
+            limit=self._limit,
+            reserved=room.reserved,
+            gpus=gpus,
+            usd_per_second=np.inf if price is None else gpus * price / HOUR_SECONDS,
+        )
+        wanted = (question.objective, question.pareto)
+        for rows, tails in rounds(layouts, stock, aim):
+            part = layouts.take(rows)
+            plans = Evaluation(part, stock, tails).plans()
+            best = candidates_of(self._sections, part, room.take(rows), plans, costs, wanted)
+            candidates += best
+            found += best
+            yield rows
+
+
+def _shares(layouts: Layouts, count: int) -> list[Ints]:
+    """Rows for each of some processes: layouts that cut a layer alike stay together."""
+    part = distinct([layouts.column(name) for name in ALIKE])[1]
+    group = groups_of(layouts)[0]
+    launches = layouts.column("context_parallel")[group] + OTHER_LAUNCHES
+    work = np.bincount(part[group], launches)
+    share, load = np.zeros(len(work), dtype=np.int64), np.zeros(count)
+    for each in np.argsort(-work, kind="stable"):
+        share[each] = np.argmin(load)
+        load[share[each]] += work[each]
+    return [rows for which in range(count) if len(rows := np.flatnonzero(share[part] == which))]

@@ -1,0 +1,34 @@
+"""Parts that groups of layouts share are the same whichever group names them."""
+
+import pytest
+from asked import question
+
+from predictor.search.evaluate import layouts_of
+from predictor.search.pieces import ENDS, _Group, _keys, groups_of
+from predictor.search.space import space_of
+
+
+@pytest.mark.parametrize(
+    ("model", "implementation"),
+    [
+        ("gpt3-6.7b", "megatron-core-te"),
+        ("deepseek-v2-lite", "megatron-core-te"),
+        ("mixtral-8x7b", "megatron-core-local"),
+        ("gpt3-6.7b", "megatron-lm-2022"),
+        ("llama2-7b", "fsdp-compile"),
+    ],
+)
+def test_parts_of_one_key_launch_the_same(model, implementation):
+    constraints = {"micro_batch_size": (1,), "context_parallel": (1,)}
+    asked = question(model, implementation, gpus=8, batch=8, constraints=constraints)
+    layouts = layouts_of(space_of(asked.cases()[0][1], 8, constraints))
+    keys = list(zip(*(column.tolist() for column in _keys(layouts)), strict=True))
+    known, shared = {}, 0
+    for row in groups_of(layouts)[0].tolist():
+        group = _Group(layouts, row, keys[row], replays=False)
+        for part in (*ENDS, *group.layers):
+            steps = [segment.steps for segment in group.named(part)]
+            key = group.key(part)
+            shared += key in known
+            assert known.setdefault(key, steps) == steps, key
+    assert shared > 0 or implementation == "fsdp-compile"  # whose ends name their ranks
