@@ -7,7 +7,7 @@ from predictor.iteration import estimate
 from predictor.iteration.implementations.nemo_automodel import STACK, replicas
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import Attention, MemoryBound
+from predictor.operators import Attention, Gemm, MemoryBound
 
 
 def case(model="qwen3-30b-a3b", gpus=8, experts=8, **training):
@@ -81,10 +81,41 @@ def test_latent_attention_rotates_complex_numbers():
     assert (forward.count("silu"), kernels(part.backward).count("silu_backward")) == (1, 1)
 
 
+def test_gradients_of_all_but_experts_are_summed_in_fp32_by_a_kernel_of_their_own():
+    # torch _fsdp_param.py: ten bytes a weight where micro-batches follow each other, none for one
+    for batch, times in ((512, 1), (256, 0)):
+        shape = step_shape(resolve(case("deepseek-v3", 64, 64, global_batch_size=batch)).case)
+        part = STACK.layer(shape, shape.layer)
+        launches = [step.operator for step in part.backward if isinstance(step, Launch)]
+        products = [each for each in launches if isinstance(each, Gemm) and each.kind == "wgrad"]
+        added = [each for each in launches if getattr(each, "kernel", "") == "accumulate_fp32"]
+        assert not any(each.accumulate for each in products)
+        weights = sum(each.n * each.k for each in products)
+        assert sum(each.rows * each.cols for each in added) == times * weights
+        assert weights == pytest.approx(shape.layer.dense_parameters, rel=1e-3)
+
+
+def test_one_rotary_key_takes_the_sum_of_all_heads_gradients():
+    shape = step_shape(resolve(case("deepseek-v3", 256, 64, micro_batch_size=1)).case)
+    part, latent = STACK.layer(shape, shape.layer), shape.layer.latent
+    launches = [step.operator for step in part.backward if isinstance(step, Launch)]
+    (summed,) = (each for each in launches if getattr(each, "kernel", "") == "sum_rows")
+    assert summed.bytes == 2 * 4096 * 128 * latent.rope
+
+
 def test_a_sink_scales_attentions_output():
     shape = step_shape(resolve(case("gpt-oss-20b")).case)
     part = STACK.layer(shape, shape.layer)
-    assert (kernels(part.forward).count("mul_weight"), kernels(part.backward).count("mul")) == (
-        1,
-        3,
-    )
+    sinks = kernels(part.forward).count("mul_weight") - 1  # the other adds the experts' first bias
+    assert (sinks, kernels(part.backward).count("mul")) == (1, 1)
+
+
+def test_clamps_are_compiled_and_both_biases_added_apart():
+    # moe/layers.py: the sum with a bias and its pieces together; a bias' gradient and its pieces
+    shape = step_shape(resolve(case("gpt-oss-20b")).case)
+    part = STACK.layer(shape, shape.layer)
+    wide = 2 * 2880
+    for steps, name in ((part.forward, "mul_weight"), (part.backward, "sum_rows")):
+        found = [step.operator for step in steps if isinstance(step, Launch)]
+        found = [each for each in found if getattr(each, "cols", 0) == wide]
+        assert [each.kernel for each in found] == [name, "cat"]

@@ -7,8 +7,8 @@ from predictor.iteration import estimate
 from predictor.iteration.implementations import megatron_core_te
 from predictor.iteration.implementations.te_dense_host import PLAIN_LAUNCHES, PRODUCTS
 from predictor.iteration.launches import Launch
-from predictor.iteration.shape import step_shape
-from predictor.operators import Gemm
+from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import Gemm, MemoryBound
 
 PHASES = ("forward", "backward")
 LOCAL = ("megatron-core-local", "llama", "layer")
@@ -96,3 +96,14 @@ def test_a_graph_of_the_iteration_frees_a_step_from_its_host():
         for graphs in ("none", "iteration")
     }
     assert host["iteration"] < 0.2 * host["none"]
+
+
+@pytest.mark.parametrize(("gradients", "words"), [("fp32", 1.0), ("bf16", 0.5)])
+def test_gradients_are_read_for_numbers_that_are_none_before_their_norm(gradients, words):
+    asked = case_of(layers=2, tensor=8, training={"gradient_dtype": gradients})
+    (stage,) = stages_of(asked, step_shape(asked))
+    ((segment, _),) = megatron_core_te.reduced(stage)
+    walked = [each.operator for each in segment.launches if isinstance(each.operator, MemoryBound)]
+    expected = (words * stage.parameters, stage.owned_parameters)
+    for one, numbers in zip(walked, expected, strict=True):
+        assert one.rows * one.cols == pytest.approx(numbers, rel=1e-3)

@@ -66,6 +66,16 @@ def test_collectives_and_latent_attention_come_on_top():
         assert work["hf-eager", "llama", "layer"] > 0
 
 
+@pytest.mark.parametrize(("phase", "launches"), [("forward", 4 * 1.3), ("backward", 4 * 3.5)])
+def test_a_layer_beside_another_micro_batchs_is_four_nodes(phase, launches):
+    plan = {"gpus": 2, "expert_parallel": 2, "moe_permute_fusion": True}
+    (alone, _), (beside, _) = (part_of(**plan, moe_overlap=each) for each in (False, True))
+    eager = ("hf-eager", "llama", "layer")
+    a_layer = {"forward": 38, "backward": 79}[phase]  # launches of the measured eager layer
+    more = work_of(beside, phase)[eager] - work_of(alone, phase).get(eager, 0.0)
+    assert more * a_layer == pytest.approx(launches)
+
+
 def test_graphs_hold_the_router_attention_or_everything():
     measured = {
         Host(stack="megatron-core-local", block="moe", quantity="layer"): 10.0,

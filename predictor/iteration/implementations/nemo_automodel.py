@@ -18,23 +18,25 @@ Queries, keys and values are products of their own, so that three gradients of t
 up; they are priced as one product. Dense and shared feed-forwards take an eager SiLU and a product
 (``moe/layers.py``), attention sinks a product of the output (``flex_attention.py``).
 
-A bf16 weight gradient and its addition to what earlier micro-batches left move 8 bytes a weight, as
-many as a product that accumulates in fp32; layers are therefore those of ``megatron-core-te``.
+An expert's bf16 weight gradient and its addition to what earlier micro-batches left move 8 bytes a
+weight, as many as a product that accumulates in fp32; layers are therefore those of
+``megatron-core-te``. FSDP2 adds the others' into fp32 by a kernel of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_core_te import embedding_part
 from predictor.iteration.implementations.megatron_core_te import layer_part as te_layer_part
 from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
-from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, fused_activations
+from predictor.iteration.layer import Latent, Layer
+from predictor.iteration.megatron_memory import fused_activations
+from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
 from predictor.iteration.stack import Part, Replicas, Stack, flashed, module_launches
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import MemoryBound
+from predictor.operators import Gemm, MemoryBound
 
 GRADIENT_BYTES = 4.0
 WEIGHT_BYTES = 2.0
@@ -56,6 +58,8 @@ ACTIVATION = {"silu_mul": ("silu", "mul"), "silu_mul_backward": ("mul", "mul", "
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """The layer of Transformer Engine, with what AutoModel leaves to PyTorch written out."""
+    if shape.experts is not None:
+        shape = replace(shape, experts=replace(shape.experts, fused_clamp=True))
     part = te_layer_part(shape, layer)
     forward = _written_out(part.forward, "forward", shape, layer)
     backward = _written_out(part.backward, "backward", shape, layer)
@@ -78,7 +82,7 @@ def _written_out(
     for step in steps:
         operator = step.operator if isinstance(step, Launch) else None
         if not isinstance(operator, MemoryBound):
-            tape.extend((step,))
+            _accumulate(tape, step, shape)
         elif operator.kernel == "rotary":
             _rotate(tape, phase, operator, in_halves=layer.latent is None)
         elif operator.kernel in ACTIVATION:
@@ -86,8 +90,8 @@ def _written_out(
                 tape.fresh(eager.kernel(name, operator.rows, operator.cols))
         else:
             tape.extend((step,))
-    if layer.latent:  # a head's two parts are put together, and cut apart
-        tape.fresh(eager.kernel("cat", shape.tokens * layer.heads, layer.head_dim))
+    if layer.latent:
+        _latent(tape, phase, shape.tokens, layer.heads, layer.head_dim, layer.latent)
     elif phase == "backward":
         for _ in range(2):
             tape.fresh(eager.kernel("add", shape.tokens, layer.hidden))
@@ -95,6 +99,21 @@ def _written_out(
         _sink(tape, phase, shape.tokens, layer.q)
         return flashed(tape.steps())
     return tape.steps()
+
+
+def _accumulate(tape: Tape, step: Step, shape: StepShape) -> None:
+    """A step, or a product for a weight's gradient and what FSDP2 does with it.
+
+    Gradients that are not reduced yet are summed in the type that they are reduced in (torch
+    2.11 ``_fsdp_param.py``, ``accumulate_unsharded_grad_if_needed``).
+    """
+    operator = step.operator if isinstance(step, Launch) else None
+    if not (isinstance(operator, Gemm) and operator.kind == "wgrad" and operator.accumulate):
+        tape.extend((step,))
+        return
+    tape.run(replace(operator, accumulate=False))
+    if shape.micro_batches > 1:
+        tape.fresh(eager.kernel("accumulate_fp32", operator.n, operator.k))
 
 
 def _rotate(tape: Tape, phase: str, whole: MemoryBound, *, in_halves: bool) -> None:
@@ -108,6 +127,19 @@ def _rotate(tape: Tape, phase: str, whole: MemoryBound, *, in_halves: bool) -> N
     if phase == "backward":
         tape.fresh(eager.kernel("rope_neg", whole.rows, whole.cols))
     tape.fresh(eager.kernel("cat", whole.rows, whole.cols))
+
+
+def _latent(tape: Tape, phase: str, tokens: int, heads: int, head_dim: int, latent: Latent) -> None:
+    """Parts of heads put together, or cut apart; what was projected down likewise.
+
+    All heads share one rotary key, whose gradient is their sum (``deepseek_v3/layers.py``).
+    """
+    tape.fresh(eager.kernel("cat", tokens * heads, head_dim))
+    if phase == "forward":  # a norm takes whole tensors
+        tape.fresh(eager.kernel("rope_clone", tokens, latent.kv_rank))
+        return
+    tape.fresh(eager.kernel("cat", tokens, latent.kv_rank + latent.rope))
+    tape.run(eager.kernel("sum_rows", tokens, heads * latent.rope))
 
 
 def _sink(tape: Tape, phase: str, rows: int, cols: int) -> None:
@@ -138,10 +170,13 @@ def head_part(shape: StepShape) -> Part:
     te.column_backward(backward, shape, shape.vocab, shape.hidden)
     name = te.norm(shape.layer) + "_backward"
     backward.fresh(te.fused(name, shape.shard_tokens, shape.hidden), kernels=2)
+    summed = Tape()
+    for step in backward.steps():
+        _accumulate(summed, step, shape)
     tied = shape.tied_embeddings and shape.stages == 1
     return Part(
         forward=forward.steps(),
-        backward=backward.steps(),
+        backward=summed.steps(),
         parameters=0 if tied else shape.vocab * shape.hidden,
     )
 

@@ -7,9 +7,9 @@ a position, and keys are put together from both parts.
 """
 
 from predictor.iteration import context
-from predictor.iteration.dimensions import Latent, Layer
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Tape
+from predictor.iteration.layer import Latent, Layer
 from predictor.iteration.step import StepShape
 
 BACKWARD_KERNELS = 3

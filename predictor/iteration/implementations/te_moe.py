@@ -12,12 +12,13 @@ device once a layer in the forward pass. The backward pass knows them.
 
 from typing import Final
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_expert_biases as biases
+from predictor.iteration.implementations.hf_compile import triton
 from predictor.iteration.implementations.local_moe import PICK_KERNELS
 from predictor.iteration.launches import Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.mapping import COPYING
 from predictor.iteration.moe.shape import PROBABILITY_BYTES, Routed
@@ -32,6 +33,12 @@ bookkeeping, map of tokens to experts, counts (``router.py``, ``moe_utils.py`` v
 without ``moe_router_fusion``)."""
 
 ROUTER_BACKWARD_KERNELS = 8
+UNGATED_BACKWARD: Final = (
+    *("cast_up", "mul_rows_fp32", "cast_down", "gelu_backward"),
+    *("accumulate_fp32", "sum_fp32"),  # of the probability: a product of fp32 and bf16, summed
+)
+"""The gradient of an activation that no fusion knows, times a probability in fp32."""
+
 GRADIENTS: Final[tuple[GemmKind, ...]] = ("dgrad", "wgrad")
 MOST_OF_TWO = 3
 """Up to so many experts a token, permutation is timed as that to two places, beyond as to eight."""
@@ -114,7 +121,7 @@ def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Trans
     """Counts, permutation, and the tokens under way with their probabilities."""
     if rows.plan.expert.ranks > 1 and rows.plan.dispatcher != "allgather":
         tape.collective(moe.counts(rows.experts, rows.plan), "expert")
-        if not rows.plan.padded and rows.plan.overlap is not True:
+        if not rows.plan.padded and not rows.plan.hides:
             tape.sync()  # else another micro-batch's layer is queued meanwhile
     if rows.plan.dispatcher in COPYING:
         if not rows.plan.fused_permutation:
@@ -138,7 +145,7 @@ def arrive(
     tape: Tape, rows: Routed, transfers: list[moe.Transfer], *, probabilities: bool = False
 ) -> None:
     """Tokens are here: at every rank of an expert, and in the order of their experts."""
-    if rows.plan.overlap is not True:
+    if not rows.plan.hides:
         moe.wait(tape, transfers)
     if rows.plan.dispatcher not in COPYING:
         tape.run(_permutation("permute", rows, rows.received))
@@ -150,7 +157,7 @@ def arrive(
 
 def leave(tape: Tape, rows: Routed, transfers: list[moe.Transfer]) -> None:
     """The experts' rows are back: summed into their tokens."""
-    if rows.plan.overlap is not True:
+    if not rows.plan.hides:
         moe.wait(tape, transfers)
     if rows.plan.dispatcher in COPYING:
         _gathered(tape, rows)
@@ -199,8 +206,17 @@ def experts_forward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> N
 
 
 def _activation(tape: Tape, rows: Routed) -> None:
-    name = "silu_mul_probs" if rows.layer.gated else "gelu"
-    tape.fresh(te.fused(name, rows.rows, rows.experts.ffn))
+    """Activation times probability: one kernel of a gated unit, no fusion knows others.
+
+    They run eagerly: the product with an fp32 probability is written in fp32, then cast
+    (``experts.py`` 0.12 to 0.19, ``bias_act_func``).
+    """
+    count, width = rows.rows, rows.experts.ffn
+    if rows.layer.gated:
+        tape.fresh(te.fused("silu_mul_probs", count, width))
+        return
+    for name in ("gelu", "cast_up", "cast_down"):
+        tape.fresh(eager.kernel(name, count, width))
 
 
 def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
@@ -211,13 +227,28 @@ def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> 
     _operand(tape, rows, recipe, hidden)
     for kind in GRADIENTS:
         _product(tape, rows, hidden, ffn, kind, recipe)
-    name = "silu_mul_probs_backward" if rows.layer.gated else "gelu_backward"
-    tape.fresh(te.fused(name, rows.rows, ffn))
+    _activation_backward(tape, rows)
     if rows.layer.biases:
         biases.clamp_backward(tape, rows)
     _operand(tape, rows, recipe, rows.up)
     for kind in GRADIENTS:
         _product(tape, rows, rows.up, hidden, kind, recipe)
+
+
+def _activation_backward(tape: Tape, rows: Routed) -> None:
+    """The gradient of activation and probability, which ``torch.compile`` makes two kernels of.
+
+    One writes the input's gradient; the other reads input and gradient again and sums over columns,
+    which moves as many bytes as the activation (``fused_bias_swiglu.py``, ``fused_bias_geglu.py``,
+    0.12 to 0.19; traced with 0.18 on an H100).
+    """
+    count, width = rows.rows, rows.experts.ffn
+    if not rows.layer.gated:
+        for name in UNGATED_BACKWARD:
+            tape.fresh(eager.kernel(name, count, width))
+        return
+    tape.fresh(triton("silu_mul_halves_backward", count, width))
+    tape.run(triton("silu_mul_halves", count, width))
 
 
 def _operand(tape: Tape, rows: Routed, recipe: Recipe | None, cols: int) -> None:

@@ -8,12 +8,13 @@ group sit next to each other, then those that share the experts, then those that
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from math import comb, gcd
 from typing import Final
 
 from predictor.case import Case
-from predictor.iteration.dimensions import Experts
 from predictor.iteration.groups import Group
+from predictor.iteration.layer import Experts
 from predictor.iteration.moe.imbalance import Load, load_of
 from predictor.values import frozen
 
@@ -41,6 +42,9 @@ class ExpertPlan:
         fused_permutation: One kernel puts tokens in their experts' order, one adds them up again.
         shared_overlap: Shared experts run beside dispatch and combine; None: as the stack does.
         overlap: Dispatch and combine run beside another micro-batch; None: as the stack does.
+        lone: In this pass no other micro-batch's runs beside it.
+        fused_clamp: An activation that cuts its input off does so itself; a bias before it is
+            added apart.
     """
 
     expert: Group
@@ -58,6 +62,13 @@ class ExpertPlan:
     fused_permutation: bool = True
     shared_overlap: bool | None = None
     overlap: bool | None = None
+    lone: bool = False
+    fused_clamp: bool = False
+
+    @property
+    def hides(self) -> bool:
+        """Whether another micro-batch's computation hides dispatch and combine."""
+        return self.overlap is True and not self.lone
 
     def sorts(self, experts: Experts) -> bool:
         """Whether rows that arrive rank by rank must be put in the order of the experts.
@@ -100,6 +111,7 @@ def expert_plan(case: Case, *, tokens: int, groups: Mapping[str, Group]) -> Expe
     )
 
 
+@lru_cache(maxsize=256)
 def places_visited(experts: Experts, places: int, *, consecutive: bool = False) -> float:
     """Expected number of ``places`` that a token visits whose experts are picked evenly.
 

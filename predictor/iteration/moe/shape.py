@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from predictor.iteration.dimensions import Experts, Layer
+from predictor.iteration.layer import Experts, Layer
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.recipes import Recipe
 from predictor.operators import GroupedGemm

@@ -1,19 +1,20 @@
 """What an expert layer launches and sends, by hand and by law."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from predictor.case import Case, resolve
 from predictor.errors import CaseError
 from predictor.iteration import estimate
-from predictor.iteration.dimensions import Experts
-from predictor.iteration.implementations import hf_eager, megatron_core_te
-from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.implementations import hf_eager, megatron_core_te, te_moe
+from predictor.iteration.launches import Launch, Sync, Tape
+from predictor.iteration.layer import Experts
 from predictor.iteration.moe.dispatch import combine, dispatch
 from predictor.iteration.moe.mapping import places_visited
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import Collective, Gemm, GroupedGemm
+from predictor.operators import Collective, Gemm, GroupedGemm, MemoryBound
 
 H, F, K, N = 4096, 14336, 2, 4096
 
@@ -94,6 +95,18 @@ def test_the_host_reads_the_counts_once_a_forward_pass_unless_experts_are_padded
     assert not any(isinstance(s, Sync) for s in backward)
     padded = case(moe={"capacity_factor": 1.0, "pad_to_capacity": True})
     assert not any(isinstance(s, Sync) for s in steps_of(megatron_core_te, padded)[0])
+
+
+def test_an_ungated_activation_runs_eagerly_its_probability_in_fp32():
+    """No fusion knows it: 16 bytes a number forward, 6 + 8 + 6 + 6 and 10 + 4 backward."""
+    asked = case()
+    shape = step_shape(resolve(asked).case)
+    layer = replace(layer_of(shape, asked), gated=False)
+    for run, bytes_each in ((te_moe.experts_forward, 16), (te_moe.experts_backward, 40)):
+        tape = Tape()
+        run(tape, shape.routed(layer))
+        streams = [s.operator for s in tape.steps() if isinstance(s.operator, MemoryBound)]
+        assert sum(o.bytes for o in streams) == pytest.approx(bytes_each * N * K * F, rel=1e-3)
 
 
 def transfers(dispatcher, gpus=16, model="qwen3-30b-a3b", **plan):
@@ -303,9 +316,22 @@ def test_biased_experts_move_what_their_eager_kernels_do():
         )
         for part in biased
     ]
-    forward = rows * (ffn * (2 * 4 + 2 * 4) + hidden * (4 + 12 + 8 + 6))
-    backward = rows * (ffn * (2 * 6 + 2 * 4) + hidden * (6 + 6 + 2 * (8 + 4) + 4))
+    forward = rows * (ffn * (2 * 4 + 2 * 4) + hidden * (8 + 12 + 8 + 6))
+    backward = rows * (ffn * (3 * 4 + 2 * 5 + 2 * 4) + hidden * (6 + 6 + 2 * (8 + 4) + 4))
     assert moved == pytest.approx([forward, backward], rel=1e-3)
+
+
+def test_probabilities_gradients_are_a_kernel_of_their_own():
+    # fused_bias_swiglu.py: 10 bytes a number for the input's gradient, 6 for the sum over columns
+    _, backward = steps_of(megatron_core_te, case("mixtral-8x7b", gpus=1))
+    rows, ffn = N * 2, 14336
+    compiled = [
+        step.operator
+        for step in backward
+        if isinstance(step, Launch) and getattr(step.operator, "impl", "") == "inductor"
+    ]
+    assert [each.rows * each.cols for each in compiled] == [rows * ffn] * 2
+    assert [each.bytes for each in compiled] == [10 * rows * ffn, 6 * rows * ffn]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +350,7 @@ def test_small_numbers_fill_each_experts_rows_up(precision, recipe, rows):
 
 
 def test_a_step_reads_updates_copies_and_clears_what_megatron_core_does():
-    """Bytes a parameter: norm 4, its scale 8, AdamW 28, bf16 weights 6, the buffer 4."""
+    """Bytes a parameter: a look at all 4, norm 4, scale 8, AdamW 28, weights 6, the buffer 4."""
     asked = case("mixtral-8x7b", 8)
     shape = step_shape(resolve(asked).case)
     (stage,) = stages_of(resolve(asked).case, shape)
@@ -339,8 +365,8 @@ def test_a_step_reads_updates_copies_and_clears_what_megatron_core_does():
     owned, whole = stage.owned_parameters, stage.parameters
     found = [launch.operator.bytes for launch in launches]
     assert found == pytest.approx(
-        [4 * owned, 8 * owned, 28 * owned, 6 * owned, 4 * whole], rel=1e-3
+        [4 * whole, 4 * owned, 8 * owned, 28 * owned, 6 * owned, 4 * whole], rel=1e-3
     )
     # A rank holds one expert of each of 32 layers: two tensors more than a module's.
     tensors = stage.tensors + 32 * 2
-    assert launches[3].kernels == -(-tensors * owned // whole)
+    assert launches[4].kernels == -(-tensors * owned // whole)
