@@ -16,8 +16,8 @@ leaves every rank the same work. Read in Transformer Engine 2.8, ``context_paral
 
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.step import StepShape
 from predictor.operators import Attention, MemoryBound
 

@@ -31,6 +31,7 @@ class Course:
             it; none where stages do not wait for that.
         leaving: Link of the stage's last message.
         sent: All messages, in the order in which they leave.
+        group: Passes of all stages, of as many micro-batches as there are stages.
     """
 
     number: Ints
@@ -42,6 +43,7 @@ class Course:
     meeting: Ints
     leaving: Ints
     sent: "Messages"
+    group: int
 
     @property
     def stopped(self) -> NDArray[np.bool_]:
@@ -91,6 +93,7 @@ def course_of(order: Order, *, meet: bool) -> Course:
         meeting=place[meeting[last]],
         leaving=link[last],
         sent=sent,
+        group=order.kind.size // len(order.route_of) * order.stages,
     )
 
 

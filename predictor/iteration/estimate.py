@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
+from predictor.iteration.building import Builder
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.costliest import OperatorShare
 from predictor.iteration.dimensions import model_flops
@@ -19,7 +20,6 @@ from predictor.iteration.numbering import Numbering
 from predictor.iteration.pipeline import Pipeline, in_flight
 from predictor.iteration.places import Places
 from predictor.iteration.priced import Sheet, price
-from predictor.iteration.programs import Builder
 from predictor.iteration.run import Links, Run
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.shape import micro_batches_of, refuse, stages_of, step_shape

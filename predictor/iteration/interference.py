@@ -4,6 +4,10 @@ A collective that another stream computes beside shares SMs, memory and power wi
 launches come in as measured alone and leave as they are in company. Slowdowns are factors of a pair
 (compute family, collective), measured (:mod:`predictor.costs.interference`).
 
+A collective of tensor parallelism comes together with one product, and computation waits for both:
+no later kernel fills what it leaves idle. On GPUs with clusters of blocks most of its time is lost
+(:data:`LOST_BESIDE_A_PRODUCT`), where one among many kernels costs a quarter of its own.
+
 Kernels of ``C`` seconds with factor ``f`` beside a collective of ``d`` seconds with factor ``g``,
 each slowed while both run:
 
@@ -19,7 +23,7 @@ import numpy as np
 from predictor.costs.interference import Slowdowns, load_slowdowns
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.launches import Launch, Segment, Step, Wait
-from predictor.operators import SendRecv
+from predictor.operators import Gemm, SendRecv
 
 LIKE: Final = {
     "grouped_gemm": "gemm",
@@ -32,12 +36,21 @@ COPIED: Final = "copied"
 """Rows that tensor ranks exchange round a ring with copy engines (Transformer Engine 2.8,
 ``module/base.py``: one SM, ``use_ce``): they take nothing from products."""
 
+LOST_BESIDE_A_PRODUCT: Final = 0.7
+"""What a second of a tensor-parallel collective still costs with its product beside it.
+
+The product holds the SMs until its last wave; where the collective is first
+(``CUDA_DEVICE_MAX_CONNECTIONS=1``), its last blocks wait instead. Traces of two steps over two
+H200s have 0.58 to 0.74 both ways (docs/implementations.md); no Ampere was traced."""
+
 
 def interfered(
     segments: Sequence[Segment],
     first: Ints,
     seconds: Floats,
     slowdown: Slowdowns | None = None,
+    *,
+    clusters: bool = True,
 ) -> Floats:
     """Seconds of every launch beside what runs at the same time.
 
@@ -51,8 +64,9 @@ def interfered(
         first: Row of each segment's first launch.
         seconds: Of each launch, alone.
         slowdown: Factors by compute family and collective; None: as measured.
+        clusters: Products run in clusters of blocks, as from Hopper on.
     """
-    meetings = _Meetings()
+    meetings = _Meetings(clusters=clusters)
     places = {segment: place for place, segment in enumerate(segments)}
     for place, segment in enumerate(segments):
         if segment.company or any(_sent(step) for step in segment.steps):
@@ -65,14 +79,17 @@ class _Meetings:
     """Every collective of some segments with the compute launches beside it.
 
     Attributes:
-        rows: Row, kind and share of each collective.
+        rows: Row, kind and share of each collective; to its kind belongs whether it comes with a
+            product that keeps it waiting.
         beside: Places in ``compute`` between which its partners are, and which collective.
         compute: Row and operator of every compute launch of these segments, in order.
+        clusters: Products run in clusters of blocks.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clusters: bool) -> None:
         """Start with none."""
-        self.rows: list[tuple[int, str, float]] = []
+        self.clusters = clusters
+        self.rows: list[tuple[int, tuple[str, bool], float]] = []
         self.beside: list[tuple[int, int, int]] = []
         self.compute: list[tuple[int, str]] = []
 
@@ -108,9 +125,10 @@ class _Meetings:
 
     def _collective(self, launch: Launch, row: int, share: float) -> int:
         kind = LIKE.get(launch.operator.name, launch.operator.name)
-        if launch.stream == "tensor" and kind == SendRecv.name:
+        tensor = launch.stream == "tensor"
+        if tensor and kind == SendRecv.name:
             kind = COPIED
-        self.rows.append((row, kind, share))
+        self.rows.append((row, (kind, tensor and self.clusters), share))
         return len(self.rows) - 1
 
     def slowed(self, seconds: Floats, factors: Slowdowns) -> Floats:
@@ -155,12 +173,13 @@ def _under_way(segment: Segment) -> Iterator[tuple[int, Launch]]:
 
 
 def _table(
-    kinds: Sequence[str], families: Sequence[str], factors: Slowdowns
+    kinds: Sequence[tuple[str, bool]], families: Sequence[str], factors: Slowdowns
 ) -> tuple[Floats, Ints, Ints]:
     """Factors by kind and family of what is there, and the place of each in them."""
     known, words = dict.fromkeys(kinds), dict.fromkeys(families)
     pairs = [
-        [factors.get((LIKE.get(word, word), kind), (1.0, 1.0)) for word in words] for kind in known
+        [_pair(factors, LIKE.get(word, word), kind, waited=waited) for word in words]
+        for kind, waited in known
     ]
     place = {kind: at for at, kind in enumerate(known)}
     column = {word: at for at, word in enumerate(words)}
@@ -169,6 +188,14 @@ def _table(
         np.array([place[kind] for kind in kinds], dtype=np.int64),
         np.array([column[word] for word in families], dtype=np.int64),
     )
+
+
+def _pair(factors: Slowdowns, family: str, kind: str, *, waited: bool) -> tuple[float, float]:
+    """Factors of a compute family and a collective; ``waited``: it comes with one product."""
+    mine, its = factors.get((family, kind), (1.0, 1.0))
+    if waited and family == Gemm.name and (family, kind) in factors:
+        mine = its / (its - LOST_BESIDE_A_PRODUCT)  # of eq. 23: loss = g · (1 - 1/f)
+    return mine, its
 
 
 def _met(whole: Floats, alone: Floats, mine: Floats, its: Floats) -> tuple[Floats, Floats]:

@@ -208,6 +208,11 @@ class Tape:
             self.start(collective, stream)
             self.wait(stream)
 
+    def play(self, other: "Tape") -> None:
+        """Append what another tape collected, its bytes too; it reads nothing that was before."""
+        self._steps += other._steps  # noqa: SLF001 - one of its kind
+        self._bytes += other._bytes  # noqa: SLF001
+
     def extend(self, steps: Sequence[Step]) -> None:
         """Append what another tape collected."""
         self._steps.extend(steps)

@@ -19,18 +19,17 @@ from predictor.values import frozen
 
 SWEPT_GROUPS: Final = 4
 """Micro-batches, in groups of the stages, up to which a pipeline is swept in full; a longer one
-repeats its steady state, looked for in four times as many each time."""
+repeats a group in its middle."""
+
+SWEPT_GROUPS_BLOCKING: Final = 3
+"""The same with one chunk a stage, where messages stop both ends and so never queue."""
 
 PERIODIC: Final = frozenset({"1f1b", "interleaved"})
 """Schedules whose order repeats from group to group, with a forward and a backward pass each."""
 
-PASSES_OF_PERIODIC: Final = 2
 FIRST_AND_LAST: Final = 2
 RATIO_DIGITS: Final = 2
 """Digits of the ratios that a search sees: the same schedule for nearly the same stage."""
-
-STEADY: Final = 1e-9
-"""Relative difference of two periods that counts as none."""
 
 FIRST_F, NEXT_F, FIRST_B, NEXT_B, LAST_B, NEXT_W, LAST_W = range(7)
 """Places in ``ChunkPrograms.programs()``."""
@@ -96,7 +95,8 @@ class Pipeline:
     @property
     def swept(self) -> int:
         """Micro-batches of the sweep that the step's seconds follow from."""
-        return _swept(self.schedule, len(self.stages), self.micro_batches)
+        groups = SWEPT_GROUPS_BLOCKING if self.chunks == 1 and not self.overlapped else SWEPT_GROUPS
+        return _swept(self.schedule, len(self.stages), self.micro_batches, groups)
 
     def counted(self, stage: int) -> list[tuple[Program, int]]:
         """Every program of a stage and how often a step runs it."""
@@ -126,44 +126,17 @@ class Pipeline:
         """
         if len(self.stages) == 1:
             return self.alone(0, programs)
-        count, group = self.swept, len(self.stages)
-        timeline = self.sweep(programs, messages, self.order(count))
-        while count < self.micro_batches:
-            period = self._period(timeline, self.order(count))
-            if period is not None:
-                more = (self.micro_batches - count) // group
-                timeline.state[...] += more * period[:, None, None]
-                break
-            count = min(count + 3 * (count // group) * group, self.micro_batches)
-            timeline = self.sweep(programs, messages, self.order(count), timeline)
+        more = (self.micro_batches - self.swept) // len(self.stages)
+        timeline = self.sweep(programs, messages, self.order(self.swept), more)
         return self._finished(timeline, programs, tied_seconds)
 
-    def _period(self, timeline: Timeline, order: Order) -> Floats | None:
-        """Seconds that a group of micro-batches adds in the steady state, by scenario.
-
-        None where the sweep has not come to its steady state: where stages do not yet all advance
-        by the same time from one group to the next.
-        """
-        length = len(self.stages) * self.chunks * PASSES_OF_PERIODIC
-        drain = order.passes - self.chunks * len(self.stages) - len(self.stages) + 1
-        ends = timeline.end.reshape(len(timeline.end), order.stages, order.passes)
-        here = ends[:, :, drain - length : drain]
-        before = ends[:, :, drain - 2 * length : drain - length]
-        step = here - before
-        period = step[:, 0, -1]
-        if np.max(np.abs(step - period[:, None, None])) > STEADY * np.max(period):
-            return None
-        return np.asarray(period)
-
-    def sweep(
-        self, programs: Floats, messages: Floats, order: Order, shorter: Timeline | None = None
-    ) -> Timeline:
-        """Run every pass of an order once; ``shorter``: with fewer micro-batches, else equal."""
+    def sweep(self, programs: Floats, messages: Floats, order: Order, more: int = 0) -> Timeline:
+        """Run every pass of an order once, and ``more`` groups of micro-batches in its middle."""
         whole = programs[: self.numbering.passes].swapaxes(0, 1)
         kept = essential(whole)
         matrix = whole[:, :, kept[:, None], kept]
         passes = Passes(order, matrix, self.which(order), messages, self.overlapped)
-        timeline = run(passes, shorter)
+        timeline = run(passes, more)
         state = np.repeat(timeline.state[:, :, COMPUTE, None], whole.shape[-1], axis=2)
         state[:, :, kept] = timeline.state
         return replace(timeline, state=state)
@@ -186,10 +159,10 @@ class Pipeline:
         return np.asarray(after(step, state).max(axis=(1, 2)))
 
 
-def _swept(schedule: str, stages: int, micro_batches: int) -> int:
-    if schedule not in PERIODIC or micro_batches <= SWEPT_GROUPS * stages:
+def _swept(schedule: str, stages: int, micro_batches: int, groups: int = SWEPT_GROUPS) -> int:
+    if schedule not in PERIODIC or micro_batches <= groups * stages:
         return micro_batches
-    return micro_batches % stages + SWEPT_GROUPS * stages
+    return micro_batches % stages + groups * stages
 
 
 def in_flight(shape: StepShape, stage: int) -> tuple[int, ...]:

@@ -99,9 +99,9 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     launches = [launch for mine in each for launch in mine]
     operators, index = _distinct(launches)
     table = _PriceTable(operators, costs, collectives)
-    seconds, half = table.blend(launches, index)
-    counts = [len(mine) for mine in each]
     moved = np.array([operator.bytes for operator in operators], dtype=float)[index]
+    seconds, half = table.blend(launches, index, moved)
+    counts = [len(mine) for mine in each]
     family = [FAMILIES.index(family_of(operator)) for operator in operators]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     layout = Layout({segment: place for place, segment in enumerate(segments)}, first)
@@ -116,16 +116,32 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
         family=np.array(family, np.int64)[index],
         bandwidth=moved / costs.gpu.memory_bytes_per_second / seconds,
     )
-    return replace(sheet, seconds=interfered(segments, first, seconds))
+    slowed = interfered(segments, first, seconds, clusters=costs.gpu.runs_clusters)
+    return replace(sheet, seconds=slowed)
 
 
 def _host_seconds(segment: Segment, costs: Costs) -> float:
     calls = sum(isinstance(launch.operator, Collective) for launch in segment.launches)
     waited = calls * segment.call_seconds
     if segment.host is None or segment.launch_seconds:
-        kernels = sum(launch.kernels for launch in segment.launches)
-        return waited + kernels * (segment.launch_seconds or costs.host_seconds(BARE_LAUNCH))
+        each = segment.launch_seconds or costs.host_seconds(BARE_LAUNCH)
+        return waited + sum(
+            _spent(work, costs) if work is not None else kernels * each
+            for work, kernels in _sections(segment)
+            if kernels
+        )
     return waited + _spent(segment.host, costs)
+
+
+def _sections(segment: Segment) -> list[tuple[HostWork | None, int]]:
+    """Host work of a segment's sections, and how many kernels each launches."""
+    found: list[tuple[HostWork | None, int]] = [(None, 0)]
+    for step in segment.steps:
+        if isinstance(step, Section):
+            found.append((step.host, 0))
+        elif isinstance(step, Launch):
+            found[-1] = (found[-1][0], found[-1][1] + step.kernels)
+    return found
 
 
 def _spent(work: HostWork, costs: Costs) -> float:
@@ -169,14 +185,17 @@ def _by_section(segment: Segment, host_seconds: float, costs: Costs) -> list[flo
 def _distinct(launches: Sequence[Launch]) -> tuple[tuple[Operator, ...], Ints]:
     """The distinct operators of some launches, and the place of each launch's own."""
     places: dict[tuple[str, Any], int] = {}
+    seen: dict[int, int] = {}  # one object is often launched again
     operators: list[Operator] = []
     index = []
     for launch in launches:
         operator = launch.operator
-        key = (operator.name, operator_key(operator))
-        place = places.setdefault(key, len(operators))
-        if place == len(operators):
-            operators.append(operator)
+        place = seen.get(id(operator))
+        if place is None:
+            key = (operator.name, operator_key(operator))
+            place = seen[id(operator)] = places.setdefault(key, len(operators))
+            if place == len(operators):
+                operators.append(operator)
         index.append(place)
     return tuple(operators), np.array(index, dtype=np.int64)
 
@@ -210,14 +229,17 @@ class _PriceTable:
         self._cold[places], self.origin[places] = cold.seconds, cold.origin
         self._half[places] = (cold.high - cold.low) / 2
 
-    def blend(self, launches: Sequence[Launch], index: Ints) -> tuple[Floats, Floats]:
-        """Seconds by what is still in L2: all of it at no distance, none beyond its size.
+    def blend(
+        self, launches: Sequence[Launch], index: Ints, moved: Floats
+    ) -> tuple[Floats, Floats]:
+        """Seconds, and their half-width, by what is still in L2.
+
+        All of it at no distance, none beyond its size.
 
         Of an operator that moves more than L2 holds, what was written first has gone already: the
         share that fits is taken.
         """
         distance = np.array([launch.bytes_since_production for launch in launches], dtype=float)
-        moved = np.array([launch.operator.bytes for launch in launches], dtype=float)
         l2_bytes = max(self._l2_bytes, 1.0)
         resident = np.clip(1.0 - distance / l2_bytes, 0.0, 1.0)
         resident *= np.minimum(1.0, l2_bytes / np.maximum(moved, 1.0))

@@ -70,7 +70,8 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
     """The recipe of a resolved case; None in 16-bit formats.
 
     Raises:
-        NotPredictable: No recipe is known by the words of ``training.fp8_recipe``.
+        NotPredictable: No recipe is known by the words of ``training.fp8_recipe``, or the GPU
+            has no such products.
     """
     if training.precision not in SMALL_FORMATS:
         return None
@@ -94,6 +95,11 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
     words = (training.fp8_recipe or "").lower()
     for name, recipe in known.items():
         if name in words:
+            if name == "mx" and gpu.architecture == TURNING:
+                raise NotPredictable(
+                    f"8-bit recipe {words!r}: {TURNING} has no products with scales of 1 x 32, "
+                    "Blackwell has; delayed, current and blockwise run on both"
+                )
             return recipe
     raise NotPredictable(
         f"training.fp8_recipe {training.fp8_recipe!r} is not known; "

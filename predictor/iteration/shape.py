@@ -7,8 +7,9 @@ from itertools import groupby
 
 from predictor.case import HYBRID_RULE, Case, Model, Training, is_hybrid, load_gpu
 from predictor.errors import NotPredictable
-from predictor.iteration.dimensions import Layer, layers_of
+from predictor.iteration.dimensions import layers_of
 from predictor.iteration.implementations import load as load_stack
+from predictor.iteration.layer import Layer
 from predictor.iteration.moe.mapping import expert_plan
 from predictor.iteration.places import Places
 from predictor.iteration.recipes import recipe_of
@@ -52,6 +53,11 @@ def refuse(case: Case, stack: Stack) -> None:
             f"precision {training.precision!r} is not supported yet; bf16 is",
         ),
         (
+            training.precision in {"fp8", "mxfp8"}
+            and "fp8" not in load_gpu(case.cluster.gpu).peak_flops_per_second,
+            f"precision {training.precision!r}: {case.cluster.gpu} has no 8-bit products; H100 has",
+        ),
+        (
             training.precision == "nvfp4" and model.moe is not None,
             "precision 'nvfp4' with experts is not supported yet; fp8 and mxfp8 are",
         ),
@@ -60,7 +66,10 @@ def refuse(case: Case, stack: Stack) -> None:
             and "fp4" not in load_gpu(case.cluster.gpu).peak_flops_per_second,
             f"precision 'nvfp4': {case.cluster.gpu} has no 4-bit products; GPUs of Blackwell have",
         ),
-        (training.recompute == "custom", "recompute 'custom' does not say what is recomputed"),
+        (
+            training.recompute == "custom",
+            "recompute 'custom' does not say what is recomputed; give none, selective or full",
+        ),
         (
             training.recompute_modules not in {None, (CORE_ATTENTION,)}
             and "modules" not in stack.knows,

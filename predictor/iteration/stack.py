@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from predictor.case import Model, Plan
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import HostWork, Launch, Program, Step
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
 from predictor.iteration.placement import layers_of_chunks
 from predictor.iteration.step import Stage, StepShape
@@ -32,7 +32,7 @@ def module_host(phase: str, steps: Sequence[Step]) -> HostWork:
     return module_launches(phase, sum(s.kernels for s in steps if isinstance(s, Launch)))
 
 
-def module_launches(phase: str, kernels: int) -> HostWork:
+def module_launches(phase: str, kernels: float) -> HostWork:
     """Host work of kernels that modules launch.
 
     Queueing a kernel from a module costs two to three times what a bare call does: Python, the

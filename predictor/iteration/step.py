@@ -3,8 +3,8 @@
 import math
 from typing import Final
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.groups import Group
+from predictor.iteration.layer import Layer
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.moe.shape import Routed
 from predictor.iteration.recipes import Recipe

@@ -6,9 +6,10 @@ time is the latest of a few earlier ones, each with some seconds added:
 
     time[n] = max over f of time[source[f, n]] + seconds[f, n]
 
-and all are found in one sweep over the levels of the schedule's order: the work grows with
-micro-batches times chunks, never with GPUs; several sets of seconds ("scenarios") run through it
-together.
+and all are found in one sweep over the levels of the schedule's order; several sets of seconds
+("scenarios") run through it together. Where groups of micro-batches repeat each other, they are
+swept only until they add the same again (:mod:`predictor.iteration.steady`): the work grows with
+stages times chunks, never with GPUs.
 
 Messages either run beside computation, one at a time on each link, or stop both ends: a stage that
 sends waits until its receiver has come to receive, both resume when the message is through, and the
@@ -17,15 +18,16 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
-from bisect import bisect_right
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.course import Course, course_of
 from predictor.iteration.maxplus import COMPUTE, HOST, NEVER
+from predictor.iteration.net import net_of
 from predictor.iteration.schedules.order import Order
+from predictor.iteration.steady import move_on
 from predictor.values import frozen
 
 
@@ -47,12 +49,6 @@ class Passes:
     which: Ints
     send_seconds: Floats
     overlapped: bool
-
-    @property
-    def told(self) -> tuple[Ints, ...]:
-        """What tells the passes of a stage apart, by stage and place."""
-        order = self.order
-        return order.kind, order.micro_batch, order.chunk, self.which.reshape(order.kind.shape)
 
 
 @frozen(eq=False, slots=False)
@@ -77,68 +73,27 @@ class Timeline:
     @cached_property
     def end(self) -> Floats:
         """When it has done it."""
-        return self.paths.by_number(self.paths.states(self.time)[:, COMPUTE])
+        return self.paths.by_number(self.paths.ended(self.time))
 
 
-def run(passes: Passes, shorter: Timeline | None = None) -> Timeline:
+def run(passes: Passes, more: int = 0) -> Timeline:
     """Run every pass of every stage once, exactly.
 
     Args:
         passes: What runs.
-        shorter: The same stages with fewer micro-batches: what begins alike is taken over.
+        more: Groups of as many micro-batches as there are stages that run besides, each as one in
+            the middle of the order; times of what follows them are those behind all groups.
+
+    Raises:
+        ValueError: There are ``more``, and no group runs as the one before it.
     """
     order = passes.order
     course = course_of(order, meet=not passes.overlapped and order.chunks == 1)
     paths = _Paths(passes, course)
-    time = paths.longest(shorter)
+    time = paths.longest(more)
     last = np.flatnonzero((course.number + 1) % order.passes == 0)
     last = last[np.argsort(course.number[last])]
-    return Timeline(paths.states(time)[last].transpose(2, 0, 1), paths, time)
-
-
-@frozen(eq=False)
-class _Sources:
-    """Where the times are that each time follows from.
-
-    Times are the states behind all passes, place by place and stream by stream; then zeros, the
-    state before the first pass of a stage; then the arrivals of messages that queue on their links.
-
-    Attributes:
-        compute: What the compute stream of each place waits for: the pass before it, messages.
-        levels: For each level, where its own times are, and those that each follows from: of the
-            other streams behind the pass before, then ``compute``. Scenarios lie side by side.
-        arrivals: Where the arrivals of messages begin.
-    """
-
-    compute: tuple[Ints, ...]
-    levels: tuple[tuple[slice, Ints], ...]
-    arrivals: int
-
-
-@lru_cache(maxsize=32)
-def _sources(
-    course: Course, streams: int, scenarios: int, *, overlapped: bool, queued: bool
-) -> _Sources:
-    places = len(course.number)
-    arrivals = (places + 1) * streams
-
-    def at(places_: Ints, stream: int = COMPUTE) -> Ints:
-        return np.where(places_ < 0, places, places_) * streams + stream
-
-    if queued:
-        messages = [np.maximum(course.message, 0) + arrivals]
-    elif overlapped:
-        messages = [at(course.released)]
-    else:
-        messages = [at(course.released), at(course.meeting)]
-    compute = (at(course.before), *messages)
-    others = [at(course.before, stream) for stream in range(streams) if stream != COMPUTE]
-    source = np.stack([*others, *compute])[:, :, None, None] * scenarios + np.arange(scenarios)
-    source = np.repeat(source, streams, axis=2).reshape(len(source), -1)
-    width = streams * scenarios
-    parts = [slice(part.start * width, part.stop * width) for part in course.levels]
-    levels = tuple((part, np.ascontiguousarray(source[:, part])) for part in parts)
-    return _Sources(compute, levels, arrivals)
+    return Timeline(paths.states(time, last).transpose(2, 0, 1), paths, time)
 
 
 class _Paths:
@@ -155,11 +110,21 @@ class _Paths:
         send = passes.send_seconds.reshape(self._scenarios, -1).T
         none = np.full((1, self._scenarios), NEVER)
         self._send = np.concatenate([send, none])  # by link; the last for no message
-        self._queued = passes.overlapped and _crowded(passes)
+        queued = passes.overlapped and _crowded(passes)
         shape = course, self.streams, self._scenarios
-        self._sources = _sources(*shape, overlapped=passes.overlapped, queued=self._queued)
-        self._waits = np.where(self._send > NEVER, 0.0, NEVER) if self._queued else self._send
-        self._seconds = self._beside() if passes.overlapped else self._blocking()
+        self._net = net_of(*shape, overlapped=passes.overlapped, queued=queued)
+        self._waits = np.where(self._send > NEVER, 0.0, NEVER) if queued else self._send
+        states = self._beside() if passes.overlapped else self._blocking()
+        self._seconds = self._with_arrivals(states) if queued else states
+
+    def _with_arrivals(self, states: Floats) -> Floats:
+        """The same by node: of an arrival, the seconds of its message."""
+        net = self._net
+        found = np.zeros((len(states), net.nodes, self._scenarios))
+        where = net.places[:, None] + np.arange(self.streams)
+        found[:, where] = states.reshape(len(states), *where.shape, -1)
+        found[:, net.messages] = self._send[self._course.sent.link]
+        return found
 
     def _beside(self) -> Floats:
         """Seconds from each source on where only the receiver of a message waits."""
@@ -168,7 +133,7 @@ class _Paths:
         np.take(table[COMPUTE], which, axis=0, out=found[-2], mode="clip")
         numbers = course.arriving * table.shape[1] + which  # without a link it is the last
         np.take(_rows(arrived), numbers, axis=0, out=found[-1], mode="wrap")
-        return found.reshape(len(found), -1)
+        return found.reshape(len(found), -1, self._scenarios)
 
     def _blocking(self) -> Floats:
         """Seconds from each source on where a message stops both ends, and their hosts.
@@ -184,7 +149,7 @@ class _Paths:
             numbers = link * table.shape[1] + which
             np.take(_rows(passed), numbers, axis=0, out=found[place], mode="wrap")
             np.maximum(found[-3], found[place], out=found[-3])
-        return found.reshape(len(found), -1)
+        return found.reshape(len(found), -1, self._scenarios)
 
     def _begin(self) -> tuple[Course, Floats, Ints, Floats]:
         """Seconds from each source on, so far those from other streams behind the pass before."""
@@ -192,61 +157,44 @@ class _Paths:
         which = self.passes.which[self._course.number]
         others = [stream for stream in range(self.streams) if stream != COMPUTE]
         count = len(others)
-        found = np.empty((count + len(self._sources.compute), len(which), *table.shape[2:]))
+        found = np.empty((count + len(self._net.compute), len(which), *table.shape[2:]))
         np.take(table[others], which, axis=1, out=found[:count], mode="clip")
         return self._course, table, which, found
 
-    def longest(self, shorter: Timeline | None = None) -> Floats:
-        """All times, by scenario."""
-        sent = self._course.sent
-        arrivals = len(sent.link) if self._queued else 0
-        time = np.zeros((self._sources.arrivals + arrivals) * self._scenarios)
-        by_scenario = time.reshape(-1, self._scenarios)
-        known = 0 if shorter is None or self._queued else self._alike(shorter.paths)
-        levels = self._sources.levels
-        if known and shorter is not None:
-            end = levels[known - 1][0].stop
-            time[:end] = shorter.time.ravel()[:end]
-        seconds, latest = self._seconds, np.maximum.reduce
-        for (part, source), leaving in zip(levels[known:], sent.levels[known:], strict=True):
-            reached = time[source]
-            reached += seconds[:, part]
-            latest(reached, axis=0, out=time[part])
-            if self._queued:
-                for messages in leaving:
-                    self._leave(messages, by_scenario)
-        return by_scenario
+    def longest(self, more: int) -> Floats:
+        """All times, by node and scenario."""
+        net = self._net
+        time = np.zeros((net.nodes + 2, self._scenarios))
+        time[-1] = NEVER
+        if not more:
+            self._sweep(time)
+            return time
+        block = net.block
+        self._sweep(time, slice(block.last))
+        pause = 1
+        while more:
+            moved = move_on(net, time, self._seconds, more)
+            more -= moved
+            pause = 1 if moved else 2 * pause
+            for _ in range(min(more, pause)):
+                time[block.before : block.begin] = time[block.begin : block.end]
+                self._sweep(time, slice(block.first, block.last))
+                more -= 1
+        self._sweep(time, slice(block.last, None))
+        return time
 
-    def _alike(self, shorter: "_Paths") -> int:
-        """Levels that come before any pass in which another order of the same stages differs.
+    def _sweep(self, time: Floats, steps: slice = slice(None)) -> None:
+        """Find the times of some steps."""
+        flat, latest = time.ravel(), np.maximum.reduce
+        seconds = self._seconds.reshape(len(self._seconds), -1)
+        for found, source in self._net.moves[steps]:
+            reached = flat[source]
+            reached += seconds[:, found]
+            latest(reached, axis=0, out=flat[found])
 
-        What they wait for has come before them, so they are levels of the other too.
-        """
-        mine, other = self.passes.told, shorter.passes.told
-        count = min(mine[0].shape[1], other[0].shape[1])
-        alike = np.ones(mine[0].shape, dtype=bool)
-        alike[:, count:] = False
-        for here, there in zip(mine, other, strict=True):
-            alike[:, :count] &= here[:, :count] == there[:, :count]
-        np.logical_and.accumulate(alike, axis=1, out=alike)
-        differs = ~alike.ravel()[self._course.number]
-        if not differs.any():
-            return len(self._course.levels)
-        first = int(np.argmax(differs))
-        return bisect_right(self._course.levels, first, key=lambda level: level.stop)
-
-    def _leave(self, part: slice, time: Floats) -> None:
-        """Some messages leave, each when its link is free."""
-        sent, arrival = self._course.sent, time[self._sources.arrivals :]
-        left = time.take(sent.leaves[part] * self.streams + COMPUTE, axis=0)
-        earlier = sent.earlier[part]
-        free = np.where(earlier[:, None] < 0, NEVER, arrival.take(earlier, axis=0))
-        arrival[part] = np.maximum(left, free) + self._send[sent.link[part]]
-
-    def states(self, time: Floats) -> Floats:
-        """Among all times the state behind each pass, by place, stream and scenario."""
-        places = len(self._course.number)
-        return time[: places * self.streams].reshape(places, self.streams, -1)
+    def states(self, time: Floats, places: Ints) -> Floats:
+        """Among all times the state behind some passes, by place, stream and scenario."""
+        return np.asarray(time[self._net.places[places, None] + np.arange(self.streams)])
 
     def by_number(self, by_place: Floats) -> Floats:
         """The same by scenario and number of the pass."""
@@ -254,9 +202,13 @@ class _Paths:
         found[:, self._course.number] = by_place.T
         return found
 
+    def ended(self, time: Floats) -> Floats:
+        """When the compute stream has done each pass, by place and scenario."""
+        return np.asarray(time[self._net.places + COMPUTE])
+
     def begun(self, time: Floats) -> Floats:
         """When the compute stream takes up each pass, by place and scenario."""
-        begun, *messages = (time.take(source, axis=0) for source in self._sources.compute)
+        begun, *messages = (time.take(source, axis=0) for source in self._net.compute)
         links = (self._course.arriving, self._course.leaving)
         delays = [self._waits[link] for link, _ in zip(links, messages, strict=False)]
         if not self.passes.overlapped:

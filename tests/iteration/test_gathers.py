@@ -4,9 +4,9 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
+from predictor.iteration.building import Builder
 from predictor.iteration.implementations.megatron_core_te import STACK
 from predictor.iteration.launches import Launch, Program, Wait
-from predictor.iteration.programs import Builder
 from predictor.iteration.shape import stages_of, step_shape
 
 

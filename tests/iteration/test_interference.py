@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor.iteration.interference import interfered
+from predictor.iteration.interference import LOST_BESIDE_A_PRODUCT, interfered
 from predictor.iteration.launches import Launch, Segment, Wait
 from predictor.operators import AllGather, Gemm, SendRecv
 
@@ -20,10 +20,10 @@ def segment(*steps, company=()):
     return Segment(label="any", phase="forward", steps=steps, company=company)
 
 
-def slowed(segments, seconds, factors=FACTORS):
+def slowed(segments, seconds, factors=FACTORS, *, clusters=True):
     counts = [len(one.launches) for one in segments]
     first = np.concatenate([[0], np.cumsum(counts)])
-    return interfered(segments, first, np.array(seconds, dtype=float), factors)
+    return interfered(segments, first, np.array(seconds, dtype=float), factors, clusters=clusters)
 
 
 def test_a_short_collective_slows_only_what_it_meets():
@@ -36,6 +36,14 @@ def test_a_long_collective_is_slowed_while_compute_lasts():
     # 4 s of compute take 5, in which a collective of 9 s gets a third less done.
     found = slowed([segment(GATHER, PRODUCT, Wait("gather"))], [9.0, 4.0])
     assert found == pytest.approx([9.0 + 5.0 / 3.0, 5.0])
+
+
+def test_a_tensor_parallel_collective_costs_most_of_its_time_beside_a_product():
+    steps = (replace(GATHER, stream="tensor"), PRODUCT, Wait("tensor"))
+    found = slowed([segment(*steps)], [2.0, 10.0])
+    assert found == pytest.approx([3.0, 10.0 + LOST_BESIDE_A_PRODUCT * 2.0])
+    earlier = slowed([segment(*steps)], [2.0, 10.0], clusters=False)
+    assert earlier == pytest.approx([3.0, 10.6])
 
 
 def test_what_is_waited_for_at_once_meets_nothing():

@@ -40,9 +40,9 @@ PLANS = st.fixed_dictionaries(
 )
 
 
-def case_of(plan, gpus=16, cluster=None, **training):
+def case_of(plan, gpus=16, cluster=None, model=None, **training):
     raw = {
-        "model": {"preset": "llama3.2-1b", "num_layers": 8},
+        "model": model or {"preset": "llama3.2-1b", "num_layers": 8},
         "training": {"seq_length": 2048, "global_batch_size": 2 * gpus} | training,
         "plan": plan,
         "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": gpus, "gpus_per_node": 8}
@@ -157,6 +157,41 @@ def test_more_replicas_change_no_computation_of_a_rank(plan, gpus):
     few, many = at_one_clock(plan, gpus=16), at_one_clock(plan, gpus=gpus)
     for part in ("gemm", "attention", "memory_bound"):
         assert many.breakdown[part] == pytest.approx(few.breakdown[part], rel=1e-9)
+
+
+EXPERT_PLANS = st.fixed_dictionaries(
+    {
+        "tensor_parallel": st.sampled_from([1, 2]),
+        "pipeline_parallel": st.sampled_from([1, 2]),
+        "expert_parallel": st.sampled_from([1, 2, 8]),
+        "expert_tensor_parallel": st.sampled_from([1, 2]),
+        "sharding": st.sampled_from(["none", "optimizer"]),
+    }
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(EXPERT_PLANS, st.sampled_from([64, 1024, 16_384]))
+def test_more_replicas_change_no_computation_of_experts_and_need_no_more_memory(plan, gpus):
+    plan = plan | {"overlap_grad_reduce": False, "overlap_param_gather": False}
+    model = {"preset": "qwen3-30b-a3b", "num_layers": 4}
+    few, many = (at_one_clock(plan, gpus=each, model=model) for each in (16, gpus))
+    # Less of the masters is a rank's own to cast back where the optimizer's states are split.
+    streams = () if plan["sharding"] == "optimizer" else ("memory_bound",)
+    for part in ("gemm", "grouped_gemm", "attention", *streams):
+        assert many.breakdown[part] == pytest.approx(few.breakdown[part], rel=1e-9)
+    assert many.memory_bytes_per_gpu <= few.memory_bytes_per_gpu * SLACK
+
+
+@settings(max_examples=15, deadline=None)
+@given(PLANS, st.integers(0, 3))
+def test_twice_the_micro_batches_take_longer_than_one_step_and_no_longer_than_two(plan, doubled):
+    gpus = 16
+    one, two = (
+        at_one_clock(plan, gpus=gpus, global_batch_size=gpus * 2**doubled * times)
+        for times in (1, 2)
+    )
+    assert one.iteration_seconds < two.iteration_seconds <= 2 * one.iteration_seconds * SLACK
 
 
 @settings(max_examples=15, deadline=None)

@@ -8,7 +8,7 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
 from predictor.iteration.implementations import load
-from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.launches import BARE_LAUNCH, Launch, Section, Sync
 from predictor.iteration.shape import stages_of, step_shape
 from predictor.operators import (
     AllGather,
@@ -204,17 +204,41 @@ def test_a_rank_s_share_of_the_vocabulary_is_padded():
     assert step_shape(odd).vocab == 25129
 
 
-def test_zero_3_gathers_every_matrix_twice_and_scatters_its_gradient():
+def zero_3_layer(hidden=H):
     asked = case("deepspeed").to_dict()
+    asked["model"] |= {"hidden_size": hidden, "ffn_hidden_size": 4 * hidden}
     asked |= {"plan": {"tensor_parallel": 1, "sharding": "parameters"}}
     asked |= {"cluster": {"gpu": "a100-sxm4-80gb", "num_gpus": 4}}
-    wanted = resolve(Case.from_dict(asked)).case
-    shape = step_shape(wanted)
-    found = load("deepspeed").layer(shape, shape.layer)
-    sizes = [2 * H * 3 * H, 2 * H * H, 2 * H * F, 2 * H * F]
-    assert [op.bytes for op in operators(found.forward, AllGather)] == sizes
-    assert [op.bytes for op in operators(found.backward, AllGather)] == sizes
-    assert [op.bytes for op in operators(found.backward, ReduceScatter)] == sizes
+    shape = step_shape(resolve(Case.from_dict(asked)).case)
+    return load("deepspeed").layer(shape, shape.layer)
+
+
+def test_zero_3_gathers_the_weight_that_comes_next_and_keeps_the_last_of_a_replay():
+    found = zero_3_layer()
+    qkv, out, up, down = 2 * H * 3 * H, 2 * H * H, 2 * H * F, 2 * H * F
+    gathered = [
+        [op.bytes for op in operators(steps, AllGather)]
+        for steps in (found.forward, found.replay, found.backward)
+    ]
+    assert gathered == [[out, up, down, qkv], [out, up, down, up], [out, qkv, qkv]]
+    scattered = [op.bytes for op in operators(found.backward, ReduceScatter)]
+    assert scattered == [down, up, out, qkv]
+
+
+def test_zero_3_fetches_no_weight_ahead_beside_a_billion_parameters():
+    found = zero_3_layer(hidden=32768)  # the narrowest matrix has 1.07 billion
+    qkv, out, up, down = (2 * 32768**2 * times for times in (3, 1, 4, 4))
+    assert [op.bytes for op in operators(found.forward, AllGather)] == [qkv, out, up, down]
+    assert [op.bytes for op in operators(found.backward, AllGather)] == [down, up, out, qkv]
+
+
+def test_a_list_of_slices_costs_a_launch_for_every_rank():
+    found = zero_3_layer()
+    copies = [step for step in found.forward if isinstance(step, Launch) and step.kernels == 4]
+    assert [step.stream for step in copies] == ["gather"] * 4
+    sections = [step.host for step in found.forward if isinstance(step, Section) and step.host]
+    assert sections == [((BARE_LAUNCH, 4.0),)] * 4
+    assert sum(isinstance(step, Sync) for step in found.forward) == 4
 
 
 def test_internevo_runs_flash_attention_and_plain_weight_gradients():

@@ -7,7 +7,7 @@ max_memory_allocated.
 import pytest
 
 from predictor.case import Case, resolve
-from predictor.iteration.memory import compiled_memory, eager_memory
+from predictor.iteration.hf_memory import compiled_memory, eager_memory
 from predictor.iteration.shape import stages_of, step_shape
 
 LLAMA_1B = {"preset": "llama3.2-1b"}

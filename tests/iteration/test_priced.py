@@ -4,7 +4,7 @@ import pytest
 
 from predictor.costs import load_costs
 from predictor.iteration.launches import Launch, Section, Segment
-from predictor.iteration.priced import _by_section
+from predictor.iteration.priced import _by_section, _host_seconds
 from predictor.operators import Host, MemoryBound
 
 COSTS = load_costs("h100-sxm5-80gb")
@@ -38,3 +38,9 @@ def test_a_section_that_launches_nothing_costs_nothing():
 def test_without_others_sections_share_the_whole():
     found = queued(8 * ONE, Section(((CALL, 1.0),)), KERNEL, Section(((CALL, 3.0),)), KERNEL)
     assert found == pytest.approx([2 * ONE, 6 * ONE])
+
+
+def test_sections_are_paid_beside_the_launches_of_a_host_that_was_not_measured():
+    steps = (KERNEL, Section(((CALL, 3.0),)), KERNEL, Section(), KERNEL)
+    segment = Segment(label="any", phase="forward", steps=steps, launch_seconds=50e-6)
+    assert _host_seconds(segment, COSTS) == pytest.approx(2 * 50e-6 + 3 * ONE)

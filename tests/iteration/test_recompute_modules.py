@@ -9,7 +9,7 @@ from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import estimate
 from predictor.iteration.implementations import megatron_core_te
 from predictor.iteration.launches import Launch
-from predictor.iteration.memory import fused_activations
+from predictor.iteration.megatron_memory import fused_activations
 from predictor.iteration.shape import stages_of, step_shape
 from predictor.operators import Collective, Gemm, GroupedGemm, MemoryBound
 

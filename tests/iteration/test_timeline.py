@@ -1,14 +1,15 @@
 """The sweep over levels against an event loop that knows nothing of levels."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from predictor.errors import NotPredictable
+from predictor.iteration.course import course_of
 from predictor.iteration.maxplus import COMPUTE, HOST, identity
+from predictor.iteration.net import net_of
+from predictor.iteration.pipeline import SWEPT_GROUPS, SWEPT_GROUPS_BLOCKING
 from predictor.iteration.schedules import ORDERS, SPLIT_BACKWARD, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F
 from predictor.iteration.timeline import Passes, run
@@ -146,45 +147,98 @@ def test_the_sweep_equals_the_event_loop(shape, overlapped, seed):
     assert line.end[0] == pytest.approx(loop.run())
 
 
-@settings(deadline=None, max_examples=60)
+FIRST_F, NEXT_F, FIRST_B, NEXT_B, LAST_B = range(5)
+
+
+def of_groups(shape, matrix, messages, *, overlapped):
+    """A pipeline; matrices are of the passes named above, stage by stage."""
+    order = order_of(*shape)
+    first, last = order.micro_batch == 0, order.micro_batch == len(order.route_of) - 1
+    back = np.where(last, LAST_B, np.where(first, FIRST_B, NEXT_B))
+    slot = np.where(order.kind == F, np.where(first, FIRST_F, NEXT_F), back)
+    which = slot * order.stages + np.arange(order.stages)[:, None]
+    return Passes(order, matrix, which.ravel(), messages, overlapped)
+
+
+def random_matrices(rng, scenarios, count, size, host):
+    """Of passes, a third of which are equal, on hosts that are faster or slower than they."""
+    matrix = np.broadcast_to(identity(size), (scenarios, count, size, size)).copy()
+    seconds = np.where(rng.random((scenarios, count)) < 1 / 3, 0.5, rng.random((scenarios, count)))
+    queued = host * rng.random((scenarios, count))
+    matrix[..., COMPUTE, COMPUTE] = seconds
+    matrix[..., COMPUTE, HOST] = queued + seconds * rng.random((scenarios, count))
+    matrix[..., HOST, HOST] = queued
+    for stream in range(2, size):
+        matrix[..., stream, COMPUTE] = rng.random((scenarios, count))
+        matrix[..., COMPUTE, stream] = rng.random((scenarios, count)) - 0.5
+    return matrix
+
+
+@settings(deadline=None, max_examples=80)
 @given(
-    st.sampled_from([("1f1b", 1), ("gpipe", 1), ("interleaved", 2), ("interleaved", 3)]),
-    st.integers(2, 4),
-    st.tuples(st.integers(1, 4), st.integers(0, 4)),
+    st.sampled_from([("1f1b", 1), ("interleaved", 2), ("interleaved", 3)]),
+    st.integers(2, 5),
+    st.tuples(st.integers(0, 4), st.integers(1, 40)),
     st.booleans(),
+    st.tuples(st.sampled_from([0.01, 0.7, 2.0]), st.sampled_from([0.0, 0.05, 0.5, 3.0])),
     st.integers(0, 2**32 - 1),
 )
-def test_what_begins_as_with_fewer_micro_batches_need_not_be_swept_again(
-    schedule, stages, rounds, overlapped, seed
+def test_groups_that_are_not_swept_add_what_they_add_when_swept(
+    schedule, stages, groups, overlapped, slow, seed
 ):
-    """The last micro-batch's passes take other seconds, so the orders part before it."""
-    name, chunks = schedule
+    (name, chunks), (rest, more), (host, message) = schedule, groups, slow
     rng = np.random.default_rng(seed)
-    seconds, messages = rng.random((KINDS, stages)) + 0.1, rng.random((2, stages))
-    passes = []
-    for count in (rounds[0] * stages, sum(rounds) * stages):
-        order = order_of(name, stages, count, chunks)
-        made = passes_of(order, seconds, messages, overlapped=overlapped, host=0.3)
-        last = order.micro_batch.ravel() == count - 1
-        which = made.which + last * KINDS * stages
-        matrix = np.concatenate([made.matrix, 2.0 * made.matrix], axis=1)
-        passes.append(replace(made, matrix=matrix, which=which))
-    short, long = passes
-    again, alone = run(long, run(short)), run(long)
-    assert np.array_equal(again.time, alone.time)
-    assert np.array_equal(again.start, alone.start)
-
-
-def test_a_longer_pipeline_takes_the_levels_over_that_both_have():
+    matrix = random_matrices(rng, 2, 5 * stages, int(rng.integers(2, 4)), host)
+    messages = message * rng.random((2, 2, stages))
+    rest = rest % stages if chunks == 1 else 0
+    swept = SWEPT_GROUPS_BLOCKING if chunks == 1 and not overlapped else SWEPT_GROUPS
     short, long = (
-        passes_of(order_of("1f1b", 4, count, 1), np.ones((KINDS, 4))) for count in (8, 16)
+        of_groups((name, stages, count, chunks), matrix, messages, overlapped=overlapped)
+        for count in (swept * stages + rest, (swept + more) * stages + rest)
     )
-    before = run(short)
-    before.time[:] += 1.0
-    again, alone = run(long, before), run(long)
-    first, last = (slice(0, 1), slice(-1, None))
-    assert again.end[0, first] == alone.end[0, first] + 1.0
-    assert again.end[0, last] == alone.end[0, last] + 1.0
+    part, whole = run(short, more), run(long)
+    assert part.state == pytest.approx(whole.state, rel=1e-9)
+    first = (slice(None), slice(None), 0)
+    began, ended = (each.start.reshape(2, stages, -1)[first] for each in (part, whole))
+    assert began == pytest.approx(ended)
+
+
+def test_a_host_that_has_run_ahead_is_caught_up_with():
+    """The GPU is faster, and waits for its host once it has made up for a late start.
+
+    Two stages run passes of 1 s, which their hosts queue in 1.02 s each. The very first pass takes
+    50 s more, so hosts are far ahead; but they lose 0.04 s in every micro-batch, and after some
+    1,250 of them the GPUs run as late as they do.
+    """
+    stages, count = 2, 3000
+    matrix = np.array([[matrix_of(1.0, 1.02)] * 5 * stages])
+    matrix[0, FIRST_F * stages, COMPUTE, COMPUTE] += 50.0
+    short, long = (
+        of_groups(("1f1b", stages, each, 1), matrix, np.zeros((1, 2, 2)), overlapped=True)
+        for each in (4 * stages, count)
+    )
+    part, whole = run(short, count // stages - 4), run(long)
+    hosts = 1.02 * 2 * count
+    assert part.state[0, :, HOST] == pytest.approx(hosts)
+    assert part.state[0, :, COMPUTE] == pytest.approx([hosts + 2.0, hosts + 1.0])  # and not 6,051
+    assert part.state == pytest.approx(whole.state, rel=1e-9)
+
+
+@pytest.mark.parametrize("overlapped", [True, False])
+@pytest.mark.parametrize("queued", [True, False])
+@pytest.mark.parametrize("chunks", [1, 2, 3, 4])
+def test_what_is_swept_holds_a_group_that_repeats_another(chunks, queued, overlapped):
+    name = "1f1b" if chunks == 1 else "interleaved"
+    groups = SWEPT_GROUPS_BLOCKING if chunks == 1 and not overlapped else SWEPT_GROUPS
+    for stages in range(2, 10):
+        for rest in range(stages if chunks == 1 else 1):
+            order = order_of(name, stages, groups * stages + rest, chunks)
+            course = course_of(order, meet=not overlapped and chunks == 1)
+            net = net_of(course, 2, 1, overlapped=overlapped, queued=queued and overlapped)
+            block = net.block
+            group = 2 * course.group + (net.messages >= block.begin).sum()
+            group -= (net.messages >= block.end).sum()
+            assert block.end - block.begin == group
 
 
 @pytest.mark.parametrize("overlapped", [True, False])

@@ -10,7 +10,6 @@ The job ran with ``CUDA_LAUNCH_BLOCKING=1``: the host waits for every kernel bef
 from collections.abc import Sequence
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import Lineage, eager, fused
@@ -18,7 +17,8 @@ from predictor.iteration.implementations.megatron_deepspeed import BUCKET_PARAME
 from predictor.iteration.implementations.megatron_deepspeed import accumulate as half_accumulate
 from predictor.iteration.implementations.megatron_deepspeed import reduced as half_reduced
 from predictor.iteration.launches import Launch, Program, Segment, Step, Sync, Tape
-from predictor.iteration.memory import unfused_memory
+from predictor.iteration.layer import Layer
+from predictor.iteration.megatron_memory import unfused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
 

@@ -6,12 +6,11 @@ are gathered before a pair of products and the sums scattered behind it, both aw
 in bf16, or in 8 bits (:mod:`predictor.iteration.implementations.float8`).
 """
 
-from predictor.iteration.dimensions import Layer
-from predictor.iteration.implementations import float8, titan_moe
+from predictor.iteration.implementations import float8, titan_moe, torch_context
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.hf_compile import triton
 from predictor.iteration.launches import Tape
-from predictor.iteration.stack import flash
+from predictor.iteration.layer import Layer
 from predictor.iteration.step import StepShape
 
 
@@ -25,7 +24,7 @@ def forward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fals
         repeated: Keys and values are repeated to all query heads.
     """
     attention_inputs(tape, shape, layer, products=(True, True, True), repeated=repeated)
-    tape.run(flash(shape.attention("forward", layer)))
+    tape.extend(torch_context.forward(shape, layer, repeated=repeated))
     _row(tape, shape, layer.hidden, layer.q)
     if layer.experts:
         tape.fresh(triton("add_rms_norm", shape.shard_tokens, layer.hidden))
@@ -85,7 +84,7 @@ def backward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fal
         tape.collective(shape.tensor.reduce_scatter(size))
     tape.fresh(triton("rms_norm_backward", shard, layer.hidden), kernels=3)
     _row_backward(tape, shape, layer.hidden, layer.q)
-    tape.run(flash(shape.attention("backward", layer)), kernels=3)
+    tape.extend(torch_context.backward(shape, layer, repeated=repeated))
     if repeated and layer.groups != layer.heads:
         for _ in range(2):
             tape.run(triton("sum_heads", n * layer.heads, layer.head_dim))

@@ -6,8 +6,8 @@ appends to a :class:`~predictor.iteration.launches.Tape` in the order the framew
 ``n`` is the tokens of the micro-batch.
 """
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Tape
+from predictor.iteration.layer import Layer
 from predictor.operators import Gemm, MemoryBound
 
 

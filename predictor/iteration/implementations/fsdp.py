@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import float8, hf_eager
 from predictor.iteration.launches import Program, Segment, Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest, worst_of
 from predictor.iteration.stack import Part, module_host
 from predictor.iteration.step import ALONE, Stage, StepShape

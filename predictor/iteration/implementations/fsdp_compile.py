@@ -6,10 +6,10 @@ the blocks again, evenly spread. The published tables do not name the share; hal
 
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import compiled_blocks as compiled
 from predictor.iteration.implementations import fsdp, fsdp_eager
 from predictor.iteration.launches import Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part
 from predictor.iteration.step import Stage, StepShape

@@ -6,11 +6,12 @@ SDPA, norms and rotary embedding written out, a loss on bf16 logits, ``foreach``
 with its norm read by the host.
 """
 
-from predictor.iteration.dimensions import Layer
+from predictor.iteration.hf_memory import eager_saved_bytes
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp, hf_eager
 from predictor.iteration.launches import Program, Tape
-from predictor.iteration.memory import Memory, eager_saved_bytes
+from predictor.iteration.layer import Layer
+from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack, flashed
 from predictor.iteration.step import Stage, StepShape
 

@@ -6,11 +6,11 @@ fused into Triton kernels (about 14 a Llama layer). The optimizer is not compile
 Read from transformers 5.17.0 and torch 2.11.0 and from profiled kernel lists.
 """
 
-from predictor.iteration.dimensions import Layer
+from predictor.iteration.hf_memory import compiled_memory
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager
 from predictor.iteration.launches import HostWork, Step, Tape
-from predictor.iteration.memory import compiled_memory
+from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part, Stack
 from predictor.iteration.step import StepShape
 from predictor.operators import Host, MemoryBound

@@ -4,11 +4,11 @@ Read from transformers 5.17.0 and torch 2.11.0: bf16 parameters, gradients and A
 AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whole layers.
 """
 
-from predictor.iteration.dimensions import Layer
+from predictor.iteration.hf_memory import eager_memory
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_moe
 from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
-from predictor.iteration.memory import eager_memory
+from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part, Stack, module_launches
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, Optimizer

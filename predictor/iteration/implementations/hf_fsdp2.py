@@ -7,10 +7,11 @@ torch 2.11.0 and compared with the profiled kernels of one step on two GPUs.
 
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
+from predictor.iteration.hf_memory import eager_saved_bytes
 from predictor.iteration.implementations import fsdp, hf_eager
 from predictor.iteration.launches import HostWork, Program
-from predictor.iteration.memory import Memory, eager_saved_bytes
+from predictor.iteration.layer import Layer
+from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack, called
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host

@@ -9,12 +9,12 @@ micro-batches add up in bf16.
 
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_blocks import LAUNCH_SECONDS, eager
 from predictor.iteration.launches import Program, Segment, Step, Tape
-from predictor.iteration.memory import fused_memory
+from predictor.iteration.layer import Layer
+from predictor.iteration.megatron_memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Attention, Gemm

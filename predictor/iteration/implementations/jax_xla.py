@@ -15,12 +15,13 @@ used (flax ``fp8_ops``: delayed scaling).
 
 from dataclasses import replace
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import megatron_core_te as fused
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Launch, Program, Step, Tape
-from predictor.iteration.memory import Memory, fused_memory
+from predictor.iteration.layer import Layer
+from predictor.iteration.megatron_memory import fused_memory
+from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Replicas
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Gemm

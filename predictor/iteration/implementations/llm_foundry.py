@@ -8,11 +8,11 @@ bf16 logits. Every micro-batch gathers and reduces, gradients in bf16. AdamW run
 and reads a step counter from the GPU for each.
 """
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Program, Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack, flash
 from predictor.iteration.step import Stage, StepShape

@@ -11,8 +11,8 @@ flops and scores read and written; the ``B`` small operands count once, 2·s·d 
 a head. fp16 and bf16 move the same bytes and run at the same rate, so both are priced as bf16.
 """
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.launches import Step, Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm, MemoryBound

@@ -11,18 +11,12 @@ over experts apart. Clipping is left out: it scales gradients only where their n
 
 from collections.abc import Sequence
 
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager, local_moe
 from predictor.iteration.launches import BARE_LAUNCH, HostWork, Program, Segment, Step, Tape
-from predictor.iteration.memory import (
-    CUBLAS_WORKSPACE_BYTES,
-    Memory,
-    finished,
-    fused_activations,
-    largest,
-    worst_of,
-)
+from predictor.iteration.layer import Layer
+from predictor.iteration.megatron_memory import fused_activations
+from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest, worst_of
 from predictor.iteration.stack import Part, Replicas, Stack, called, module_launches
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Host, MemoryBound, Optimizer

@@ -20,9 +20,10 @@ own, before latent attention and before experts.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
+from predictor.dtypes import FP32_BYTES
 from predictor.iteration import context
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import local_moe, te_latent, te_moe
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.fully_sharded import fully_sharded
@@ -30,9 +31,10 @@ from predictor.iteration.implementations.megatron_steps import flat, program
 from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
 from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
-from predictor.iteration.memory import fused_memory
+from predictor.iteration.layer import Layer
+from predictor.iteration.megatron_memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
-from predictor.iteration.step import Stage, StepShape
+from predictor.iteration.step import ALONE, Stage, StepShape
 from predictor.operators import Host, Optimizer
 
 LEAST_BUCKET_PARAMETERS = 40_000_000
@@ -48,22 +50,24 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward, backward = Tape(), Tape()
     if layer.predicts:
         _merge_forward(forward, shape)
-    layer_forward(forward, shape, layer)
+    alone = _without_experts(shape, layer)
+    layer_forward(forward, shape, layer, _attention("forward", *alone))
     replay = forward.steps()
     if layer.predicts:
         head = head_part(shape)
         forward.extend(head.forward)
         backward.extend(head.backward)
-    layer_backward(backward, shape, layer)
+    layer_backward(backward, shape, layer, _attention("backward", *alone))
     if layer.predicts:
         _merge_backward(backward, shape)
+    again = _host(shape, layer, "forward", replay)
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
         replay=replay,
-        forward_host=_host(shape, layer, "forward", forward.steps()),
+        forward_host=_host(shape, layer, "forward", forward.steps()) if layer.predicts else again,
         backward_host=_host(shape, layer, "backward", backward.steps()),
-        replay_host=_host(shape, layer, "forward", replay),
+        replay_host=again,
         parameters=layer.dense_parameters,
         expert_parameters=layer.expert_parameters,
     )
@@ -76,14 +80,11 @@ def _host(shape: StepShape, layer: Layer, phase: str, steps: Sequence[Step]) -> 
     return dense_host(phase, steps, graphs=shape.cuda_graph, rings=te.rings(shape))
 
 
-def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+def layer_forward(tape: Tape, shape: StepShape, layer: Layer, attention: Tape) -> None:
     """Norms and adds run on the rank's share of the sequence."""
     shard = shape.shard_tokens
     tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
-    if layer.latent:
-        te_latent.forward(tape, shape, layer, layer.latent)
-    else:
-        _attention_forward(tape, shape, layer)
+    tape.play(attention)
     tape.fresh(te.fused("residual_add", shard, layer.hidden))
     if layer.experts:
         te_moe.forward(tape, shape, layer)
@@ -92,21 +93,49 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(te.fused("residual_add", shard, layer.hidden))
 
 
-def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+def layer_backward(tape: Tape, shape: StepShape, layer: Layer, attention: Tape) -> None:
     """One layer's gradient on one rank."""
     shard = shape.shard_tokens
     if layer.experts:
         te_moe.backward(tape, shape, layer)
     else:
         _mlp_backward(tape, shape, layer)
-    if layer.latent:
-        te_latent.backward(tape, shape, layer, layer.latent)
-        if "layernorm" in shape.recomputed:  # of its own, where others' are part of a product
-            tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
-    else:
-        _attention_backward(tape, shape, layer)
+    tape.play(attention)
+    if layer.latent and "layernorm" in shape.recomputed:  # others' are part of a product
+        tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
     tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
     tape.fresh(te.fused("residual_add", shard, layer.hidden))
+
+
+def _without_experts(shape: StepShape, layer: Layer) -> tuple[StepShape, Layer]:
+    """All that attention knows of a layer: those whose experts alone differ have the same."""
+    layer = replace(layer, ffn=0, experts=None, predicts=False)
+    shape = replace(
+        shape,
+        experts=None,
+        layer=layer,
+        data=ALONE,
+        replicas=ALONE,
+        world=ALONE,
+        sharding="none",
+        stages=1,
+        stages_apart=False,
+        micro_batches=1,
+    )
+    return shape, layer
+
+
+@lru_cache(maxsize=1024)
+def _attention(kind: str, shape: StepShape, layer: Layer) -> Tape:
+    """What attention launches; once for all layers that it is the same in."""
+    tape = Tape()
+    if layer.latent:
+        latent = te_latent.forward if kind == "forward" else te_latent.backward
+        latent(tape, shape, layer, layer.latent)
+    else:
+        plain = _attention_forward if kind == "forward" else _attention_backward
+        plain(tape, shape, layer)
+    return tape
 
 
 def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
@@ -257,10 +286,17 @@ def _gathered_bytes(shape: StepShape) -> float:
 
 
 def reduced(stage: Stage) -> Program:
-    """The gradients' norm over all ranks, which the host reads."""
-    tape = Tape()
+    """Each bucket's norm before its reduction; the gradients' over all ranks, which the host reads.
+
+    The first looks for numbers that are none (``check_for_nan_in_grad``, ``check_grads`` of
+    ``param_and_grad_buffer.py``: Megatron-LM's default, set by NeMo and Megatron-Bridge).
+    """
+    tape, shape = Tape(), stage.shape
+    if shape.sharding != "parameters":
+        size = stage.parameters * shape.gradient_bytes // FP32_BYTES
+        tape.run(flat("square_sum_fp32", size))
     tape.run(flat("square_sum_fp32", stage.owned_parameters))
-    tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
+    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
     tape.sync()
     return program("gradient norm", tape)
 

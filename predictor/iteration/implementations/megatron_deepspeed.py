@@ -11,7 +11,7 @@ from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import Lineage, eager
 from predictor.iteration.launches import Program, Segment, Tape
-from predictor.iteration.memory import unfused_memory
+from predictor.iteration.megatron_memory import unfused_memory
 from predictor.iteration.stack import Replicas, Stack
 from predictor.iteration.step import Stage
 

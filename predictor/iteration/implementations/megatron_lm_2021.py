@@ -10,7 +10,7 @@ from functools import partial
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import Lineage
-from predictor.iteration.memory import unfused_memory
+from predictor.iteration.megatron_memory import unfused_memory
 from predictor.iteration.stack import Replicas, Stack
 from predictor.iteration.step import Stage
 

@@ -7,6 +7,7 @@ Apex ``FusedAdam`` over fp32 masters.
 
 import math
 
+from predictor.dtypes import FP32_BYTES
 from predictor.iteration.implementations.megatron_blocks import eager, fused
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.stack import Replicas
@@ -16,7 +17,6 @@ from predictor.operators import MemoryBound, Optimizer
 FLAT_COLUMNS = 4096
 """A flat buffer is walked as rows of so many numbers."""
 
-FP32_BYTES = 4
 WEIGHT_BYTES = 2
 
 TORCH_BUCKET_BYTES = 25 * 1024**2

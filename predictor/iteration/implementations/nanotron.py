@@ -13,10 +13,11 @@ gathers bf16 parameters after the step.
 
 from collections.abc import Sequence
 
-from predictor.iteration.dimensions import Layer
+from predictor.dtypes import FP32_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
 from predictor.iteration.placement import layers_by_cost
 from predictor.iteration.stack import Part, Replicas, Sizes, Stack, flash, module_host
@@ -24,7 +25,6 @@ from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Collective, Optimizer
 from predictor.operators.gemm import GemmKind
 
-FP32_BYTES = 4
 WEIGHT_BYTES = 2
 BUCKET_PARAMETERS = 25 * 2**20 // 2
 """PyTorch's DistributedDataParallel: 25 MiB of bf16 parameters."""

@@ -3,16 +3,17 @@
 Read at 9dec370 (2024-12, the published tables). Keys and values are repeated to all heads and SDPA
 takes FlashAttention-2; the loss is eager and in fp32; gradients are reduced in fp32 after every
 micro-batch, clipped, and stepped by fused AdamW. Selective recomputation keeps
-attention's output and every other product of a block. Asynchronous tensor parallelism is not
+attention's output and every other product of a block. Ranks that share a sequence are PyTorch's
+(:mod:`predictor.iteration.implementations.torch_context`). Asynchronous tensor parallelism is not
 modelled: gathers and scatters of tensor ranks are awaited.
 """
 
 from predictor.errors import NotPredictable
-from predictor.iteration.dimensions import Layer
 from predictor.iteration.implementations import compiled_blocks as compiled
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import float8, fsdp, hf_eager
 from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack
 from predictor.iteration.step import Stage, StepShape
@@ -119,7 +120,7 @@ STACK = Stack(
     description="torchtitan of 2024-12 (9dec370): compiled blocks, FSDP2, FlashAttention-2",
     parallel=True,
     compared=False,
-    knows=frozenset({"experts", "fp8"}),
+    knows=frozenset({"context", "experts", "fp8"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,

@@ -12,7 +12,7 @@ from functools import partial
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import Lineage
-from predictor.iteration.memory import unfused_memory
+from predictor.iteration.megatron_memory import unfused_memory
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import StepShape
 
