@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 bad input (one line on stderr says what to change), 1 anyt
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -29,6 +30,7 @@ from predictor.commands.validate import validate_command
 from predictor.errors import PredictorError
 
 DONE, BAD_INPUT = 0, 2
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_ERROR_CHARACTERS = 2000
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -72,9 +74,11 @@ def run(arguments: list[str]) -> int:
     try:
         code = predictor.main(arguments, prog_name="predictor", standalone_mode=False)
         return code if isinstance(code, int) else DONE
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
     except (click.ClickException, PredictorError) as error:
         words = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        return _fail(words, BAD_INPUT)
+        _fail(words, BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", FAILED)
     except BrokenPipeError:
@@ -83,8 +87,14 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        words = f"internal error: {type(error).__name__}: {error}; please report it"
-        return _fail(words, FAILED)
+        return _fail(_unforeseen(error), FAILED)
+    return BAD_INPUT
+
+
+def _unforeseen(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return f"the output cannot be written: {error.strerror}"
+    return f"internal error: {type(error).__name__}: {error}; please report it"
 
 
 def _fail(words: str, code: int) -> int:

@@ -176,9 +176,14 @@ def validate_file(path: Path) -> ValidationReport:
     """Estimate every record of a JSON-lines file.
 
     Raises:
-        CaseError: The file cannot be read, or a line is not a run record (the line is named).
+        CaseError: The file cannot be read or is empty, or a line is not a run record (the line is
+            named).
     """
-    return ValidationReport(records=tuple(check(record) for record in read_records(path)))
+    records = tuple(check(record) for record in read_records(path))
+    if not records:
+        msg = f"{path}: holds no run record; docs/validating.md says what one is"
+        raise CaseError(msg)
+    return ValidationReport(records=records)
 
 
 def read_records(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -210,7 +215,7 @@ def _lines(path: Path) -> Iterator[str]:
                     raise CaseError(msg)
                 yield line.decode("utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read: {error}"
+        msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
         raise CaseError(msg) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -45,8 +46,9 @@ BAD = {
     "unknown model": (("estimate", "llama3-8c", *LLAMA[2:]), "did you mean 'llama3-8b'"),
     "unknown gpu": ((*LLAMA[:2], "--gpu", "h100", "--num-gpus", "8"), "'h100-sxm5-80gb'"),
     "unknown flag": ((*LLAMA, "--tensor-paralel", "2"), "--tensor-parallel"),
-    "no gpu": (("estimate", "llama3-8b", "--num-gpus", "8"), "cluster.gpu is needed"),
-    "no model": (("estimate", *LLAMA[2:]), "model.num_layers is needed"),
+    "no gpu": (("estimate", "llama3-8b", "--num-gpus", "8"), "or as --gpu"),
+    "no model": (("estimate", *LLAMA[2:]), "a case file or a model is needed"),
+    "half a model": (("estimate", "--num-layers", "3"), "as --hidden-size"),
     "word for number": ((*LLAMA[:4], "--num-gpus", "eight"), "'eight' is not a valid integer"),
     "fraction": ((*LLAMA, "--micro-batch-size", "1.5"), "'1.5' is not a valid integer"),
     "zero": ((*LLAMA, "--seq-length", "0"), "training.seq_length = 0: must be at least 1"),
@@ -58,6 +60,7 @@ BAD = {
     "replicas": ((*LLAMA, "--data-parallel", "3"), "plan.data_parallel = 3"),
     "batch": ((*LLAMA, "--tensor-parallel", "1", "--global-batch-size", "12"), "multiple of"),
     "word": ((*LLAMA, "--precision", "bf15"), "did you mean 'bf16'"),
+    "words": ((*LLAMA, "--recompute-modules", "mlp,layernrm"), "did you mean 'layernorm'"),
     "list": ((*LLAMA, "--layers-per-stage", "1,x"), "not a list of whole numbers"),
     "no file": (("estimate", "absent.toml"), "absent.toml: cannot be read"),
     "stack": ((*LLAMA, "--implementation", "megatron-core-t"), "did you mean 'megatron-core-te'"),
@@ -99,9 +102,12 @@ def test_lists_are_text_or_json(capsys: pytest.CaptureFixture[str], command: str
     text, parsed = called(capsys, command), called(capsys, command, "--json")
     assert (text.code, parsed.code) == (0, 0)
     rows = json.loads(parsed.out)
-    assert len(text.out.splitlines()) == len(rows) + 1
-    assert max(len(line) for line in text.out.splitlines()) <= 120
+    lines = text.out.splitlines()
+    assert len([line for line in lines if not line.startswith(" ")]) == len(rows) + 1
+    assert max(map(len, lines)) <= 120
     assert all(row["name"] in text.out for row in rows)
+    words = " ".join(text.out.split())
+    assert all(word in words for row in rows for word in row.get("description", "").split())
 
 
 def test_every_field_of_a_case_is_a_flag() -> None:
@@ -173,6 +179,26 @@ def test_a_closed_pipe_ends_quietly() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_full_disk_below_stdout_is_no_bug_of_ours(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("predictor.commands.listing.say", full)
+    ended = called(capsys, "models")
+    assert ended.code == 1
+    assert ended.err == "predictor: the output cannot be written: No space left on device\n"
+
+
+def test_a_group_without_its_command_shows_what_there_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ended = called(capsys, "import")
+    assert ended.code == 2
+    assert "\n  nccl-tests" in ended.err
 
 
 def test_the_command_loads_no_heavy_library() -> None:

@@ -31,6 +31,11 @@ NEEDS = {
 EXTRAS = {".svg": "matplotlib", ".png": "matplotlib", ".html": "plotly", ".parquet": "pyarrow"}
 
 
+def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     """Yield every command with its name."""
     for name, command in group.commands.items():

@@ -85,6 +85,15 @@ def test_bad_lines_name_the_file_the_line_and_the_rule(tmp_path, line, words):
         validate_file(path)
 
 
+def test_a_file_without_records_or_that_is_absent_is_refused_in_words(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    with pytest.raises(CaseError, match=r"cannot be read: No such file or directory$"):
+        validate_file(path)
+    path.write_text("\n\n")
+    with pytest.raises(CaseError, match="holds no run record"):
+        validate_file(path)
+
+
 def test_damaged_archives_are_refused(tmp_path):
     path = tmp_path / "runs.jsonl.gz"
     path.write_bytes(gzip.compress(b"{}")[:-4])

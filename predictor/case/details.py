@@ -19,6 +19,8 @@ _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\ballgather dispatcher\b", "moe_dispatcher", "allgather"),
     (r"\bno (ep|a2a) overlap\b|\b(ep|a2a) overlap off\b", "moe_overlap", False),
     (r"\b(ep|a2a) overlap\b", "moe_overlap", True),
+    (r"\btp_comm_overlap\s*=\s*false\b", "tp_overlap", False),
+    (r"\btp_comm_overlap\b", "tp_overlap", True),
     (r"\bcuda graphs off\b", "cuda_graph", "none"),
     (r"\bcuda graphs? moe_router\b", "cuda_graph", "router"),
     (r"\bcuda graphs?\b", "cuda_graph", "attention"),

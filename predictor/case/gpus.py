@@ -20,6 +20,9 @@ from predictor.values import frozen
 REDUCING_SWITCHES = frozenset({"Hopper", "Blackwell", "Blackwell Ultra"})
 """Architectures whose NVLink switches can reduce (NVLS); NCCL lets them unless told not to."""
 
+FIRST_WITH_CLUSTERS = 9
+"""Generation from which on products run in clusters of blocks: Hopper."""
+
 NODE_GPUS = 8
 """A scale-up domain of more GPUs than this spans nodes: its size is the datasheet's."""
 
@@ -102,6 +105,11 @@ class Gpu:
     def generation(self) -> int:
         """Major number of the compute capability: GPUs of one generation run the same kernels."""
         return int(self.compute_capability.partition(".")[0])
+
+    @property
+    def runs_clusters(self) -> bool:
+        """Products run in clusters of blocks, over several SMs at a time."""
+        return self.generation >= FIRST_WITH_CLUSTERS
 
 
 def domain_gpus(gpu: Gpu, gpus_per_node: int | None) -> int:

@@ -179,6 +179,6 @@ class Spread:
         return (*self.plain, *self.with_parameter)
 
     def words(self) -> str:
-        """Return the names."""
+        """Return the names; a file is read into counts before a value comes here."""
         named = (*self.plain, *(f"{name}:NUMBER" for name in self.with_parameter))
-        return f"{', '.join(named)}, or a number from 1"
+        return f"{', '.join(named)}, histogram:FILE, or a number from 1"

@@ -14,7 +14,7 @@ from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
 from predictor.case.rules import RuleError
-from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe
+from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe, Training
 from predictor.case.section import Section, shown
 from predictor.case.whole import Case
 from predictor.errors import CaseError, nearest
@@ -135,10 +135,18 @@ def _read_section(section: type[Section], given: dict[str, Any]) -> Section:
             raise CaseError(f"{section.path}.{key}: unknown key{hint}")
     for name, each in known.items():
         if name not in values and each.default is MISSING:
-            null = " (it is null)" if name in given else ""
-            what = each.metadata["description"].rstrip(".")
-            raise CaseError(f"{section.path}.{name} is needed{null}: {what}")
+            raise _needed(section, name, is_null=name in given)
     return section(**values)
+
+
+def _needed(section: type[Section], name: str, *, is_null: bool) -> CaseError:
+    """What to say of a field that has to be given."""
+    (what,) = (each.metadata["description"] for each in fields(section) if each.name == name)
+    null = " (it is null)" if is_null else ""
+    return CaseError(
+        f"{section.path}.{name} is needed{null}: {what.rstrip('.')}; in the file, or as "
+        f"--{name.replace('_', '-')}"
+    )
 
 
 def _expand_model(model: dict[str, Any]) -> dict[str, Any]:
@@ -196,8 +204,7 @@ def _check_sequence(case: Case, mapping: Mapping[str, object]) -> None:
     if case.training.seq_length is None and (
         given_as_null or case.model.max_position_embeddings is None
     ):
-        null = " (it is null)" if given_as_null else ""
-        raise CaseError(f"training.seq_length is needed{null}: Tokens of a sequence")
+        raise _needed(Training, "seq_length", is_null=given_as_null)
 
 
 def _right_key(key: str, path: str, known: tuple[str, ...]) -> str:

@@ -84,7 +84,7 @@ class Moe(Section):
     imbalance: str | float = optional(
         Spread(("balanced", "consecutive", "random"), ("zipf", "dirichlet")),
         "How unevenly tokens reach the experts, or tokens of the fullest expert rank over the "
-        "mean; histogram:FILE names a file with one count an expert.",
+        "mean; a histogram's file has one count an expert.",
     )
     expert_tokens: tuple[float, ...] = optional(
         Sequence(Real(1e18, least=0.0, above=-1.0)), "Tokens of each expert: a histogram."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.case.kinds import Count, Flag, Kind, Real, Sequence, Text
+from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Text
 from predictor.case.schema import SECTIONS, Mla, Moe, field_paths
 from predictor.case.section import Section, kinds
 from predictor.case.whole import IMPLEMENTATION
@@ -65,7 +65,7 @@ def _option(name: str, kind: Kind, description: str) -> click.Option:
     if isinstance(kind, Flag):
         return click.Option([f"--{dashed}/--no-{dashed}"], default=None, help=description)
     types: dict[type, Any] = {Count: click.INT, Real: click.FLOAT, Sequence: _CountList()}
-    if isinstance(kind, Sequence) and isinstance(kind.of, Text):
+    if isinstance(kind, Sequence) and isinstance(kind.of, Text | Choice):
         types[Sequence] = _WordList()
     options = getattr(kind, "options", ())
     metavar = "|".join(options) if options else None
@@ -118,13 +118,19 @@ def read_case(name: str | None, flags: dict[str, object]) -> Case:
 
     Raises:
         CaseError: Something is not legal.
+        UsageError: No model is named.
     """
     from predictor.case.reading import case_from_dict  # noqa: PLC0415
 
     if flags.get("from_files"):
         return read_brought(name, flags)[0]
+    given = _given(flags)
+    if name is None and not any(case_flags()[flag][0] == "model" for flag in given):
+        raise click.UsageError(
+            "a case file or a model is needed, as llama3-8b; `predictor models` lists them"
+        )
     mapping, origin = base(name)
-    return case_from_dict(overlaid(mapping, _given(flags)), origin=origin)
+    return case_from_dict(overlaid(mapping, given), origin=origin)
 
 
 def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brought]:

@@ -52,6 +52,7 @@ class Group(click.Group):
     group_class = type
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Put in the character that click looks for."""
+        """Put in the character that click looks for; lists tell a command's sentence whole."""
         cmd.help = (cmd.help or "").replace("\\b\n", "\b\n")
+        cmd.short_help = " ".join(cmd.help.partition("\n\n")[0].split())
         super().add_command(cmd, name)

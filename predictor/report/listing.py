@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 from predictor.case import bench_results_folder, gpu_names, load_gpu, load_model, model_names
 from predictor.case.models import model_source
 from predictor.report.quantities import bytes_text, rate_text
-from predictor.report.table import columns, shortened
+from predictor.report.table import columns
 from predictor.tables import RUNS_FILE, read_runs
 
-_WIDEST_CELL = 60
+_LAST_CELL = 68
 
 
 def models_listing() -> list[dict[str, Any]]:
@@ -64,11 +65,15 @@ def _origin(sku: str) -> str:
 
 
 def listing_text(rows: list[dict[str, Any]]) -> str:
-    """Return rows as aligned columns under their keys."""
+    """Return rows as aligned columns under their keys; a long last cell goes on below itself."""
     if not rows:
         return ""
     keys = [key for key in rows[0] if not key.endswith("source")]
-    cells = [[shortened(_cell(row[key]), _WIDEST_CELL) for key in keys] for row in rows]
+    cells: list[list[str]] = []
+    for row in rows:
+        *before, last = (_cell(row[key]) for key in keys)
+        first, *more = wrap(last, _LAST_CELL)
+        cells += [[*before, first], *([*[""] * len(before), line] for line in more)]
     return "\n".join(columns([[key.replace("_", " ") for key in keys], *cells]))
 
 

@@ -183,6 +183,11 @@ def _foundations(estimate: Estimate) -> list[str]:
     lines += _listed("defaults taken: ", estimate.defaults_taken, "; ")
     for note in estimate.notes:
         lines += _wrapped(f"note: {note}")
+    if not estimate.fits:
+        lines += _wrapped(
+            "it does not fit: `predictor search`, with the same model, --gpu, "
+            "--num-gpus and --global-batch-size, finds the plans that do"
+        )
     return lines
 
 

@@ -38,6 +38,9 @@ THREADS: Final = {
 INSIDE: Final = 0.01
 """An arrow begins this share of a pass before its end: a flow belongs to the slice around it."""
 
+ROUNDING: Final = 0.01
+"""Nanoseconds that sums of seconds may be off: no slice may end after the next one begins."""
+
 
 def trace_of(case: Case) -> dict[str, Any]:
     """The trace of one iteration of a case, with the settled clock of its estimate."""
@@ -88,7 +91,7 @@ def _row(stage: int, stream: str) -> int:
 
 def _slice(event: Event) -> dict[str, Any]:
     start = round(event.start_seconds * NANOSECONDS)
-    end = round((event.start_seconds + event.seconds) * NANOSECONDS)
+    end = round((event.start_seconds + event.seconds) * NANOSECONDS - ROUNDING)
     return {
         "ph": "X",
         "pid": event.stage,
@@ -96,7 +99,7 @@ def _slice(event: Event) -> dict[str, Any]:
         "cat": event.stream,
         "name": event.name,
         "ts": _microseconds(start),
-        "dur": _microseconds(end - start),
+        "dur": _microseconds(max(end - start, 0)),
         "args": {"micro_batch": event.micro_batch},
     }
 

@@ -174,6 +174,26 @@ def test_words_of_a_detail_fill_fields_that_are_absent(
 
 
 @pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("overlap_grad_reduce; tp_comm_overlap (userbuffers) when TP>1", True),
+        ("TP_COMM_OVERLAP=True; MICRO_BATCH_SIZE=1", True),
+        ("TP_COMM_OVERLAP=False; MICRO_BATCH_SIZE=1", False),
+        ("overlap_grad_reduce", None),
+    ],
+)
+def test_words_of_a_detail_tell_whether_tensor_parallel_transfers_overlap(
+    words: str, *, told: bool | None
+) -> None:
+    record = {
+        "model": {"preset": "llama3-8b"},
+        "plan": {"tensor_parallel": 2, "overlap_detail": words},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    assert Case.from_dict(record).plan.tp_overlap is told
+
+
+@pytest.mark.parametrize(
     ("kind", "words", "told"),
     [
         ("custom", "custom remat policy: save dots except MLP wi", "core_attn layernorm mlp"),

@@ -9,6 +9,7 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.iteration import Estimate, OperatorShare
 from predictor.operators import Gemm
+from predictor.report.listing import listing_text
 from predictor.report.quantities import (
     bar,
     bytes_text,
@@ -105,7 +106,9 @@ def test_parts_come_largest_first_and_nothing_is_left_out_silently(answer: Estim
 
 
 def test_too_little_memory_is_shouted(answer: Estimate) -> None:
-    assert "DOES NOT FIT" in estimate_text(replace(answer, fits=False))
+    text = estimate_text(replace(answer, fits=False))
+    assert "DOES NOT FIT" in text
+    assert "`predictor search`" in text
 
 
 def test_a_gpu_without_a_price_has_no_price_line(answer: Estimate) -> None:
@@ -158,3 +161,11 @@ def test_memory_that_is_too_small_is_told_beside_what_is_needed(answer: Estimate
 def test_a_default_is_not_broken_over_two_lines(answer: Estimate) -> None:
     for default in answer.defaults_taken:
         assert default in estimate_text(answer)
+
+
+def test_a_listing_goes_on_below_its_last_cell() -> None:
+    rows = [{"name": "a", "note": "word " * 20}, {"name": "b", "note": ""}]
+    first, second, third, last = listing_text(rows).splitlines()
+    assert first.split() == ["name", "note"]
+    assert f"{second} {third}".split() == ["a", *["word"] * 20]
+    assert last.split() == ["b", "-"]
