@@ -6,13 +6,15 @@ with all that is known here, in milliseconds; only its answers are sent. Where f
 answers.
 """
 
+import gc
 import os
 import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from math import inf
 from multiprocessing import get_context
 from multiprocessing.sharedctypes import RawValue
@@ -27,6 +29,9 @@ MOST: Final = 8
 _work: list[tuple[Callable[[Any], Any], Sequence[Any], Any]] = []
 """Of a child: what it does, with what, and whether it should come to an end."""
 
+_halting: list[Any] = []
+"""Of a parent: what tells its children to come to an end."""
+
 
 def cores() -> int:
     """Processors that this process may use, ``MOST`` at most."""
@@ -38,6 +43,19 @@ def able(processes: int) -> int:
     """So many processes, or one where children cannot be forked."""
     alone = threading.active_count() == 1 and sys.platform == "linux"
     return processes if alone else 1
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leave cycles for later: a search keeps what it makes, and looking through that again and
+    again finds next to nothing, takes a tenth of its time and makes children copy every page."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class Limit:
@@ -65,46 +83,85 @@ def spread(
 ) -> Generator[Answer, None, None]:
     """Answers in the order of the items; those that come next are worked at meanwhile.
 
-    Who stops asking leaves the rest undone. An interrupt halts the children (:func:`halted`); their
-    answers so far still come before it is raised, unless a second one comes first.
+    This process works too, and so knows what it learnt when children are forked anew. Who stops
+    asking leaves the rest undone. An interrupt halts the children (:func:`halted`); answers so far
+    still come before it is raised, unless a second one comes first. A function that answers in
+    spite of an interrupt calls :func:`halt`.
 
     Args:
-        function: Of one item; its answer is pickled, and what it raises is raised here.
+        function: Of one item; what it answers is pickled, and what it raises is raised here.
         items: What to do.
-        processes: At most so many at once; 1: here.
+        processes: At most so many at once; 1: this one alone.
     """
     processes = min(able(processes), len(items))
     if processes < 2:  # noqa: PLR2004
         yield from map(function, items)
         return
-    context = get_context("fork")
-    halt = RawValue("b", 0)
+    halting = RawValue("b", 0)
+    _halting.append(halting)
     pool = ProcessPoolExecutor(
-        processes,
-        mp_context=context,
+        processes - 1,
+        mp_context=get_context("fork"),
         initializer=_begin,
-        initargs=(function, items, halt),  # inherited, not sent
+        initargs=(function, items, halting),  # inherited, not sent
     )
-    under_way: deque[Future[Answer]] = deque()
-    waiting = deque(range(len(items)))
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < processes:
-                under_way.append(pool.submit(_at, waiting.popleft()))
-            try:
-                answer = under_way[0].result()
-            except KeyboardInterrupt:
-                if halt.value:
-                    raise
-                halt.value = 1
-                waiting.clear()
-                continue
-            under_way.popleft()
-            yield answer
-        if halt.value:
+        yield from _answers(pool, function, items, processes - 1)
+        if halting.value:
             raise KeyboardInterrupt
     finally:
+        _halting.remove(halting)
         pool.shutdown(cancel_futures=True)
+
+
+def _answers(
+    pool: ProcessPoolExecutor,
+    function: Callable[[Item], Answer],
+    items: Sequence[Item],
+    children: int,
+) -> Generator[Answer, None, None]:
+    """Answers of children, and of this process while it would wait for them."""
+    halting, waiting = _halting[-1], deque(range(len(items)))
+    known: dict[int, Future[Answer]] = {}
+    for place in range(len(items)):
+        while not (place in known and known[place].done()):
+            try:
+                if halting.value:
+                    waiting.clear()
+                busy = sum(not each.done() for each in known.values())
+                ahead = children if len(waiting) > children + 1 else 0
+                if waiting and busy < children + ahead:
+                    given = waiting.popleft()
+                    known[given] = pool.submit(_at, given)
+                elif waiting and waiting[0] <= place + 2 * children:
+                    mine = waiting.popleft()
+                    known[mine] = _done(function, items[mine])
+                elif place in known:
+                    known[place].exception()
+                else:
+                    break
+            except KeyboardInterrupt:
+                if halting.value:
+                    raise
+                halting.value = 1
+        if place in known:
+            yield known.pop(place).result()
+
+
+def _done(function: Callable[[Item], Answer], item: Item) -> Future[Answer]:
+    """What this process finds by itself."""
+    found: Future[Answer] = Future()
+    try:
+        found.set_result(function(item))
+    except Exception as error:  # noqa: BLE001 - raised in its turn
+        found.set_exception(error)
+    return found
+
+
+def halt() -> None:
+    """Let children of this process come to an end."""
+    for each in _halting:
+        each.value = 1
 
 
 def halted() -> bool:

@@ -16,7 +16,7 @@ from predictor.costs import Costs
 from predictor.costs.prediction import Ints
 from predictor.search.aims import Aim
 from predictor.search.candidates import Candidate, candidates_of
-from predictor.search.cores import Limit, able, halted, spread
+from predictor.search.cores import Limit, able, halt, halted, spread
 from predictor.search.evaluate import Evaluation
 from predictor.search.pieces import Stock, groups_of
 from predictor.search.pursuit import rounds
@@ -113,6 +113,7 @@ class Exploration:
                     return Explored(room, candidates, 0, interrupted=True)
             left = int(kept.variants[remains].sum())
         except KeyboardInterrupt:
+            halt()
             return Explored(room, candidates, 0, interrupted=True)
         return Explored(room, candidates, left, interrupted=False)
 

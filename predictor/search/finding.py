@@ -23,7 +23,7 @@ from predictor.search.candidates import (
     front,
     sampled,
 )
-from predictor.search.cores import spread
+from predictor.search.cores import spread, uncollected
 from predictor.search.evaluate import layouts_of
 from predictor.search.exploring import Exploration
 from predictor.search.misses import Misfits, near_misses
@@ -83,7 +83,8 @@ def search(  # noqa: PLR0913 - each of them is a flag of the command
         top=top,
         processes=processes,
     )
-    return _Search(question).run()
+    with uncollected():
+        return _Search(question).run()
 
 
 def search_for(

@@ -72,22 +72,48 @@ def test_a_process_with_threads_does_not_fork():
         thread.join()
 
 
-@forked
-def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path):
+def until_halted(folder):
+    """A function that makes its parent be interrupted, and ends when it is told to."""
+    parent = os.getpid()
+
     def slow(number):
         if number == 0:
             os.kill(parent, signal.SIGINT)
         while not cores.halted():
             time.sleep(0.01)
-        (tmp_path / str(number)).touch()
+        (folder / str(number)).touch()
         return number
 
-    parent, found = os.getpid(), []
+    return slow
+
+
+@forked
+def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path):
+    found = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(cores.spread(slow, range(100), 2))
+        found.extend(cores.spread(until_halted(tmp_path), range(3), 3))
     assert found == [0, 1]
     assert not cores.halted()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@forked
+def test_a_parent_that_answers_in_spite_of_an_interrupt_halts_its_children(tmp_path):
+    slow, parent, found = until_halted(tmp_path), os.getpid(), []
+
+    def answered(number):
+        try:
+            return slow(number)
+        except KeyboardInterrupt:
+            assert os.getpid() == parent
+            cores.halt()
+            return -number
+
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(cores.spread(answered, range(100), 2))
+    assert found[0] == 0
+    assert min(found) < 0
+    assert len(found) < 5
 
 
 @forked
