@@ -1,10 +1,10 @@
 """Seconds of all passes of a step, for many layouts: the parts of each group priced and composed.
 
-Layouts of one cut are joined by the closed form of their schedule at a few clocks.
+Layouts of one schedule are joined by its closed form at a few clocks.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from predictor.iteration.collectives import collective_costs
 from predictor.iteration.groups import message
 from predictor.iteration.places import Places
 from predictor.iteration.schedules import SPLIT_BACKWARD
-from predictor.search.cuts import Cut
+from predictor.search.cuts import Cut, Cuts
 from predictor.search.passes import Composer, StagePasses
 from predictor.search.pieces import Stock
 from predictor.search.room import Layouts
@@ -24,6 +24,23 @@ from predictor.search.shapes import distinct
 
 SENT: Final = ("tensor_parallel", "sequence_parallel", "context_parallel", "micro_batch_size")
 """What the size of a message between stages depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some layouts of one schedule with as many distinct stages.
+
+    Attributes:
+        cuts: How the model lies on their stages.
+        rows: Their places.
+        passes: Seconds of the passes of their stages.
+        hops: Messages between these.
+    """
+
+    cuts: Cuts
+    rows: Ints
+    passes: StagePasses
+    hops: Hops
 
 
 class Bodies:
@@ -45,35 +62,57 @@ class Bodies:
         self._crossings = {crossing: place for place, crossing in enumerate(hops)}
         self._messages, self.tied = self._message_seconds()
 
-    def cuts(self) -> Iterator[tuple[Cut, Ints, StagePasses]]:
-        """Every cut that has layouts, with their rows and the seconds of their passes."""
-        order = np.argsort(self._layouts.cut, kind="stable")
-        bounds = np.searchsorted(self._layouts.cut[order], np.arange(len(self._layouts.cuts) + 1))
-        for number, cut in enumerate(self._layouts.cuts):
-            rows = order[bounds[number] : bounds[number + 1]]
-            if len(rows):
-                groups, which = np.unique(self._pieces.group[rows], return_inverse=True)
-                yield cut, rows, self._composer.passes(cut, groups).take(which)
+    def batches(self) -> Iterator[Batch]:
+        """All layouts, those of one schedule and as many distinct stages together."""
+        layouts = self._layouts
+        used = np.unique(layouts.cut).tolist()
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for number in used:
+            cut = layouts.cuts[number]
+            key = cut.schedule, len(cut.holds), cut.stages == 1, cut.chunks == 1
+            alike.setdefault(key, []).append(number)
+        order = np.argsort(layouts.cut, kind="stable")
+        bounds = np.searchsorted(layouts.cut[order], np.arange(len(layouts.cuts) + 1))
+        for numbers in alike.values():
+            yield self._batch(numbers, [order[bounds[n] : bounds[n + 1]] for n in numbers])
 
-    def seconds(
-        self,
-        cut: Cut,
-        rows: Ints,
-        passes: StagePasses,
-        asked: bool | None,  # noqa: FBT001
-    ) -> Floats:
-        """Seconds of all passes of a step, by layout and clock."""
-        batches = self._layouts.column("num_microbatches")[rows]
-        return pipeline_seconds(cut, passes, batches, self.hops(cut, rows, asked))
+    def _batch(self, numbers: Sequence[int], rows: Sequence[Ints]) -> Batch:
+        cuts = [self._layouts.cuts[number] for number in numbers]
+        parts, places, begin = [], [], 0
+        for cut, mine in zip(cuts, rows, strict=True):
+            groups, which = np.unique(self._pieces.group[mine], return_inverse=True)
+            parts.append(self._composer.passes(cut, groups))
+            places.append(begin + which)
+            begin += len(groups)
+        which = np.repeat(np.arange(len(cuts)), [len(mine) for mine in rows])
+        hops = [self._hops(cut, mine) for cut, mine in zip(cuts, rows, strict=True)]
+        return Batch(
+            cuts=Cuts.of(cuts, which),
+            rows=np.concatenate(rows),
+            passes=StagePasses.joined(parts).take(np.concatenate(places)),
+            hops=Hops.joined(hops),
+        )
 
-    def busy(self, rows: Ints, passes: StagePasses) -> Floats:
+    def seconds(self, batch: Batch, asked: bool | None) -> Floats:  # noqa: FBT001
+        """Seconds of all passes of a step, by layout and clock.
+
+        Args:
+            batch: Some layouts.
+            asked: Value of ``overlap_p2p``.
+        """
+        count = self._layouts.column("num_microbatches")[batch.rows]
+        overlapped = self._overlapped(batch, asked)
+        return pipeline_seconds(batch.cuts, batch.passes, count, batch.hops, overlapped=overlapped)
+
+    def busy(self, batch: Batch) -> Floats:
         """Seconds of the kernels of the busiest stage in a step, by layout, clock and family."""
-        batches = self._layouts.column("num_microbatches")[rows]
+        count = self._layouts.column("num_microbatches")[batch.rows]
+        passes = batch.passes
         busiest = np.argmax(passes.period[:, :, 0], axis=1)
-        families = passes.families[np.arange(len(rows)), busiest] * batches[:, None, None]
+        families = passes.families[np.arange(len(batch.rows)), busiest] * count[:, None, None]
         return np.asarray(families[:, :, LOCAL])
 
-    def hops(self, cut: Cut, rows: Ints, asked: bool | None) -> Hops:  # noqa: FBT001
+    def _hops(self, cut: Cut, rows: Ints) -> Hops:
         """Messages between the stages of some layouts of a cut."""
         down, up = self._places.messages(cut.stages)
         ways = [[self._crossings[each] for each in way] for way in (down, up[1:] + up[:1])]
@@ -95,17 +134,17 @@ class Bodies:
             beyond=np.stack(beyond, axis=1),
             longest=onward.max(axis=1),
             turn=each[:, -1],
-            overlapped=self._overlapped(cut, rows, asked),
         )
 
-    def _overlapped(self, cut: Cut, rows: Ints, asked: bool | None) -> bool:  # noqa: FBT001
+    def _overlapped(self, batch: Batch, asked: bool | None) -> bool:  # noqa: FBT001
+        cuts = batch.cuts
         shape = replace(
-            self._layouts.shapes.of(self._layouts.space, int(rows[0])),
-            schedule=cut.schedule,
-            chunks=cut.chunks,
+            self._layouts.shapes.of(self._layouts.space, int(batch.rows[0])),
+            schedule=cuts.schedule,
+            chunks=int(cuts.chunks[0]),
             overlap_p2p=asked,
         )
-        return cut.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
+        return cuts.schedule in SPLIT_BACKWARD or self._layouts.stack.overlap_p2p(shape)
 
     def _message_seconds(self) -> tuple[Floats, Floats]:
         """Seconds of messages by layout and kind of hop, and of tied sums by layout."""

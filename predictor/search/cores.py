@@ -47,8 +47,11 @@ def able(processes: int) -> int:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Leave cycles for later: a search keeps what it makes, and looking through that again and
-    again finds next to nothing, takes a tenth of its time and makes children copy every page."""
+    """Without the collector of cycles: a search keeps what it makes, and there is little to find.
+
+    Looking through all of it again and again takes a tenth of a search, and makes every child copy
+    the pages that it shares.
+    """
     was = gc.isenabled()
     gc.disable()
     try:

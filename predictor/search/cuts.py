@@ -4,11 +4,15 @@ Stages that hold the same are told once, with how many there are and where the f
 of them stand.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
+import numpy as np
+
 from predictor.case import Case
+from predictor.costs.prediction import Ints
 from predictor.iteration.dimensions import layers_of
 from predictor.iteration.shape import chunks_of, replays_of
 
@@ -75,6 +79,40 @@ class Cut:
     schedule: str
     recompute: str
     holds: tuple[StageCut, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """The cuts of some layouts, all of one schedule and with as many distinct stages.
+
+    Attributes:
+        schedule: Of all of them; with one chunk a stage, or of all with several.
+        stages: By layout.
+        chunks: Of a stage, by layout.
+        count: By layout and distinct stage, how many there are.
+        first: Place of the first of them in the pipeline.
+        last: Place of the last of them.
+    """
+
+    schedule: str
+    stages: Ints
+    chunks: Ints
+    count: Ints
+    first: Ints
+    last: Ints
+
+    @classmethod
+    def of(cls, cuts: Sequence[Cut], which: Ints) -> "Cuts":
+        """Columns of the cut of each layout."""
+        table = np.array([(cut.stages, cut.chunks) for cut in cuts])[which]
+        holds = [[(h.count, h.first, h.last) for h in cut.holds] for cut in cuts]
+        columns = np.moveaxis(np.array(holds)[which], 2, 0)
+        return cls(cuts[0].schedule, *table.T, *columns)
+
+    @property
+    def alone(self) -> bool:
+        """There is one stage: nobody waits for another."""
+        return bool(self.stages[0] == 1)
 
 
 @lru_cache(maxsize=1024)

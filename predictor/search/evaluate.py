@@ -13,11 +13,10 @@ import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.implementations import load as load_stack
-from predictor.search.bodies import Bodies
+from predictor.search.bodies import Batch, Bodies
 from predictor.search.company import Company, factors_of
-from predictor.search.cuts import Cut, cut_of
+from predictor.search.cuts import cut_of
 from predictor.search.menu import MENUS
-from predictor.search.passes import StagePasses
 from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
 from predictor.search.room import Layouts
@@ -130,11 +129,11 @@ class Least:
         space = self._layouts.space.take(rows)
         cheaper = layouts_of(_cheaper(space, level), self._layouts.shapes)
         bodies = Bodies(cheaper, self._stock, least=True)
-        for cut, at, passes in bodies.cuts():
+        for batch in bodies.batches():
             asked = space.flags["overlap_p2p"]
-            found = [bodies.seconds(cut, at, passes, each) for each in asked]
-            self._body[rows[at]] = np.min(found, axis=0)
-            self._busy[rows[at]] = bodies.busy(at, passes)
+            found = [bodies.seconds(batch, each) for each in asked]
+            self._body[rows[batch.rows]] = np.min(found, axis=0)
+            self._busy[rows[batch.rows]] = bodies.busy(batch)
         self._bound(rows)
 
     def _bound(self, rows: Ints) -> None:
@@ -189,12 +188,12 @@ class Evaluation:
         beside = {flag[:2]: self._tails.overlapped(*flag[:2]) for flag in flags}
         varied = {flag: layouts.varied(flag) for flag in flags}
         found: dict[tuple[bool | None, ...], list[tuple[Ints, Floats, Floats]]] = {}
-        for cut, rows, alone in bodies.cuts():
-            passes = self._accumulating(cut, rows, alone)
-            around = self._around(cut, rows, passes)
-            busy = bodies.busy(rows, passes)
+        for plain in bodies.batches():
+            batch, rows = self._accumulating(plain), plain.rows
+            around = self._around(batch)
+            busy = bodies.busy(batch)
             for asked in layouts.space.flags["overlap_p2p"]:
-                body = bodies.seconds(cut, rows, passes, asked)
+                body = bodies.seconds(batch, asked)
                 for flag in (each for each in flags if each[2] == asked):
                     kept = varied[flag][rows]
                     if not kept.any():
@@ -211,23 +210,24 @@ class Evaluation:
             plans.append(Plans(layout=layout, seconds=seconds, joules=joules, flags=flag))
         return plans
 
-    def _accumulating(self, cut: Cut, rows: Ints, passes: StagePasses) -> StagePasses:
+    def _accumulating(self, batch: Batch) -> Batch:
         """Passes with what sums gradients of micro-batches."""
-        several = self._layouts.column("num_microbatches")[rows] > 1
-        more = self._tail.accumulate[rows, : len(cut.holds)] * several[:, None, None]
-        return passes.accumulating(more[..., 0], more[..., 1])
+        several = self._layouts.column("num_microbatches")[batch.rows] > 1
+        stages = batch.cuts.count.shape[1]
+        more = self._tail.accumulate[batch.rows, :stages] * several[:, None, None]
+        return replace(batch, passes=batch.passes.accumulating(more[..., 0], more[..., 1]))
 
-    def _around(self, cut: Cut, rows: Ints, passes: StagePasses) -> "_Around":
+    def _around(self, batch: Batch) -> "_Around":
         """What gathers, sums and updates add before and after the passes."""
-        stages = slice(0, len(cut.holds))
-        count = np.array([hold.count for hold in cut.holds])
-        first = np.array([hold.first for hold in cut.holds])
+        cuts, rows, passes = batch.cuts, batch.rows, batch.passes
+        count, first = cuts.count, cuts.first
+        stages = slice(0, count.shape[1])
         forward, backward = passes.forward[:, :, 0], passes.backward[:, :, 0]
         mix = passes.families[:, :, 0]
         gather, reduce = self._tail.gather, self._tail.reduce
         fetched, sums = gather.seconds[rows, stages], reduce.seconds[rows, stages]
-        v = cut.chunks
-        aligned = self._tails.aligned(v)
+        v = cuts.chunks[:, None]
+        aligned = self._tails.aligned(int(cuts.chunks[0]))
         arriving = Company.of(
             fetched / v,
             np.ones_like(fetched) if aligned else gather.buckets[rows, stages] / v,
@@ -239,7 +239,7 @@ class Evaluation:
             way = (count * arriving.longer).sum(axis=1)
             grown = way - (count * arriving.part).sum(axis=1)
             late = np.maximum(arriving.later.max(axis=1) - way, 0.0)
-            begin = (fetched / v).max(axis=1) + (v - 1) * (grown + late)
+            begin = (fetched / v).max(axis=1) + (cuts.chunks - 1) * (grown + late)
         else:
             begin = (count * v * arriving.gathered()).sum(axis=1)
         whole = self._layouts.space.is_("sharding", "none")[rows, None, None]
@@ -247,14 +247,14 @@ class Evaluation:
         leaving = Company.of(sums / v, reduce.buckets[rows, stages] / v, backward / v, mix, kind)
         grown, left = leaving.summed()
         # chunks' sums leave one chunk after another, the passes of ``p`` micro-batches apart
-        queue = np.maximum(sums / v - cut.stages * backward / v, 0.0)
+        queue = np.maximum(sums / v - cuts.stages[:, None] * backward / v, 0.0)
         behind = v * grown + left + (v - 1) * queue
         drain = np.zeros_like(sums)
-        if not cut.schedule.startswith(("zb", "dual")):
-            hop = self._bodies.hops(cut, rows, None).total / max(cut.stages - 1, 1)
-            drain = first * (backward.mean(axis=1) / v + hop)[:, None]
+        if not cuts.schedule.startswith(("zb", "dual")):
+            hop = batch.hops.total / np.maximum(cuts.stages - 1, 1)
+            drain = first * (backward.mean(axis=1) / cuts.chunks + hop)[:, None]
         update = self._tail.update[rows, stages]
-        tied = self._bodies.tied[rows] if cut.stages > 1 else np.zeros(len(rows))
+        tied = self._bodies.tied[rows] * (cuts.stages > 1)
         return _Around(
             begin=begin,
             gathered=(update + self._tail.fetch[rows, stages]).max(axis=1) + tied,

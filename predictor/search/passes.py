@@ -59,6 +59,12 @@ class StagePasses:
         """Those of some groups, in their order."""
         return StagePasses(*(getattr(self, each.name)[groups] for each in fields(self)))
 
+    @classmethod
+    def joined(cls, parts: Sequence["StagePasses"]) -> "StagePasses":
+        """Those of some groups after those of others."""
+        columns = [[getattr(part, each.name) for part in parts] for each in fields(cls)]
+        return cls(*(np.concatenate(column) for column in columns))
+
 
 class Composer:
     """Composes chunks out of parts, for all groups at once; powers, chunks and stages are kept."""
