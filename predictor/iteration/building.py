@@ -56,9 +56,19 @@ class Builder:
                 known[held] = self._stage(stage)
         return tuple(known[stage.index == 0, stage.chunks] for stage in stages)
 
-    def piece(self, label: str, layer: Layer | None = None, *, replayed: bool = False) -> "Piece":
-        """The segments of one part: ``layer``, ``embedding`` or ``head and loss``."""
-        return self._parts(label, layer, replayed=replayed, lone=False)
+    def piece(
+        self,
+        label: str,
+        layer: Layer | None = None,
+        *,
+        replayed: bool = False,
+        lone: bool = False,
+    ) -> "Piece":
+        """The segments of one part: ``layer``, ``embedding`` or ``head and loss``.
+
+        ``lone``: as the first forward and the last backward pass of a step have them.
+        """
+        return self._parts(label, layer, replayed=replayed, lone=lone)
 
     def _stage(self, stage: Stage) -> StagePrograms:
         alone = self._shape.data.ranks * self._shape.replicas.ranks == 1
@@ -100,7 +110,7 @@ class Builder:
     def _passes(self, chunk: Chunk, *, lone: bool) -> tuple[Program, Program, Program]:
         """Forward, backward and deferred weight gradients of a chunk."""
         pieces = [
-            (self._parts("layer", block.layer, replayed=block.replayed, lone=lone), block.count)
+            (self.piece("layer", block.layer, replayed=block.replayed, lone=lone), block.count)
             for block in chunk.blocks
         ]
         if chunk.embedding:

@@ -11,7 +11,10 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.maxplus import COMPUTE, HOST, chain, essential, power, then
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.search.cuts import ChunkCut, Cut
-from predictor.search.pieces import BACKWARD, FORWARD, REPLAYED, WEIGHT, Pieces
+from predictor.search.pieces import BACKWARD, FORWARD, LONE, REPLAYED, WEIGHT, Pieces
+
+Entries = Sequence[tuple[int, int, int]]
+"""Parts, the kind of their pass, and how often each runs."""
 
 ROUNDS = 16
 """Micro-batches from which a stage's steady state is read."""
@@ -33,6 +36,9 @@ class StagePasses:
         queue: What it adds to the host.
         queued: Forward, backward and weight seconds of the device alone, on a last axis.
         families: Seconds of a micro-batch by operator family, on a last axis.
+        lone: What the first forward and the last backward pass take longer, as nothing runs beside
+            them that would hide their experts' exchanges: from rest, and the device alone, on a
+            last axis.
     """
 
     forward: Floats
@@ -42,6 +48,7 @@ class StagePasses:
     queue: Floats
     queued: Floats
     families: Floats
+    lone: Floats
 
     def run_ahead(self) -> "StagePasses":
         """The passes of a stage whose host never waits for another stage."""
@@ -118,7 +125,27 @@ class Composer:
             seconds.append(np.zeros_like(seconds[0]))
             alone.append(seconds[-1])
         families = self._families([entry for entries in kinds for entry in entries])
-        return _Chunk(chain(matrices), [*seconds, np.stack(alone, axis=-1), families])
+        values = [*seconds, np.stack(alone, axis=-1), families, self._waiting(kinds[:2], matrices)]
+        return _Chunk(chain(matrices), values)
+
+    def _waiting(self, kinds: Sequence[Entries], matrices: Sequence[Floats]) -> Floats:
+        """What forward and backward passes take longer where nothing hides what they wait for."""
+        longer = np.zeros((*matrices[0].shape[:2], 2))
+        for entries, usual in zip(kinds, matrices, strict=False):
+            lone = [(part, LONE + kind, n) for part, kind, n in entries]
+            if self._differ(entries, lone):
+                waiting = self._chained(lone)
+                longer[..., 0] += _from_rest(waiting) - _from_rest(usual)
+                longer[..., 1] += waiting[..., COMPUTE, COMPUTE] - usual[..., COMPUTE, COMPUTE]
+        return longer
+
+    def _differ(self, some: Entries, others: Entries) -> bool:
+        place = self._pieces.place
+        pairs = zip(some, others, strict=True)
+        return any(
+            (place[:, part, kind] != place[:, part, other]).any()
+            for (part, kind, _), (_, other, _) in pairs
+        )
 
     def _order(self, chunk: ChunkCut) -> list[tuple[int, bool, int]]:
         parts = self._pieces.place.shape[1]
@@ -129,7 +156,7 @@ class Composer:
             order.append((parts - 1, False, 1))
         return [entry for entry in order if entry[2]]
 
-    def _chained(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
+    def _chained(self, entries: Entries) -> Floats:
         if not entries:
             return power(_side_by_side(self._matrix, self._pieces.place[:, 0, FORWARD]), 0)
         return chain([self._power(*entry) for entry in entries])
@@ -142,7 +169,7 @@ class Composer:
             )
         return self._powers[key]
 
-    def _families(self, entries: Sequence[tuple[int, int, int]]) -> Floats:
+    def _families(self, entries: Entries) -> Floats:
         place, families = self._pieces.place, self._pieces.families
         total = np.zeros((len(place), *families.shape[1:]))
         for part, kind, count in entries:
@@ -157,7 +184,8 @@ class _Chunk:
     Attributes:
         matrix: Of its passes, one after another.
         values: Seconds of its forward, backward and deferred passes from rest; those of the device
-            alone, on a last axis; seconds by operator family, on a last axis.
+            alone, on a last axis; seconds by operator family, on a last axis; what lone passes take
+            longer.
     """
 
     matrix: Floats

@@ -8,7 +8,7 @@ together. Parts without experts are the same whatever splits experts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from predictor.iteration.maxplus import NEVER, chain, identity
 from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
+from predictor.iteration.step import StepShape
 from predictor.search.menu import MENUS
 from predictor.search.room import Layouts
 from predictor.search.settling import clocks_of
@@ -31,6 +32,8 @@ from predictor.search.shapes import distinct
 
 FORWARD, BACKWARD, REPLAYED, WEIGHT = range(4)
 """Segments of a part; a replayed backward pass runs the forward pass again before."""
+LONE: Final = 4
+"""From here on the same of passes with no other micro-batch beside them, but for weights."""
 
 GROUPED: Final = (
     "tensor_parallel",
@@ -45,6 +48,9 @@ OF_LAYERS: Final = 2
 ENDS: Final = ("embedding", "head and loss")
 SIZE: Final = len(STREAMS) + 1
 """Numbers of a state of all streams."""
+
+AT_ONCE: Final = 300
+"""Segments priced together: enough to share operators, few enough to stay near the processor."""
 
 Key = tuple[object, ...]
 Chain = tuple[int, ...]
@@ -78,8 +84,9 @@ def _keys(layouts: Layouts) -> list[Ints]:
     """What a micro-batch's launches depend on: of experts first, of layers next, ranks last."""
     space = layouts.space
     of_experts = [layouts.column(name) for name in EXPERTS]
-    if space.case.model.moe is not None:  # exchanges may run beside other micro-batches' chunks
-        of_experts[1] = 2 * of_experts[1] + (layouts.column("virtual_pipeline") > 1)
+    if space.case.model.moe is not None:  # exchanges over nodes may run beside other chunks
+        across = of_experts[0] * of_experts[1] > layouts.shapes.node
+        of_experts[1] = 2 * of_experts[1] + (across & (layouts.column("virtual_pipeline") > 1))
     of_layers = [layouts.column("tp_overlap"), space.is_("recompute", "selective")]
     rest = [layouts.column(name) for name in GROUPED]
     split = space.is_("schedule", *SPLIT_BACKWARD)
@@ -131,19 +138,26 @@ class Stock:
             if least and within != part and within in found:
                 found[part] = self._predicted(found[within], found[ENDS[1]], split=group.split)
             else:
-                found[part] = self._of_part(group, part)
+                found[part] = self._of_part(group, part, least=least)
         return [found[part] for part in parts[len(ENDS) :] + parts[: len(ENDS)]]
 
-    def _of_part(self, group: "_Group", part: Layer | str) -> list[int]:
-        key = group.key(part)
+    def _of_part(self, group: "_Group", part: Layer | str, *, least: bool) -> list[int]:
+        """Numbers of the segments of a part; no bound asks for lone passes, which take no less."""
+        usual = self._passes_of(group, part, lone=False)
+        apart = not least and isinstance(part, Layer) and group.waits(part)
+        lone = self._passes_of(group, part, lone=True) if apart else usual
+        return [*usual, *lone[: LONE - 1]]
+
+    def _passes_of(self, group: "_Group", part: Layer | str, *, lone: bool) -> list[int]:
+        key = (lone, *group.key(part))
         numbers = self._known.get(key)
         replays = group.replays and isinstance(part, Layer)
         if numbers is None or (replays and numbers[REPLAYED] < 0):
-            made = group.named(part)
+            made = group.named(part, lone=lone)
             if numbers is None:
                 there, back, late = (made[kind] for kind in (FORWARD, BACKWARD, WEIGHT))
                 numbers = [self._added(there), self._added(back), -1, -1]
-                numbers[WEIGHT] = self._added(late) if group.split else -1
+                numbers[WEIGHT] = self._added(late) if group.split and not lone else -1
             if replays:
                 numbers[REPLAYED] = self._replay(made, numbers)
             self._known[key] = numbers
@@ -164,12 +178,12 @@ class Stock:
     def _predicted(self, layer: Sequence[int], head: Sequence[int], *, split: bool) -> list[int]:
         """A layer and a head, one after the other."""
         there, back = layer[FORWARD], (head[BACKWARD], layer[BACKWARD])
-        return [
+        passes = [
             self._chained(there, head[FORWARD]),
             self._chained(*back),
             self._chained(there, *back),
-            self._chained(head[WEIGHT], layer[WEIGHT]) if split else -1,
         ]
+        return [*passes, self._chained(head[WEIGHT], layer[WEIGHT]) if split else -1, *passes]
 
     def _chained(self, *numbers: int) -> int:
         if numbers not in self._chains:
@@ -189,9 +203,10 @@ class Stock:
             return
         matrix = np.empty((len(new), *self._matrix.shape[1:]))
         families = np.empty((len(new), *self._families.shape[1:]))
-        if segments:
-            places = list(segments.values())
-            matrix[places], families[places] = self._priced(list(segments))
+        named, places = list(segments), list(segments.values())
+        for part in range(0, len(named), AT_ONCE):
+            some = slice(part, part + AT_ONCE)
+            matrix[places[some]], families[places[some]] = self._priced(named[some])
         self._matrix = np.concatenate([self._matrix, matrix])
         self._families = np.concatenate([self._families, families])
         chains = [(begin + at, each) for at, each in enumerate(new) if isinstance(each, tuple)]
@@ -233,17 +248,26 @@ class _Group:
         return (name, *self._key[begin:])
 
     @cached_property
-    def _builder(self) -> Builder:
-        shape = self._layouts.shapes.of(self._layouts.space, self._row)
-        return Builder(self._layouts.stack, shape, split_backward=self.split)
+    def _shape(self) -> StepShape:
+        return self._layouts.shapes.of(self._layouts.space, self._row)
 
-    def named(self, part: Layer | str) -> list[Segment]:
+    @cached_property
+    def _builder(self) -> Builder:
+        return Builder(self._layouts.stack, self._shape, split_backward=self.split)
+
+    def waits(self, layer: Layer) -> bool:
+        """Whether a lone pass of a layer waits for exchanges that others hide."""
+        experts = self._shape.experts
+        return layer.experts is not None and experts is not None and experts.overlap is True
+
+    def named(self, part: Layer | str, *, lone: bool) -> list[Segment]:
         """Forward, backward, replayed and deferred segments of a part; it may lack the latter."""
         if isinstance(part, str):
             piece = self._builder.piece(part)
             return [piece.forward, piece.backward, piece.backward, piece.weight]
-        piece = self._builder.piece("layer", part)
-        again = self._builder.piece("layer", part, replayed=True) if self.replays else piece
+        made = partial(self._builder.piece, "layer", part, lone=lone)
+        piece = made()
+        again = made(replayed=True) if self.replays else piece
         return [piece.forward, piece.backward, again.backward, piece.weight]
 
 

@@ -13,6 +13,9 @@ With ``f``, ``b`` and ``L`` the forward, the backward and all seconds of a micro
                  with Σ' over the other stages; zb-h2 and searched ones keep 2(p - 1)·w and may have
                  nobody in front wait
 
+The first micro-batch goes down and the last comes up with nothing beside it: what these passes take
+longer on any stage is added.
+
 A blocking message stops both ends: a stage's period grows by ``c`` for each neighbour.
 They are tested against the exact timeline (tests/search/test_array_form.py).
 """
@@ -70,21 +73,22 @@ def pipeline_seconds(
         overlapped: Messages run beside computation.
     """
     m = micro_batches[:, None].astype(float)
+    ends = _summed(cuts, _lone(passes, m, overlapped=overlapped or cuts.alone))
     if cuts.alone:
         whole = passes.forward + passes.backward + passes.weight
-        return np.asarray(((m[:, None] - 1) * passes.period + whole)[:, 0])
+        return np.asarray(((m[:, None] - 1) * passes.period + whole)[:, 0] + ends)
     if overlapped:
         passes = passes.run_ahead()
     busy = _busy(cuts, passes, hops, overlapped=overlapped)
     if cuts.schedule == "interleaved":
-        return _interleaved(cuts, passes, m, busy, hops, overlapped=overlapped)
+        return ends + _interleaved(cuts, passes, m, busy, hops, overlapped=overlapped)
     if cuts.schedule == "gpipe":
-        return _gpipe(cuts, passes, m, hops, overlapped=overlapped)
+        return ends + _gpipe(cuts, passes, m, hops, overlapped=overlapped)
     if cuts.schedule == "dualpipe":
-        return _both_ways(cuts, passes, m, busy, hops)
+        return ends + _both_ways(cuts, passes, m, busy, hops)
     if cuts.schedule.startswith("zb"):
-        return _zero_bubble(cuts, passes, m, busy, hops)
-    return _one_f_one_b(cuts, passes, m, busy, hops, overlapped=overlapped)
+        return ends + _zero_bubble(cuts, passes, m, busy, hops)
+    return ends + _one_f_one_b(cuts, passes, m, busy, hops, overlapped=overlapped)
 
 
 def _busy(cuts: Cuts, passes: StagePasses, hops: Hops, *, overlapped: bool) -> Floats:
@@ -92,11 +96,23 @@ def _busy(cuts: Cuts, passes: StagePasses, hops: Hops, *, overlapped: bool) -> F
     alone = passes.forward + passes.backward + passes.weight
     if overlapped:
         return np.asarray(passes.period)
-    busy = alone + hops.beside[:, :, None]
+    busy = np.maximum(alone + hops.beside[:, :, None], passes.period)
     if cuts.chunks[0] == 1:  # the last stage waits for the one before, which has two neighbours
         both = np.minimum(alone[:, -1], alone[:, -2]) + hops.beside[:, -2, None]
         busy[:, -1] = np.maximum(busy[:, -1], both)
     return np.asarray(busy)
+
+
+def _lone(passes: StagePasses, m: Floats, *, overlapped: bool) -> Floats:
+    """What the first and the last pass of each stage make a step longer.
+
+    A stage that runs ahead, and whose host or exchanges take longer than its products, has time for
+    that. One that stops for every message begins each pass anew.
+    """
+    if not overlapped:
+        return passes.lone[..., 0]
+    hidden = m[:, None] * (passes.period - passes.queued.sum(axis=-1))
+    return np.asarray(np.maximum(passes.lone[..., 1] - hidden, 0.0))
 
 
 def _summed(cuts: Cuts, seconds: Floats) -> Floats:

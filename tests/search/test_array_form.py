@@ -1,4 +1,4 @@
-"""The array form is the exact estimate within 2 % on 97 of 100 random plans, 9 % on all.
+"""The array form is the exact estimate within 2 % on 97 of 100 random plans, 8 % on all.
 
 Of the 516 plans drawn here, 13 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
 Seven of these are pipelines of DeepSeek's layers.
@@ -39,9 +39,8 @@ STACKS = [
 WITHIN = {"deepseek-v2-lite": 0.88, "nanotron": 0.93}
 """Least share of plans within 2 %, where it is not 0.95."""
 
-WORST = {"deepseek-v2-lite": 0.1}
-"""Largest error, where it is not 0.08: with four micro-batches the passes that wait for experts, at
-both ends of a step, are a good part of it, and the array form takes them to hide as others do."""
+WORST = 0.08
+"""Largest error."""
 
 
 def plans_of(layouts, costs):
@@ -82,8 +81,38 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
     least = WITHIN.get(model, WITHIN.get(implementation, 0.95))
     assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= least, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
-    assert abs(worst[0]) < WORST.get(model, 0.08), worst
+    assert abs(worst[0]) < WORST, worst
     assert np.median([abs(each[1]) for each in errors]) < 0.025
+
+
+def test_array_form_knows_passes_that_nothing_hides():
+    """First and last passes wait for their experts' exchanges: a tenth of four micro-batches.
+
+    Messages stop both ends in half of these plans, where a host does not run ahead.
+    """
+    constraints = {
+        "tensor_parallel": (1,),
+        "context_parallel": (2,),
+        "pipeline_parallel": (2,),
+        "virtual_pipeline": (7,),
+        "expert_parallel": (16,),
+        "expert_tensor_parallel": (1,),
+        "schedule": ("interleaved",),
+        "sharding": ("optimizer",),
+        "recompute": ("full",),
+        "micro_batch_size": (4,),
+    }
+    asked = question("deepseek-v2-lite", TE, gpus=32, batch=128, constraints=constraints)
+    sections, case = asked.cases()[0]
+    layouts = layouts_of(space_of(case, 128, constraints))
+    errors = []
+    for part in plans_of(layouts, load_costs(case.cluster.gpu)):
+        for place, row in enumerate(part.layout):
+            plan = case_of(sections, layouts.space, int(row), part.flags)
+            exact = estimate(Case.from_dict(plan)).iteration_seconds
+            errors.append(part.seconds[place] / exact - 1)
+    assert len(errors) == 8
+    assert max(map(abs, errors)) < 0.04
 
 
 def test_array_form_feels_slow_links():

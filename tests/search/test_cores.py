@@ -1,5 +1,6 @@
 """Work spread over processes has the answers of one process, in their order."""
 
+import gc
 import os
 import signal
 import threading
@@ -7,13 +8,21 @@ import time
 
 import pytest
 
-from predictor.search import cores, exploring, search
+from predictor.search import cores, exploring, finding, search
 
 FORKED = (
     pytest.mark.usefixtures("forking"),
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 )
 """Children are forked whatever threads other tests left."""
+
+
+SMALL = {
+    "gpu": "h100-sxm5-80gb",
+    "num_gpus": 2,
+    "global_batch_size": 4,
+    "constraints": {"seq_length": 2048, "recompute": "none", "sharding": "optimizer"},
+}
 
 
 def forked(test):
@@ -33,6 +42,14 @@ def squared(number):
 def forking(monkeypatch):
     for module in (cores, exploring):
         monkeypatch.setattr(module, "able", lambda processes: processes)
+
+
+@pytest.fixture
+def interrupted():
+    """An interrupt is heard, even where a shell in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @forked
@@ -88,6 +105,7 @@ def until_halted(folder):
 
 
 @forked
+@pytest.mark.usefixtures("interrupted")
 def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path):
     found = []
     with pytest.raises(KeyboardInterrupt):
@@ -98,6 +116,7 @@ def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path)
 
 
 @forked
+@pytest.mark.usefixtures("interrupted")
 def test_a_parent_that_answers_in_spite_of_an_interrupt_halts_its_children(tmp_path):
     slow, parent, found = until_halted(tmp_path), os.getpid(), []
 
@@ -114,6 +133,23 @@ def test_a_parent_that_answers_in_spite_of_an_interrupt_halts_its_children(tmp_p
     assert found[0] == 0
     assert min(found) < 0
     assert len(found) < 5
+
+
+def test_a_search_collects_no_cycles_and_who_asked_for_it_does_again(monkeypatch):
+    seen = []
+    run = finding._Search.run
+    monkeypatch.setattr(
+        finding._Search, "run", lambda asked: (seen.append(gc.isenabled()), run(asked))[1]
+    )
+    search("gpt3-1.3b", **SMALL)
+    assert seen == [False]
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        search("gpt3-1.3b", **SMALL)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @forked
