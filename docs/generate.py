@@ -48,7 +48,8 @@ A case is what an estimate depends on: a TOML or JSON file of these sections, a 
 A field that is absent or null takes its default, and the estimate lists the defaults it took; a
 field without a default and without *needed* may stay away. An unknown key, a value out of range or
 degrees that do not divide are one error that names the key, the value, the rule and the nearest
-right key. Keys that end in `_detail` are the source's words and are left aside.
+right key. Keys that end in `_detail` are the source's words: some fill a field that is absent
+(`predictor/case/details.py`), the others are left aside.
 
 `[model]` may begin with `preset = "llama3-70b"` (`predictor models` lists them) or
 `hf_config = "config.json"` (a path beside the case file); fields beside it win. A `name` that is

@@ -26,7 +26,7 @@ _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\bcuda graphs?\b", "cuda_graph", "attention"),
 )
 _DETAIL = "_detail"
-_GROUPS = r"\bfsdp (\d{1,6}) x dp \d"
+_GROUPS = r"\b(?:fsdp (?=\d+ x dp \d)|shard group |zero1=)(\d{1,6})\b"
 
 _SYNONYMS = {"up_proj": "mla_up_proj"}
 _SECTIONS = {"mla_up_proj": "mla", "moe": "moe", "moe_act": "moe", "shared_experts": "moe"}
@@ -39,8 +39,11 @@ _POLICIES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def plan_from_details(plan: dict[str, Any]) -> dict[str, Any]:
-    """Return a plan's fields with those that its free text tells and that are absent."""
+def plan_from_details(plan: dict[str, Any], cluster: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan's fields with those that its free text tells and that are absent.
+
+    HSDP without a number shards inside a node, PyTorch's own choice for ``HYBRID_SHARD``.
+    """
     text = " ".join(str(v) for k, v in plan.items() if str(k).endswith(_DETAIL) and v).lower()
     filled = dict(plan)
     if not text:
@@ -48,10 +51,25 @@ def plan_from_details(plan: dict[str, Any]) -> dict[str, Any]:
     for pattern, key, value in _WORDS:
         if filled.get(key) is None and re.search(pattern, text):
             filled[key] = value
-    groups = re.search(_GROUPS, text)
-    if groups and filled.get("sharding_group") is None:
-        filled["sharding_group"] = int(groups[1])
+    if filled.get("sharding_group") is None:
+        groups = re.search(_GROUPS, text)
+        if groups:
+            filled["sharding_group"] = int(groups[1])
+        elif re.search(r"\bhsdp\b(?! \d)", text):
+            filled["sharding_group"] = _node_of(plan, cluster)
     return filled
+
+
+def _node_of(plan: dict[str, Any], cluster: dict[str, Any]) -> int | None:
+    """Ranks of a node where one replica's ranks fill several nodes, each on a GPU of its own."""
+    node, replicas = cluster.get("gpus_per_node"), plan.get("data_parallel")
+    alone = all(
+        plan.get(key) in {None, 1}
+        for key in ("tensor_parallel", "context_parallel", "pipeline_parallel")
+    )
+    if not alone or not isinstance(node, int) or not isinstance(replicas, int) or node < 1:
+        return None
+    return node if replicas % node == 0 else None
 
 
 def training_from_details(training: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:

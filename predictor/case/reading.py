@@ -105,9 +105,9 @@ def _read_case(mapping: Mapping[str, object]) -> Case:
         if key not in known and key not in RECORD_KEYS:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
     model = with_expert_tokens(_expand_model(_table(mapping.get("model"), "model")))
-    plan = plan_from_details(_table(mapping.get("plan"), "plan"))
-    training = training_from_details(_table(mapping.get("training"), "training"), model)
     cluster = with_links(_table(mapping.get("cluster"), "cluster"))
+    plan = plan_from_details(_table(mapping.get("plan"), "plan"), cluster)
+    training = training_from_details(_table(mapping.get("training"), "training"), model)
     parts = {"model": model, "training": training, "plan": plan, "cluster": cluster}
     return case_from_sections({**mapping, **parts})
 

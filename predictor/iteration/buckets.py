@@ -62,9 +62,10 @@ def _split(parameters: int, bucket: int | None) -> list[int]:
 
 
 def reductions(held: HeldParameters, replicas: Replicas, shape: StepShape) -> list[Step]:
-    """Reduction of one bucket over the sharding group, then over its replicas.
+    """Reduction of one bucket: a scatter over the sharding group, then a sum over its replicas.
 
-    Gradients of experts are summed over the ranks that hold the same ones.
+    A stack that sums whole buckets does so over all of these ranks at once. Gradients of experts
+    are summed over the ranks that hold the same ones.
     """
     found = []
     dtype = "fp32" if replicas.gradient_bytes == FP32_BYTES else "bf16"
@@ -79,15 +80,23 @@ def reductions(held: HeldParameters, replicas: Replicas, shape: StepShape) -> li
                 others.all_reduce(size / data.ranks, dtype),
             ]
         else:
-            found += [data.all_reduce(size, dtype), others.all_reduce(size, dtype)]
+            found.append(data.times(others).all_reduce(size, dtype))
     return [Launch(each, stream="data") for each in found if each is not None]
 
 
 def gathers(held: HeldParameters, replicas: Replicas, shape: StepShape) -> list[Step]:
-    """Gathers of a bucket's parameters."""
-    found = [shape.data.all_gather(replicas.gather_bytes * held.dense)]
+    """Gathers of a bucket's parameters, or a broadcast of each of their owners."""
+    found = []
+    groups = [(held.dense, shape.data)]
     if shape.experts is not None:
-        found.append(shape.experts.data.all_gather(replicas.gather_bytes * held.experts))
+        groups.append((held.experts, shape.experts.data))
+    for parameters, data in groups:
+        size = replicas.gather_bytes * parameters
+        if replicas.owner_parameters is None:
+            found.append(data.all_gather(size))
+        else:
+            owners = max(1, round(parameters / replicas.owner_parameters))
+            found += owners * [data.broadcast(size / owners)]
     return [Launch(each, stream="gather") for each in found if each is not None]
 
 

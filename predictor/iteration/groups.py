@@ -6,7 +6,15 @@ Ranks are laid out as Megatron lays them out: tensor ranks next to each other, t
 and pipeline ranks.
 """
 
-from predictor.operators import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendRecv
+from predictor.operators import (
+    AllGather,
+    AllReduce,
+    AllToAll,
+    Broadcast,
+    Collective,
+    ReduceScatter,
+    SendRecv,
+)
 from predictor.operators.collective import EVEN
 from predictor.values import frozen
 
@@ -33,6 +41,15 @@ class Group:
         """Ranks ``stride`` apart, as many in a node as fit."""
         return cls(ranks, max(1, min(ranks, gpus_per_node // stride)))
 
+    def times(self, others: "Group") -> "Group":
+        """Ranks of all groups of which ``others`` holds one rank each."""
+        return Group(
+            self.ranks * others.ranks,
+            self.ranks_per_node * others.ranks_per_node,
+            _slower(self.neighbours, others.neighbours),
+            _slower(self.peers, others.peers),
+        )
+
     def all_reduce(self, buffer_bytes: float, dtype: str = "bf16") -> Collective | None:
         """Sum a buffer."""
         return self._made(AllReduce, buffer_bytes, dtype)
@@ -48,6 +65,10 @@ class Group:
     def all_to_all(self, buffer_bytes: float, dtype: str = "bf16") -> Collective | None:
         """Send every rank its share of a buffer."""
         return self._made(AllToAll, buffer_bytes, dtype)
+
+    def broadcast(self, buffer_bytes: float, dtype: str = "bf16") -> Collective | None:
+        """Send one rank's buffer to all others."""
+        return self._made(Broadcast, buffer_bytes, dtype)
 
     def ring_step(self, message_bytes: float, dtype: str = "bf16") -> Collective | None:
         """Send a message to the next rank while another comes from the one before."""
@@ -72,6 +93,10 @@ class Group:
             dtype=dtype,
             slower=self.peers if kind is AllToAll else self.neighbours,
         )
+
+
+def _slower(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return max(one[0], other[0]), max(one[1], other[1])
 
 
 def message(

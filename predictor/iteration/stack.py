@@ -110,6 +110,8 @@ class Replicas:
         overlap_reduce: Reductions run beside the backward pass of the last micro-batch, else
             after all of it.
         gather_bytes: Bytes a parameter that ranks gather after the step; 0: nothing.
+        owner_parameters: A rank owns tensors of so many parameters and sends them to all others,
+            owner after owner; None: each owns a share of all, and one gather makes them whole.
         overlap_gather: Gathers run beside the first forward pass, one bucket ahead.
         aligned_gather: A chunk's gather leaves one chunk ahead, the first chunk's on all stages
             together once they have stepped; else when the chunk's first micro-batch has come.
@@ -120,6 +122,7 @@ class Replicas:
     bucket_parameters: int | None = None
     overlap_reduce: bool = False
     gather_bytes: float = 0.0
+    owner_parameters: int | None = None
     overlap_gather: bool = False
     aligned_gather: bool = False
 

@@ -234,5 +234,25 @@ def test_words_of_sharding_name_its_group() -> None:
         "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 512},
     }
     assert Case.from_dict(record).plan.sharding_group == 128
-    record["plan"] |= {"sharding_detail": "FSDP 256"}
-    assert Case.from_dict(record).plan.sharding_group is None
+    for words, group in (
+        ("FSDP 256", None),
+        ("ZeRO-1 (shard group 8)", 8),
+        ("ZeRO-1 (zero1=4)", 4),
+        ("ZeRO-1 (zero1=-1)", None),
+    ):
+        record["plan"] |= {"sharding_detail": words}
+        assert Case.from_dict(record).plan.sharding_group == group
+
+
+def test_hsdp_shards_inside_a_node_where_whole_nodes_hold_replicas() -> None:
+    def group(replicas: int, **plan: int) -> int | None:
+        told = {"sharding": "parameters", "sharding_detail": "HSDP", "data_parallel": replicas}
+        gpus = replicas * plan.get("tensor_parallel", 1)
+        cluster = {"gpu": "h100-sxm5-80gb", "num_gpus": gpus, "gpus_per_node": 8}
+        record = {"model": {"preset": "llama3-8b"}, "plan": told | plan, "cluster": cluster}
+        return Case.from_dict(record).plan.sharding_group
+
+    assert group(128) == 8
+    assert group(4) is None
+    assert group(128, tensor_parallel=2) is None
+    assert group(128, sharding_group=32) == 32

@@ -4,10 +4,14 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
+from predictor.iteration.buckets import HeldParameters, gathers, reductions
 from predictor.iteration.building import Builder
+from predictor.iteration.groups import Group
+from predictor.iteration.implementations import load
 from predictor.iteration.implementations.megatron_core_te import STACK
 from predictor.iteration.launches import Launch, Program, Wait
 from predictor.iteration.shape import stages_of, step_shape
+from predictor.operators import AllReduce, Broadcast
 
 
 def case(**plan):
@@ -67,3 +71,46 @@ def test_plain_pipelines_gather_behind_the_step_unless_told() -> None:
         estimate(case(**alone)).iteration_seconds
         == estimate(case(**alone, overlap_param_gather=True)).iteration_seconds
     )
+
+
+def owned(*, num_gpus: int, **plan: object) -> tuple[list[Broadcast], list[AllReduce]]:
+    """What InternEvo sends of a two-layer model of 7B's layers, all in one bucket."""
+    asked = resolve(
+        Case.from_dict(
+            {
+                "model": {"preset": "llama2-7b", "num_layers": 2},
+                "training": {"seq_length": 2048, "global_batch_size": num_gpus},
+                "plan": {"sharding": "optimizer", **plan},
+                "cluster": {"gpu": "a100-sxm4-80gb", "num_gpus": num_gpus},
+                "implementation": "internevo",
+            }
+        )
+    ).case
+    shape = step_shape(asked)
+    (stage,) = stages_of(asked, shape)
+    replicas = load("internevo").replicas(stage)
+    held = HeldParameters.of_stage(stage)
+    sent = [step.operator for step in gathers(held, replicas, shape)]
+    summed = [step.operator for step in reductions(held, replicas, shape)]
+    assert sum(one.bytes for one in sent) == pytest.approx(2 * stage.parameters, rel=1e-6)
+    return sent, summed
+
+
+def test_owners_broadcast_one_after_another() -> None:
+    # five matrices a layer, the input table and the head: twelve owners at most
+    sent, summed = owned(num_gpus=64)
+    assert len(sent) == 12
+    assert {(one.name, one.ranks, one.ranks_per_node) for one in sent} == {("broadcast", 64, 8)}
+    assert [(one.name, one.ranks, one.ranks_per_node) for one in summed] == [("all_reduce", 64, 8)]
+
+
+def test_owners_of_a_sharding_group_broadcast_inside_it_and_all_ranks_sum_at_once() -> None:
+    sent, summed = owned(num_gpus=64, sharding_group=8)
+    assert [(one.ranks, one.ranks_per_node) for one in sent] == [(8, 8)] * 8
+    assert [(one.ranks, one.ranks_per_node) for one in summed] == [(64, 8)]
+
+
+def test_ranks_of_all_groups_together() -> None:
+    inside = Group(8, 8, neighbours=(1.0, 1.2), peers=(1.5, 1.0))
+    across = Group(4, 1, neighbours=(1.1, 1.1), peers=(1.0, 1.0))
+    assert inside.times(across) == Group(32, 8, neighbours=(1.1, 1.2), peers=(1.5, 1.0))

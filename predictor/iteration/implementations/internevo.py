@@ -2,11 +2,13 @@
 
 FlashAttention 2, fused norm and rotary embedding, scripted SwiGLU, FlashAttention's loss over bf16
 logits (``internlm/model/modeling_internlm.py``). The hybrid ZeRO optimizer
-(``solver/optimizer/hybrid_zero_optim.py``) sums bf16 gradients beside the last backward pass and
-sends updated weights beside the next forward pass (``overlap_sync_grad``, ``overlap_sync_param``);
+(``solver/optimizer/hybrid_zero_optim.py``) sums bf16 gradients over all replicas beside the last
+backward pass. Each rank of the sharding group owns whole tensors and broadcasts what it stepped,
+owner after owner, beside the next forward pass (``overlap_sync_grad``, ``overlap_sync_param``);
 micro-batches add up in bf16.
 """
 
+import math
 from dataclasses import replace
 
 from predictor.iteration.implementations import megatron_steps as steps
@@ -21,6 +23,10 @@ from predictor.operators import Attention, Gemm
 
 BUCKET_PARAMETERS = 512 * 1024**2
 """``reduce_bucket_size`` of the example's ``hybrid_zero_optimizer``."""
+
+
+MATRICES_OF_A_LAYER = 5
+"""Fused queries, keys and values, their output, and three of the feed-forward."""
 
 
 def _linear_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
@@ -128,14 +134,22 @@ def accumulate(stage: Stage) -> Program:
 
 
 def replicas(stage: Stage) -> Replicas:
-    """Gradients reach the rank that steps with them, weights come back from it."""
+    """Gradients are summed everywhere (``reduce_rank=None``); weights come from their owners.
+
+    An owner has tensors of the average share, or one that is larger (``ParamBcastSyncHandler`` of
+    ``solver/optimizer/utils.py``): no more ranks than there are matrices own any.
+    """
     sharded = stage.shape.sharding != "none"
+    layers = sum(chunk.layers for chunk in stage.chunks)
+    matrices = MATRICES_OF_A_LAYER * layers + stage.first + stage.last
+    owners = max(1, min(stage.shape.data.ranks, matrices))
     return Replicas(
-        reduce="reduce_scatter" if sharded else "all_reduce",
+        reduce="all_reduce",
         gradient_bytes=stage.shape.gradient_bytes,
         bucket_parameters=BUCKET_PARAMETERS,
         overlap_reduce=stage.shape.overlap_grad_reduce is not False,
         gather_bytes=steps.WEIGHT_BYTES if sharded else 0.0,
+        owner_parameters=math.ceil(stage.parameters / owners),
         overlap_gather=stage.shape.overlap_param_gather is not False,
     )
 
