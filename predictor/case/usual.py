@@ -42,9 +42,16 @@ PLAIN_REPLICA_STACKS = frozenset(
 HALF_STACKS = frozenset(
     {"deepspeed", "megatron-deepspeed", "megatron-lm-2021", "megatron-lm-2022", "zero-bubble"}
 )
-# Their published runs replay every layer.
+# Their published runs replay every layer, or they do unless told (MaxText ``base.yml``
+# ``remat_policy``, Paxml ``model_params.py`` ``CHECKPOINT_POLICY``).
 FULL_RECOMPUTE_STACKS = frozenset(
-    {"bigscience-megatron-deepspeed", "deepspeed", "megatron-deepspeed", "megatron-lm-2021"}
+    {
+        "bigscience-megatron-deepspeed",
+        "deepspeed",
+        "jax-xla",
+        "megatron-deepspeed",
+        "megatron-lm-2021",
+    }
 )
 # Weights, gradients and optimizer states all in the model's own format.
 ONE_FORMAT_STACKS = frozenset({"hf-eager", "hf-compile"})
@@ -79,7 +86,7 @@ def micro_batch_size(draft: Draft) -> int:
 
 
 def recompute(draft: Draft) -> str:
-    """Full in stacks whose published runs replay every layer."""
+    """Full in stacks whose published runs, or own defaults, replay every layer."""
     if stack(draft) == "megatron-lm-2022":
         return "selective"
     return "full" if stack(draft) in FULL_RECOMPUTE_STACKS else "none"
