@@ -114,6 +114,7 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         fp32_states=training.master_weights == "fp32" or training.optimizer == "adamw-fused-fp32",
         gradient_bytes=4 if training.gradient_dtype == "fp32" else 2,
         recipe=recipe_of(training, gpu),
+        architecture=gpu.architecture,
         recomputed=recomputed_modules(training, selective=training.recompute == "selective"),
         sequence_parallel=bool(plan.sequence_parallel),
         sharding=str(plan.sharding),

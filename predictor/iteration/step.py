@@ -43,6 +43,7 @@ class StepShape:
         overlap_p2p: Pipeline transfers run beside computation.
         tp_overlap: Tensor-parallel transfers run beside products.
         cuda_graph: What CUDA graphs hold.
+        architecture: Of the GPU, by which a stack may choose its kernels.
         schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
         stages_apart: Some of them lie on different nodes.
@@ -77,6 +78,7 @@ class StepShape:
     overlap_p2p: bool | None = None
     tp_overlap: bool | None = None
     cuda_graph: str = "none"
+    architecture: str = ""
     schedule: str = "1f1b"
     stages: int = 1
     stages_apart: bool = False

@@ -115,6 +115,18 @@ def test_mosaic_layers_read_three_lengths_on_the_host():
     assert [op.n for op in operators(layer.forward, Gemm)] == [3 * 2048, 2048, 8192, 2048]
 
 
+def test_mosaic_layers_on_a100_run_attention_in_triton_on_whole_sequences():
+    layer, _, _ = parts(case("llm-foundry", model=MPT_1B, cluster={"gpu": "a100-sxm4-80gb"}))
+    assert not any(isinstance(step, Sync) for step in layer.forward)
+    (forward,) = operators(layer.forward, Attention)
+    (backward,) = operators(layer.backward, Attention)
+    # arXiv:2307.08691, section 4.1: 1.3 to 1.5 and around 2 times FlashAttention-2, of 16 heads
+    assert (forward.num_heads, forward.num_query_groups, forward.impl) == (22, 22, "flash")
+    assert (backward.num_heads, backward.num_query_groups, backward.impl) == (32, 32, "flash")
+    other, _, _ = parts(case("llm-foundry", model=MPT_1B))
+    assert [op.num_heads for op in operators(other.forward, Attention)] == [16, 16]
+
+
 def test_nanotron_sends_eight_gathers_and_scatters_a_layer():
     layer, _, _ = parts(case("nanotron", gpus=4, plan={"tensor_parallel": 4}))
     size = 2 * 2 * 4096 * 2048

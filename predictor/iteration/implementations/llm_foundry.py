@@ -2,11 +2,13 @@
 
 Read in llm-foundry v0.1.1 to v0.4.0 (``models/layers/attention.py``, ``blocks.py``, ``norm.py``)
 and Composer 0.14 to 0.16 (``optim/decoupled_weight_decay.py``, ``trainer/dist_strategy.py``). Layer
-norms in bf16, one product for queries, keys and values, no biases; FlashAttention 1.0 on sequences
-that every layer unpads, which makes the host wait for the GPU; GELU in one kernel; a fused loss on
-bf16 logits. Every micro-batch gathers and reduces, gradients in bf16. AdamW runs tensor by tensor
-and reads a step counter from the GPU for each.
+norms in bf16, one product for queries, keys and values, no biases; on A100 FlashAttention in
+Triton, on H100 FlashAttention 1.0 on sequences that every layer unpads, which makes the host wait
+for the GPU; GELU in one kernel; a fused loss on bf16 logits. Every micro-batch gathers and reduces,
+gradients in bf16. AdamW runs tensor by tensor and reads a step counter from the GPU for each.
 """
+
+from dataclasses import replace
 
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp
@@ -16,12 +18,24 @@ from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
 from predictor.iteration.stack import Part, Stack, flash
 from predictor.iteration.step import Stage, StepShape
+from predictor.operators import Attention
 
 SHARDED = fsdp.Fsdp(copies=False, gradient_bytes=2)
 
 FLASH_1 = 2
 """FlashAttention 1.0, in calls of FlashAttention-2 of the same sizes: "around 2x" on A100
 (arXiv:2307.08691, abstract; 1.7 to 3 over its figures 4 to 6). Not set on any record."""
+
+
+TRITON_ON = "Ampere"
+"""What the benchmarks' script asks for by default: ``attn_impl: triton`` when A100s were measured
+(``scripts/train/benchmarking/submit_benchmarks.py`` at 12a6319), ``flash`` in the release that
+knows H100s (at 51652ea)."""
+
+TRITON_HEADS = {"forward": 1.4, "backward": 2.0}
+"""FlashAttention in Triton takes as long as FlashAttention-2 over so many times its heads: 1.3 to
+1.5 in the forward pass, "around 2x" in the backward pass on A100 (arXiv:2307.08691, section 4.1).
+Not set on any record."""
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
@@ -36,18 +50,22 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """Attention and feed-forward, each between a norm and an add.
 
-    Queries, keys and values are unpadded one by one: the host reads how many tokens there are.
+    Before its CUDA kernel, queries, keys and values are unpadded one by one: the host reads how
+    many tokens there are. Triton's takes them as they are.
     """
     n = shape.tokens
     tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
     eager.linear_forward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
-    for columns in (layer.q, layer.kv, layer.kv):
-        eager.tiny(tape, n, 3)
-        tape.sync()
-        tape.run(te.fused("copy", n, columns))
-    for _ in range(FLASH_1):
-        tape.run(flash(shape.attention("forward", layer)))
-    tape.run(te.fused("copy", n, layer.q))
+    if _in_triton(shape):
+        tape.run(_triton(shape.attention("forward", layer)))
+    else:
+        for columns in (layer.q, layer.kv, layer.kv):
+            eager.tiny(tape, n, 3)
+            tape.sync()
+            tape.run(te.fused("copy", n, columns))
+        for _ in range(FLASH_1):
+            tape.run(flash(shape.attention("forward", layer)))
+        tape.run(te.fused("copy", n, layer.q))
     eager.linear_forward(tape, n, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
@@ -58,7 +76,10 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
 
 
 def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    """The gradient of :func:`layer_forward`: what was gathered is scattered into zeros."""
+    """The gradient of :func:`layer_forward`.
+
+    What was gathered is scattered into zeros; Triton sums the gradient of queries in fp32.
+    """
     n = shape.tokens
     eager.linear_backward(tape, n, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("gelu_backward", n, layer.ffn))
@@ -66,16 +87,30 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     eager.linear_backward(tape, n, layer.hidden, layer.q)
-    tape.run(te.fused("copy", n, layer.q))
-    for _ in range(FLASH_1):
-        tape.run(flash(shape.attention("backward", layer)), kernels=3)
-    for columns in (layer.q, layer.kv, layer.kv):
-        tape.run(eager.kernel("fill", n, columns))
-        tape.run(te.fused("copy", n, columns))
+    if _in_triton(shape):
+        tape.run(_triton(shape.attention("backward", layer)), kernels=2)
+        tape.run(te.fused("cast_down", n, layer.q))
+    else:
+        tape.run(te.fused("copy", n, layer.q))
+        for _ in range(FLASH_1):
+            tape.run(flash(shape.attention("backward", layer)), kernels=3)
+        for columns in (layer.q, layer.kv, layer.kv):
+            tape.run(eager.kernel("fill", n, columns))
+            tape.run(te.fused("copy", n, columns))
     tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
     eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
+
+
+def _in_triton(shape: StepShape) -> bool:
+    return shape.architecture == TRITON_ON
+
+
+def _triton(call: Attention) -> Attention:
+    """FlashAttention in Triton, as FlashAttention-2 over more heads; groups' keys are repeated."""
+    heads = round(call.num_heads * TRITON_HEADS[call.kind])
+    return replace(flash(call), num_heads=heads, num_query_groups=heads)
 
 
 def embedding_part(shape: StepShape) -> Part:
@@ -113,8 +148,13 @@ def optimizer(stage: Stage) -> Program:
 
 
 def saved_bytes(shape: StepShape, layer: Layer) -> float:
-    """Norm inputs and outputs, queries, keys and values twice, attention's output, both of GELU."""
-    width = 8 * layer.hidden + 4 * (layer.q + 2 * layer.kv) + 4 * layer.q + 4 * layer.ffn
+    """Norm inputs and outputs, queries, keys and values, attention's output, both of GELU.
+
+    What is unpadded is kept twice.
+    """
+    unpadded = 1 if _in_triton(shape) else 2
+    width = 8 * layer.hidden + 4 * layer.q + 4 * layer.ffn
+    width += 2 * unpadded * (layer.q + 2 * layer.kv)
     return shape.tokens * (width + 4.0 * layer.heads)
 
 
@@ -126,7 +166,7 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
 
 STACK = Stack(
     name="llm-foundry",
-    description="llm-foundry 0.1 to 0.4 (MPT) under Composer with FSDP, FlashAttention 1",
+    description="llm-foundry 0.1 to 0.4 (MPT) under Composer with FSDP, early FlashAttention",
     parallel=True,
     compared=False,
     layer=layer_part,
