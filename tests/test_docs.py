@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
 import runpy
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from predictor import Case
 from predictor.case import bench_results_folder, resolve
 from predictor.cli import run
+from predictor.iteration import implementations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -47,6 +56,34 @@ def test_the_readme_and_the_accuracy_page_show_what_the_commands_print() -> None
 @pytest.mark.skipif(not MEASURED, reason="no fitted tables of the H100")
 def test_every_python_gives_the_same_estimates() -> None:
     assert generated("golden") == ""
+
+
+def test_every_number_of_an_implementation_stands_in_its_page_with_its_value() -> None:
+    page = (ROOT / "docs" / "implementations.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `(\w+\.[A-Z0-9_]+)` \| ([^|]+) \|", page, re.MULTILINE))
+    assert told == dict(carried())
+
+
+def carried() -> Iterator[tuple[str, str]]:
+    """Module-level numbers of the implementations, and numbers by pass, as their page writes them.
+
+    Bytes of a number's type, columns that a flat buffer is walked in and the middle of a
+    distribution are no facts about a stack.
+    """
+    plain = {"BYTES", "HALF_BYTES", "WEIGHT_BYTES", "GRADIENT_BYTES", "FLAT_COLUMNS", "MEDIAN"}
+    for found in pkgutil.iter_modules(implementations.__path__):
+        module = importlib.import_module(f"{implementations.__name__}.{found.name}")
+        tree = ast.parse(inspect.getsource(module))
+        own = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and stored(node)}
+        for name in sorted(own - plain):
+            value = getattr(module, name, None)
+            numbers = list(value.values()) if isinstance(value, dict) else [value]
+            if name.isupper() and all(isinstance(each, int | float) for each in numbers):
+                yield f"{found.name}.{name}", ", ".join(map(str, numbers))
+
+
+def stored(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Store)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
