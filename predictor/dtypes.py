@@ -8,6 +8,7 @@ ITEMSIZE_BYTES: Final[dict[str, int]] = {
     "bf16": 2,
     "fp16": 2,
     "fp8": 1,
+    "fp8_block": 1,
 }
 FP32_BYTES: Final = ITEMSIZE_BYTES["fp32"]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Gpu
+from predictor.costs.block_scales import BLOCK_SCALED, promotion_seconds
 from predictor.costs.composed import COMPOSED, composed
 from predictor.costs.design import Chip, Design
 from predictor.costs.devices import UNMEASURED, Differences
@@ -34,7 +35,15 @@ from predictor.costs.transfer import (
 )
 from predictor.costs.two_rates import STREAMING_FAMILIES, between
 from predictor.errors import FitError
-from predictor.operators import OPERATORS, Collective, Gemm, Host, Operator, field_names
+from predictor.operators import (
+    OPERATORS,
+    Collective,
+    Gemm,
+    GroupedGemm,
+    Host,
+    Operator,
+    field_names,
+)
 from predictor.values import frozen
 
 EXTRAPOLATED_WIDENING: Final = 2.0
@@ -42,6 +51,9 @@ COLUMN_CHUNK: Final = 65536
 """Products answered at once: fewer are mostly calls, more leave the cache."""
 TINY_SECONDS: Final = 1e-9
 MEMORY: Final = 100_000
+
+_DERIVED: Final = {"fp4": (Gemm.name,), BLOCK_SCALED: (Gemm.name, GroupedGemm.name)}
+"""Families whose products of a number format are told by those of another."""
 
 AnyOperator = TypeVar("AnyOperator", bound=Operator)
 
@@ -266,13 +278,16 @@ class Costs:
         self, family: str, operators: Sequence[Operator], cache: str
     ) -> Prediction:
         """What was measured here from here, the rest from other SKUs."""
-        four_bit = np.array([getattr(each, "dtype", "") == "fp4" for each in operators])
-        if family == Gemm.name and four_bit.any():
+        for dtype, answer in (("fp4", self._four_bit), (BLOCK_SCALED, self._block_scaled)):
+            if family not in _DERIVED[dtype]:
+                continue
+            derived = np.array([getattr(each, "dtype", "") == dtype for each in operators])
+            if derived.any():
 
-            def others(chosen: Sequence[Operator]) -> Prediction:
-                return self._own_or_transferred(family, chosen, cache)
+                def others(chosen: Sequence[Operator]) -> Prediction:
+                    return self._own_or_transferred(family, chosen, cache)
 
-            return self.merge(operators, four_bit, self._four_bit, others)
+                return self.merge(operators, derived, answer, others)
         if self.pair is not None and family in STREAMING_FAMILIES:
             return self._streamed(self.pair, operators, cache)
         if self.reference is None or family not in TRANSFERRED_FAMILIES:
@@ -305,6 +320,15 @@ class Costs:
         seconds = np.maximum(found.seconds * peaks["fp8"] / peaks["fp4"], least)
         factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
         origin: Ints = np.full(len(products), Origin.DATASHEET.value)
+        return Prediction(seconds, seconds / factor, seconds * factor, origin)
+
+    def _block_scaled(self, products: Sequence[Operator]) -> Prediction:
+        """Products with block scales: those with one scale a tensor, and their promotions."""
+        chosen = [each for each in products if isinstance(each, Gemm | GroupedGemm)]
+        found = self.predict([replace(each, dtype="fp8") for each in chosen])
+        seconds = found.seconds + promotion_seconds(chosen, self.gpu)
+        factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
+        origin: Ints = np.full(len(products), self._foreign.value)
         return Prediction(seconds, seconds / factor, seconds * factor, origin)
 
     def _streamed(

@@ -240,8 +240,8 @@ def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
 
 
 _WORDS = {
-    ("gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8"),
-    ("grouped_gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8"),
+    ("gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8", "fp8_block"),
+    ("grouped_gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8", "fp8_block"),
     ("gemm", "api"): ("cublas", "cublaslt"),
     ("gemm", "algorithm"): ("heuristic", "best"),
     ("attention", "dtype"): ("bf16", "fp16"),

@@ -20,7 +20,8 @@ nvfp4      as mxfp8, behind a pass for the largest        scales of 1 x 16 and o
 
 Hopper multiplies only operands that lie along the summed index, so a gathered operand is turned
 before its second product; Blackwell multiplies them as they are. Recipes with scales along one
-index keep both directions instead, and gather gradients in both.
+index keep both directions instead, and gather gradients in both. Blackwell multiplies operands
+of ``blockwise`` as it does those of mxfp8 (Transformer Engine 2.8, pull request 2157).
 """
 
 from typing import Final
@@ -89,7 +90,7 @@ def recipe_of(training: Training, gpu: Gpu) -> Recipe | None:
         "delayed": Recipe(dtype="fp8", norm_casts=True, turns=turns, gathers_parameters=True),
         "current": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
         "tensorwise": Recipe(dtype="fp8", seeks=True, turns=turns, gathers_parameters=True),
-        "block": Recipe(dtype="fp8", wire_bytes=1 + 4 / 128, both=True),
+        "block": Recipe(dtype="fp8_block" if turns else "fp8", wire_bytes=1 + 4 / 128, both=True),
         "mx": Recipe(dtype="fp8", wire_bytes=1 + 1 / 32, both=True, swizzles=True, expert_rows=32),
     }
     words = (training.fp8_recipe or "").lower()

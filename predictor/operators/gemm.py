@@ -12,7 +12,8 @@ All three cost ``2·m·n·k`` flops; they differ in which index is reduced and s
 gradients by e4m3 in dgrad and wgrad, each operand with one fp32 scale, into bf16 (or an fp32
 ``dw``). ``fp4`` is NVFP4: four bits and an 8-bit scale for sixteen numbers. Hopper's fp8 products
 need both operands contiguous along the reduced index, so dgrad and wgrad read transposed copies;
-the transposes are kernels of their own (Transformer Engine's recipe).
+the transposes are kernels of their own (Transformer Engine's recipe). ``fp8_block`` has a scale for
+every 128 numbers of a row, or 128 x 128 of a weight, which Hopper's CUDA cores apply.
 """
 
 from typing import ClassVar, Final, Literal
@@ -28,8 +29,8 @@ FP4_BYTES: Final = 0.5 + 1.0 / 16.0
 
 
 def output_itemsize(dtype: str) -> int:
-    """Bytes of one element of a product of ``dtype`` operands: fp8 and fp4 products are bf16."""
-    return itemsize("bf16" if dtype in {"fp8", "fp4"} else dtype)
+    """Bytes of one element of a product of ``dtype`` operands: those of 8 and 4 bits are bf16."""
+    return itemsize("bf16" if dtype in {"fp8", "fp8_block", "fp4"} else dtype)
 
 
 def operand_itemsize(dtype: str) -> float:
@@ -45,7 +46,8 @@ class Gemm:
         m: Rows of the activation: tokens held by the rank.
         n: Output features held by the rank.
         k: Input features held by the rank.
-        dtype: ``bf16``, ``fp16``, ``tf32``, ``fp8`` or ``fp4``: both inputs; accumulation is fp32.
+        dtype: ``bf16``, ``fp16``, ``tf32``, ``fp8``, ``fp8_block`` or ``fp4``: both inputs;
+            accumulation is fp32.
         kind: Which of the three products of a linear layer.
         api: Library entry point that the framework calls.
         algorithm: ``heuristic`` is the library's first choice, ``best`` the fastest of several.

@@ -28,7 +28,7 @@ MOST_SKEW: Final = 16.0
 MOST_EXPERTS: Final = 65536
 """On one rank; counts are listed one by one."""
 
-BLOCK_ROWS: Final = {"fp8": 16, "fp4": 32}
+BLOCK_ROWS: Final = {"fp8": 16, "fp8_block": 16, "fp4": 32}
 """Rows that make 16 bytes of a column: libraries multiply small numbers of whole blocks alone."""
 
 

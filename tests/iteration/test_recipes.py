@@ -199,6 +199,12 @@ def test_nvfp4_products_are_8_bit_ones_by_the_datasheets_ratio():
     assert small.bytes == 2 * 8192**2 * 0.5625 + 8192**2 * 2
 
 
+@pytest.mark.parametrize(("gpu", "dtype"), [("h100-sxm5-80gb", "fp8_block"), ("b200-sxm", "fp8")])
+def test_block_scales_cost_hopper_promotions(gpu, dtype):
+    found, _ = operators(case("fp8", gpu=gpu, fp8_recipe="blockwise"))
+    assert {op.dtype for op in found if isinstance(op, Gemm)} == {dtype}
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
