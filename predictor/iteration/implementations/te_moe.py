@@ -7,7 +7,8 @@ sorted by small kernels, an ``index_select`` and a ``scatter_add`` into zeros (`
 Experts are ``te.GroupedLinear``: a cuBLASLt product an expert over four streams.
 
 Without padding, the host reads the counts of tokens before it sends anything: it waits for the
-device once a layer in the forward pass. The backward pass knows them.
+device once a layer in the forward pass, and what it queues next finds the device idle. The backward
+pass knows the counts.
 """
 
 from typing import Final
@@ -33,6 +34,14 @@ bookkeeping, map of tokens to experts, counts (``router.py``, ``moe_utils.py`` v
 without ``moe_router_fusion``)."""
 
 ROUTER_BACKWARD_KERNELS = 8
+MAP_KERNELS = 3
+"""Passes that make rows of a map of tokens to experts before fused permutation (Transformer Engine
+2.8 ``triton/permutation.py``, ``make_row_id_map``); the backward pass has their result."""
+
+MULTIHOT_KERNELS = 1
+"""What arrives through DeepEP lists experts, which are made that map first
+(``fused_indices_to_multihot.py`` 0.13 to 0.19)."""
+
 UNGATED_BACKWARD: Final = (
     *("cast_up", "mul_rows_fp32", "cast_down", "gelu_backward"),
     *("accumulate_fp32", "sum_fp32"),  # of the probability: a product of fp32 and bf16, summed
@@ -118,15 +127,19 @@ def router_backward(tape: Tape, rows: Routed) -> None:
 
 
 def dispatch(tape: Tape, rows: Routed, *, probabilities: bool) -> list[moe.Transfer]:
-    """Counts, permutation, and the tokens under way with their probabilities."""
-    if rows.plan.expert.ranks > 1 and rows.plan.dispatcher != "allgather":
+    """Counts, permutation, and the tokens under way with their probabilities.
+
+    The host reads the counts to send by them: behind the permutation, which needs none of them
+    (``token_dispatcher.py``, ``before_ep_alltoall``), or inside DeepEP's dispatch.
+    """
+    counted = rows.plan.expert.ranks > 1 and rows.plan.dispatcher != "allgather"
+    if counted:
         tape.collective(moe.counts(rows.experts, rows.plan), "expert")
-        if not rows.plan.padded and not rows.plan.hides:
-            tape.sync()  # else another micro-batch's layer is queued meanwhile
     if rows.plan.dispatcher in COPYING:
-        if not rows.plan.fused_permutation:
-            te.tiny(tape, rows.tokens, PICK_KERNELS)
+        te.tiny(tape, rows.tokens, MAP_KERNELS if rows.plan.fused_permutation else PICK_KERNELS)
         _spread(tape, rows)
+    if counted and not rows.plan.padded and not rows.plan.hides:
+        tape.sync()  # else another micro-batch's layer is queued meanwhile
     return _send(tape, rows, moe.dispatch, probabilities=probabilities)
 
 
@@ -144,10 +157,15 @@ def combine(tape: Tape, rows: Routed, *, probabilities: bool = False) -> list[mo
 def arrive(
     tape: Tape, rows: Routed, transfers: list[moe.Transfer], *, probabilities: bool = False
 ) -> None:
-    """Tokens are here: at every rank of an expert, and in the order of their experts."""
+    """Tokens are here: at every rank of an expert, and in the order of their experts.
+
+    The forward pass' bring their probabilities, and make the map of that order.
+    """
     if not rows.plan.hides:
         moe.wait(tape, transfers)
     if rows.plan.dispatcher not in COPYING:
+        if probabilities:
+            te.tiny(tape, rows.received, MULTIHOT_KERNELS + MAP_KERNELS)
         tape.run(_permutation("permute", rows, rows.received))
     for size in rows.shared_bytes(probabilities=probabilities):
         tape.collective(rows.plan.tensor.all_gather(size), "expert")

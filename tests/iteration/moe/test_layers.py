@@ -97,6 +97,22 @@ def test_the_host_reads_the_counts_once_a_forward_pass_unless_experts_are_padded
     assert not any(isinstance(s, Sync) for s in steps_of(megatron_core_te, padded)[0])
 
 
+@pytest.mark.parametrize(("dispatcher", "queued"), [("alltoall", True), ("deepep", False)])
+def test_the_host_reads_the_counts_behind_the_permutation_or_inside_deepep(dispatcher, queued):
+    plan = {"moe_dispatcher": dispatcher, "moe_permute_fusion": True}
+    forward, backward = steps_of(megatron_core_te, case(plan=plan))
+    names = [getattr(s.operator, "kernel", "") if isinstance(s, Launch) else s for s in forward]
+    read = next(at for at, name in enumerate(names) if isinstance(name, Sync))
+    moved = next(at for at, name in enumerate(names) if str(name).startswith("permute"))
+    assert (moved < read) is queued
+    maps = names[moved - 4 : moved]
+    assert maps[1:] == ["copy"] * 3  # rows of the map of tokens to experts
+    assert (maps[0] == "copy") is not queued  # that map, of what DeepEP lists
+    again = [getattr(s.operator, "kernel", "") for s in backward if isinstance(s, Launch)]
+    at = next(at for at, name in enumerate(again) if name.startswith("permute"))
+    assert again[at - 1] != "copy"
+
+
 def test_an_ungated_activation_runs_eagerly_its_probability_in_fp32():
     """No fusion knows it: 16 bytes a number forward, 6 + 8 + 6 + 6 and 10 + 4 backward."""
     asked = case()
