@@ -242,7 +242,8 @@ DEFAULTS: tuple[Default, ...] = (
     Default(
         "plan.moe_dispatcher",
         "alltoall; deepep in nemo-automodel, and in megatron-core-te where a token's experts lie "
-        "on several nodes and its routing is limited to groups",
+        "on several nodes and its routing is limited to groups, or they are narrower than the "
+        "model, whole on their ranks, and stages do not interleave",
         usual.dispatcher,
         matters=lambda d: d["plan"]["expert_parallel"] > 1,
     ),

@@ -199,24 +199,33 @@ def _experts_cross_nodes(draft: Draft) -> bool:
     return bool(ranks > domain_gpus(load_gpu(cluster["gpu"]), cluster["gpus_per_node"]))
 
 
+def _narrow_experts(draft: Draft) -> bool:
+    """Whether experts are narrower than the model, as those that many of a token visits are."""
+    moe = draft["model"].get("moe")
+    return bool(moe) and moe["expert_ffn_hidden_size"] < draft["model"]["hidden_size"]
+
+
 def dispatcher(draft: Draft) -> str:
-    """How tokens reach experts in stacks that choose by themselves."""
+    """How tokens reach experts in stacks that choose by themselves.
+
+    NVIDIA's recipes send a token once to a node where it would cross the network to many narrow
+    experts, unless stages interleave and another micro-batch hides what is sent.
+    """
     if stack(draft) == "nemo-automodel":
         return "deepep"
-    moe = draft["model"].get("moe") or {}
+    if stack(draft) != "megatron-core-te" or not _experts_cross_nodes(draft):
+        return "alltoall"
+    moe, plan = draft["model"].get("moe") or {}, draft["plan"]
     limited = (moe.get("groups_per_token") or 1) < (moe.get("routing_groups") or 1)
-    fused = stack(draft) == "megatron-core-te" and limited and _experts_cross_nodes(draft)
-    return "deepep" if fused else "alltoall"
+    exposed = plan["virtual_pipeline"] == 1 and plan["expert_tensor_parallel"] == 1
+    return "deepep" if limited or (exposed and _narrow_experts(draft)) else "alltoall"
 
 
 def overlaps_experts(draft: Draft) -> bool:
     """Megatron-Core computes one micro-batch beside another's exchange where chunks interleave."""
-    model, plan = draft["model"], draft["plan"]
-    moe = model.get("moe")
-    if moe is None or stack(draft) != "megatron-core-te" or plan["virtual_pipeline"] == 1:
+    if stack(draft) != "megatron-core-te" or draft["plan"]["virtual_pipeline"] == 1:
         return False
-    narrow = moe["expert_ffn_hidden_size"] < model["hidden_size"]
-    return bool(narrow and _experts_cross_nodes(draft))
+    return _narrow_experts(draft) and _experts_cross_nodes(draft)
 
 
 def fuses_permutation(draft: Draft) -> bool | None:

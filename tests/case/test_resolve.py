@@ -171,6 +171,9 @@ def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
         ("deepseek-v3", "h100-sxm5-80gb", 1, ("deepep", None)),
         ("deepseek-v3", "gb200", 4, ("alltoall", None)),
         ("qwen3-235b-a22b", "h100-sxm5-80gb", 4, ("alltoall", True)),
+        ("qwen3-30b-a3b", "h100-sxm5-80gb", 1, ("deepep", None)),
+        ("qwen3-30b-a3b", "gb200", 1, ("alltoall", None)),
+        ("mixtral-8x22b", "h100-sxm5-80gb", 1, ("alltoall", None)),
         ("mixtral-8x22b", "h100-sxm5-80gb", 2, ("alltoall", None)),
     ],
 )
@@ -189,6 +192,18 @@ def test_how_experts_are_reached_follows_from_nodes_and_groups(
     )
     found = resolve(case).case.plan
     assert (found.moe_dispatcher, found.moe_overlap) == expected
+
+
+def test_experts_that_ranks_share_are_reached_by_all_to_all_across_nodes() -> None:
+    case = Case.from_dict(
+        {
+            "model": {"preset": "qwen3-30b-a3b"},
+            "training": {"seq_length": 4096, "global_batch_size": 1024},
+            "plan": {"tensor_parallel": 2, "expert_parallel": 8, "expert_tensor_parallel": 2},
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 16},
+        }
+    )
+    assert resolve(case).case.plan.moe_dispatcher == "alltoall"
 
 
 @pytest.mark.parametrize(
