@@ -17,6 +17,8 @@ _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\b(deepep|hybridep)\b", "moe_dispatcher", "deepep"),
     (r"\balltoall dispatcher\b", "moe_dispatcher", "alltoall"),
     (r"\ballgather dispatcher\b", "moe_dispatcher", "allgather"),
+    (r"\bmoe_permute_fusion\s*=\s*false\b", "moe_permute_fusion", False),
+    (r"\bmoe_permute_fusion\b", "moe_permute_fusion", True),
     (r"\bno (ep|a2a) overlap\b|\b(ep|a2a) overlap off\b", "moe_overlap", False),
     (r"\b(ep|a2a) overlap\b", "moe_overlap", True),
     (r"\btp_comm_overlap\s*=\s*false\b", "tp_overlap", False),

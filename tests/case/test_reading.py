@@ -150,6 +150,23 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        ("CUDA graphs off; moe_permute_fusion=false", False),
+        ("moe_permute_fusion", True),
+        ("CUDA graphs off", None),
+    ],
+)
+def test_a_detail_may_say_whether_permutation_is_fused(words: str, told: object) -> None:
+    record = {
+        "model": {"preset": "mixtral-8x7b"},
+        "plan": {"expert_parallel": 8, "overlap_detail": words},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    assert Case.from_dict(record).plan.moe_permute_fusion is told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
         ("HybridEP; EP overlap off; TE CUDA graph moe_router", ("deepep", False, "router")),
         ("alltoall dispatcher; EP overlap + delay_wgrad_compute", ("alltoall", True, None)),
         ("alltoall dispatcher; no EP overlap; CUDA graphs off", ("alltoall", False, "none")),
