@@ -33,7 +33,7 @@ from predictor.costs.transfer import (
     transferred,
     twin,
 )
-from predictor.costs.two_rates import STREAMING_FAMILIES, between
+from predictor.costs.two_rates import STREAMING_FAMILIES, between, told
 from predictor.errors import FitError
 from predictor.operators import (
     OPERATORS,
@@ -289,7 +289,20 @@ class Costs:
 
                 return self.merge(operators, derived, answer, others)
         if self.pair is not None and family in STREAMING_FAMILIES:
-            return self._streamed(self.pair, operators, cache)
+            pair = self.pair
+
+            def streamed(chosen: Sequence[Operator]) -> Prediction:
+                return self._streamed(pair, chosen, cache)
+
+            def alone(chosen: Sequence[Operator]) -> Prediction:
+                return self._unpaired(family, chosen, cache)
+
+            chosen = told(self.gpu, pair[0].gpu, pair[1].gpu, operators)
+            return self.merge(operators, chosen, streamed, alone)
+        return self._unpaired(family, operators, cache)
+
+    def _unpaired(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
+        """What was measured here from here, the rest from another SKU's share of its rates."""
         if self.reference is None or family not in TRANSFERRED_FAMILIES:
             return self._family(family, operators, cache)
 

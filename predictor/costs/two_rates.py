@@ -11,13 +11,16 @@ takes as long on both is all ``b``; one that takes as much less as there is more
 ``a``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.case import Gpu, gpu_names, load_gpu
 from predictor.costs.prediction import Floats, Prediction
+from predictor.operators import Operator
 
 STREAMING_FAMILIES: Final = ("memory_bound", "optimizer")
 """What has no other rate to be bound by."""
@@ -26,13 +29,23 @@ APART: Final = 1.2
 """Two SKUs tell the terms apart if their bandwidths for a multiprocessor's clock differ by this."""
 
 BEYOND: Final = 1.05
-"""A GPU of more bandwidth for a multiprocessor's clock than both, by this and more, has kernels
-written anew for it: instructions that held one up elsewhere say nothing of it."""
+"""A GPU of more bandwidth for a multiprocessor's clock than both, by this and more, has fused
+kernels written or compiled anew for it: instructions that held one up elsewhere say nothing of it.
+PyTorch's eager kernels are the same source there (ATen's ``native/cuda/Loops.cuh``)."""
+
+STAND_INS: Final = frozenset({"cast_fp8"})
+"""PyTorch's kernels that are timed for a fused one of Transformer Engine."""
+
+
+FP32_FLOPS_A_CLOCK: Final = 256.0
+"""Of a multiprocessor since A100's successors: 128 multiply-adds (H100, B200 whitepapers)."""
 
 
 def issue_rate(gpu: Gpu) -> float:
-    """Multiprocessors times clock, per second."""
-    return float((gpu.sm_count or 132) * (gpu.boost_clock_hz or 1.8e9))
+    """Multiprocessors times clock, per second; where a datasheet is silent, by its fp32 rate."""
+    if gpu.sm_count and gpu.boost_clock_hz:
+        return float(gpu.sm_count * gpu.boost_clock_hz)
+    return gpu.peak_flops_per_second["fp32"] / FP32_FLOPS_A_CLOCK
 
 
 def between(gpu: Gpu, one: tuple[Gpu, Prediction], other: tuple[Gpu, Prediction]) -> Prediction:
@@ -73,10 +86,20 @@ def telling_pair(
     for _, first in sorted(measured):
         for _, second in sorted(measured):
             apart = _balance(load_gpu(first)) / _balance(load_gpu(second))
-            most = max(_balance(load_gpu(sku)) for sku in (first, second))
-            if max(apart, 1.0 / apart) >= APART and wanted <= BEYOND * most:
+            if max(apart, 1.0 / apart) >= APART:
                 return first, second
     return None
+
+
+def told(gpu: Gpu, one: Gpu, other: Gpu, operators: Sequence[Operator]) -> NDArray[np.bool_]:
+    """Whether two SKUs tell what each kernel takes on a GPU: all, or PyTorch's eager ones alone."""
+    within = _balance(gpu) <= BEYOND * max(_balance(one), _balance(other))
+    return np.array([within or _eager(each) for each in operators])
+
+
+def _eager(kernel: Operator) -> bool:
+    named = getattr(kernel, "kernel", "")
+    return getattr(kernel, "impl", "") == "torch" and named not in STAND_INS
 
 
 def _balance(gpu: Gpu) -> float:

@@ -9,7 +9,7 @@ from predictor.case import bench_results_folder, load_gpu
 from predictor.costs import load_costs
 from predictor.costs.loading import FIT_FILE
 from predictor.costs.prediction import Prediction
-from predictor.costs.two_rates import between, issue_rate, telling_pair
+from predictor.costs.two_rates import between, issue_rate, telling_pair, told
 from predictor.operators import MemoryBound
 
 H100, H200, A100 = (
@@ -47,15 +47,42 @@ def test_a_kernel_as_long_on_both_takes_no_memory_and_one_that_gains_all_takes_n
     assert streams.seconds[0] == pytest.approx(1e-3 * more)
 
 
-def test_only_a_gpu_within_reach_of_the_pair_is_told_by_it() -> None:
+def test_a_pair_is_sought_for_gpus_that_were_not_measured() -> None:
     folder = bench_results_folder()
 
     def pair(sku: str) -> tuple[str, str] | None:
         return telling_pair(load_gpu(sku), folder, fit_file=FIT_FILE, excluded=(sku,))
 
     assert set(pair("a100-sxm4-80gb") or ()) == {H100.sku, H200.sku}
-    assert pair("b200-sxm") is None  # half again the bandwidth of H200 for its instructions
+    assert set(pair("b200-sxm") or ()) == {H100.sku, H200.sku}
     assert pair(H100.sku) is None  # measured itself
+
+
+def test_beyond_the_pair_it_tells_eager_kernels_alone() -> None:
+    eager, written, stand_in = (
+        MemoryBound(kernel=name, rows=4096, cols=4096, impl=impl)
+        for name, impl in (("rope_mul", "torch"), ("copy", "native"), ("cast_fp8", "torch"))
+    )
+    kernels = [eager, written, stand_in]
+    assert told(load_gpu("b200-sxm"), H100, H200, kernels).tolist() == [True, False, False]
+    assert told(A100, H100, H200, kernels).tolist() == [True, True, True]
+
+
+def test_strided_eager_kernels_gain_a_b200s_clocks_and_fused_ones_its_memory() -> None:
+    strided = MemoryBound(kernel="rope_mul", rows=65536, cols=2880, impl="torch")
+    fused = MemoryBound(kernel="copy", rows=65536, cols=2880, impl="native")
+    ratios = [
+        load_costs(H100.sku).predict([each]).seconds[0]
+        / load_costs("b200-sxm").predict([each]).seconds[0]
+        for each in (strided, fused)
+    ]
+    assert 1.0 < ratios[0] < 1.4
+    assert ratios[1] == pytest.approx(8.0 / 3.35, rel=0.05)
+
+
+def test_a_silent_datasheets_instructions_follow_from_its_fp32_rate() -> None:
+    assert issue_rate(load_gpu("gb200")) == pytest.approx(80e12 / 256)
+    assert issue_rate(H100) == pytest.approx(66.9e12 / 256, rel=0.09)  # at boost, not at most
 
 
 def test_instructions_hold_an_a100_up_as_its_clock_says() -> None:
