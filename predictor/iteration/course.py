@@ -1,18 +1,17 @@
 """The sequence in which a schedule's passes are computed, and what each of them waits for.
 
 Passes are put level by level: those of a level belong to different stages and need nothing of one
-another, so each level is one step on arrays. Places count passes in that sequence; ``-1`` stands
-for none and reads the last row of a table, which holds what stands for nothing.
+another, so each level is one step on arrays. Every stage has a place in every level, and leaves it
+empty where it has to wait: place ``level·stages + stage``. ``-1`` stands for none.
 """
 
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.prediction import Ints
-from predictor.iteration.schedules.order import Order
+from predictor.iteration.schedules.order import F, Order
 from predictor.values import frozen
 
 
@@ -21,8 +20,9 @@ class Course:
     """Passes in the sequence in which they are computed; tables by place.
 
     Attributes:
+        stages: Stages of the pipeline.
+        place: Place of each pass, by number.
         number: Number of the pass.
-        levels: Places of each level.
         before: Place of the pass that its stage runs before.
         released: Place of the pass at whose end the message leaves that it needs.
         message: That message.
@@ -34,8 +34,9 @@ class Course:
         group: Passes of all stages, of as many micro-batches as there are stages.
     """
 
+    stages: int
+    place: Ints
     number: Ints
-    levels: tuple[slice, ...]
     before: Ints
     released: Ints
     message: Ints
@@ -44,6 +45,11 @@ class Course:
     leaving: Ints
     sent: "Messages"
     group: int
+
+    @property
+    def levels(self) -> int:
+        """How many there are."""
+        return len(self.number) // self.stages
 
     @property
     def stopped(self) -> NDArray[np.bool_]:
@@ -57,35 +63,40 @@ class Messages:
 
     Attributes:
         leaves: Place of the pass at whose end each leaves.
+        second: 1 where the pass may release another one before it; else 0.
         link: Its link: direction times stages plus sending stage.
         earlier: The message before it on its link.
-        levels: For each level, those that leave at its end: one after another on each link.
     """
 
     leaves: Ints
+    second: Ints
     link: Ints
     earlier: Ints
-    levels: tuple[tuple[slice, ...], ...]
 
 
 @lru_cache(maxsize=32)
 def course_of(order: Order, *, meet: bool) -> Course:
     """Lay out an order; with ``meet``, both ends of a message come to it first."""
     levels = order.levels(meet=meet)
-    number = np.concatenate(levels)
-    ends = np.cumsum([len(level) for level in levels])
-    place = np.empty(len(number) + 1, dtype=np.int64)
-    place[number], place[-1] = np.arange(len(number)), -1
-    source = np.where(order.remote, order.source, -1)[number]
+    passes = order.kind.size
+    number = np.full(len(levels) * order.stages, -1)
+    place = np.full(passes + 1, -1)  # the last for none
+    level = np.repeat(np.arange(len(levels)), [len(each) for each in levels])
+    sequence = np.concatenate(levels)
+    place[sequence] = level * order.stages + sequence // order.passes
+    number[place[:-1]] = np.arange(passes)
+    source = np.append(np.where(order.remote, order.source, -1), -1)[number]
     last = np.where(number % order.passes == 0, -1, number - 1)
+    last = np.where(number < 0, -1, last)
     link = np.append(_links(order), -1)
-    senders, sent = _messages(order, place, ends, link)
-    message = np.full(len(number) + 1, -1)
+    senders, sent = _messages(order, place, link)
+    message = np.full(passes + 1, -1)
     message[senders] = np.arange(len(senders))
-    meeting = np.append(order.meeting, -1) if meet else np.full(len(number) + 1, -1)
+    meeting = np.append(order.meeting, -1) if meet else np.full(passes + 1, -1)
     return Course(
+        stages=order.stages,
+        place=place[:-1],
         number=number,
-        levels=_slices(ends),
         before=place[last],
         released=place[np.where(source < 0, -1, order.needs[number])],
         message=message[source],
@@ -93,7 +104,7 @@ def course_of(order: Order, *, meet: bool) -> Course:
         meeting=place[meeting[last]],
         leaving=link[last],
         sent=sent,
-        group=order.kind.size // len(order.route_of) * order.stages,
+        group=passes // len(order.route_of) * order.stages,
     )
 
 
@@ -105,29 +116,18 @@ def _links(order: Order) -> Ints:
     return np.where(order.target < 0, -1, link)
 
 
-def _messages(order: Order, place: Ints, ends: Ints, link: Ints) -> tuple[Ints, Messages]:
+def _messages(order: Order, place: Ints, link: Ints) -> tuple[Ints, Messages]:
     """Numbers of the passes that send, and their messages, as they leave."""
     senders = np.flatnonzero(order.target >= 0)
     leaves = place[senders if order.departs is None else order.departs[senders]]
-    level = np.searchsorted(ends, leaves, side="right")
-    kind = np.zeros_like(senders)
+    second = np.zeros_like(senders)
     if order.departs is not None:  # a pass may release the message of an F and that of a B
-        kind = order.kind.ravel()[senders]
-    sequence = np.lexsort((leaves, kind, level))
-    senders, leaves, level, kind = (each[sequence] for each in (senders, leaves, level, kind))
+        second = (order.kind.ravel()[senders] != F).astype(np.int64)
+    sequence = np.lexsort((second, leaves // order.stages))
+    senders, leaves, second = (each[sequence] for each in (senders, leaves, second))
     links = link[senders]
     by_link = np.argsort(links, kind="stable")
     follows = np.flatnonzero(np.diff(links[by_link]) == 0)
     earlier = np.full(len(senders), -1)
     earlier[by_link[follows + 1]] = by_link[follows]
-    groups: list[list[slice]] = [[] for _ in ends]
-    for part in _slices(np.append(np.flatnonzero(np.diff(2 * level + kind)) + 1, len(senders))):
-        if part.stop > part.start:
-            groups[level[part.start]].append(part)
-    return senders, Messages(leaves, links, earlier, tuple(tuple(each) for each in groups))
-
-
-def _slices(ends: Ints) -> tuple[slice, ...]:
-    """Parts between one end and the next."""
-    bounds = [0, *ends.tolist()]
-    return tuple(slice(begin, end) for begin, end in pairwise(bounds))
+    return senders, Messages(leaves, second, links, earlier)

@@ -1,8 +1,10 @@
 """The times of a timeline as nodes of a graph: from which earlier ones each follows.
 
-Nodes are the states behind all passes, place by place and stream by stream; behind those of a level
-come the arrivals of the messages that leave there, where messages queue on their links. Two more
-are constant: the zero before the first pass of a stage, and what never comes.
+Nodes stand in rows, which are found one after another. A level of passes is a row: the states
+behind them, stage by stage and stream by stream. Where messages queue on their links, arrivals of
+those that leave there come in rows behind it, two if a pass may release two. The last row is
+constant: the zero before the first pass of a stage, and what never comes. Where nothing runs, a
+node follows from zero and is not read.
 """
 
 from functools import cached_property, lru_cache
@@ -17,27 +19,23 @@ from predictor.values import frozen
 
 @frozen
 class Block:
-    """Levels that repeat those before them, and may be repeated again and again.
+    """Rows that repeat those before them, and may be repeated again and again.
 
-    All that is found in them follows from nodes of the block or of those before it, all that comes
-    later from nodes of the block or later ones; and it follows from them just as what was found one
-    block before followed from nodes that lay as far back.
+    All that is found in them follows from rows of the block or of those before it, all that comes
+    later from rows of the block or later ones; and it follows from them just as what was found one
+    block before followed from rows that lay as far back.
 
     Attributes:
-        begin: Its first node.
-        end: The node behind it.
-        first: Its first step.
-        last: The step behind it.
+        begin: Its first row.
+        end: The row behind it.
     """
 
     begin: int
     end: int
-    first: int
-    last: int
 
     @property
     def before(self) -> int:
-        """First node of the block that it repeats."""
+        """First row of the block that it repeats."""
         return 2 * self.begin - self.end
 
 
@@ -47,46 +45,24 @@ class Net:
 
     Attributes:
         course: The passes.
-        source: Nodes that each node follows from: of the other streams behind the pass before,
-            then ``compute``; of an arrival, the sender and the arrival before it on its link.
+        source: Nodes that each node follows from, by row, source and node of the row: of the other
+            streams behind the pass before, then ``compute``; of an arrival, the sender and the
+            arrival before it on its link.
+        table: Which seconds (:mod:`predictor.iteration.timeline`) each source of a pass adds, by
+            level, source and stage.
         compute: What the compute stream of each place waits for: the pass before it, messages.
         places: First node of the state behind each pass.
         messages: Node of each message's arrival; none where messages do not queue.
-        steps: Nodes that are found at once, one step after another.
-        scenarios: Times of a node; they lie side by side among all times.
+        spacing: Rows of a level.
     """
 
     course: Course
     source: Ints
+    table: Ints
     compute: tuple[Ints, ...]
     places: Ints
     messages: Ints
-    steps: tuple[slice, ...]
-    scenarios: int
-
-    @property
-    def nodes(self) -> int:
-        """All but the two that are constant."""
-        return int(self.source.shape[1])
-
-    @cached_property
-    def moves(self) -> tuple[tuple[slice, Ints], ...]:
-        """Of each step, which of all times it finds, and where those are that they follow from."""
-        count = self.scenarios
-        return tuple(
-            (slice(step.start * count, step.stop * count), self._wide(self.source[:, step]))
-            for step in self.steps
-        )
-
-    def _wide(self, nodes: Ints) -> Ints:
-        """The same with all scenarios: where the times of nodes are, by source."""
-        wide = nodes[..., None] * self.scenarios + np.arange(self.scenarios)
-        return np.asarray(wide.reshape(len(nodes), -1))
-
-    @cached_property
-    def block_source(self) -> Ints:
-        """Where the times are that each time of the block follows from, by source."""
-        return self._wide(self.source[:, self.block.begin : self.block.end])
+    spacing: int
 
     @cached_property
     def block(self) -> Block:
@@ -95,52 +71,56 @@ class Net:
         Raises:
             ValueError: There is none.
         """
-        first = np.append(self.places, self.nodes)
-        ends = [level.stop for level in self.course.levels]
-        step_of = {part.start: number for number, part in enumerate(self.steps)}
-        nearest = np.where(self.source < self.nodes, self.source, self.nodes).min(axis=0)
-        nearest = np.minimum.accumulate(nearest[::-1])[::-1]  # of a node and all later ones
-        whole = {end - self.course.group for end in ends}.intersection(ends)
-        for begin in sorted(whole, reverse=True):
-            start, stop = int(first[begin]), int(first[begin + self.course.group])
-            if stop == self.nodes:
-                continue
-            block = Block(start, stop, step_of[start], step_of[stop])
+        nearest = (self.source // self.source.shape[2]).min(axis=(1, 2))
+        nearest = np.minimum.accumulate(nearest[::-1])[::-1]  # of a row and all later ones
+        for begin, end in self._groups():
+            block = Block(begin, end)
             if (
                 block.before >= 0
-                and nearest[stop] >= start
-                and nearest[start] >= block.before
+                and nearest[end] >= begin
+                and nearest[begin] >= block.before
                 and self._repeats(block)
             ):
                 return block
         msg = "no group of micro-batches runs as the one before it"
         raise ValueError(msg)
 
+    def _groups(self) -> list[tuple[int, int]]:
+        """First row, and row behind the last, of levels with a group's passes; the last first."""
+        ran = (self.course.number >= 0).reshape(-1, self.course.stages).sum(axis=1)
+        behind = {count: level for level, count in enumerate(np.cumsum(ran).tolist(), start=1)}
+        return [
+            (behind[count - self.course.group] * self.spacing, level * self.spacing)
+            for count, level in sorted(behind.items(), reverse=True)[1:]
+            if count - self.course.group in behind
+        ]
+
     def _repeats(self, block: Block) -> bool:
-        here = self.source[:, block.begin : block.end]
-        there = self.source[:, block.before : block.begin]
-        constant = np.minimum(here, there) >= self.nodes
-        moved = here - there == block.end - block.begin
+        here = self.source[block.begin : block.end]
+        there = self.source[block.before : block.begin]
+        rows, _, width = self.source.shape
+        constant = np.maximum(here, there) >= rows * width
+        moved = here - there == len(here) * width
         return bool(np.where(constant, here == there, moved).all())
 
 
 @lru_cache(maxsize=32)
-def net_of(course: Course, streams: int, scenarios: int, *, overlapped: bool, queued: bool) -> Net:
+def net_of(course: Course, streams: int, *, overlapped: bool, queued: bool) -> Net:
     """Lay out the nodes of a course."""
-    sent = course.sent
-    widths = np.array([level.stop - level.start for level in course.levels])
-    leaving = np.array([len(each) and each[-1].stop - each[0].start for each in sent.levels])
-    leaving = leaving if queued else np.zeros_like(widths)
-    before = np.cumsum(leaving) - leaving
-    places = np.arange(widths.sum()) * streams + np.repeat(before, widths)
-    messages = np.arange(leaving.sum()) + np.repeat(np.cumsum(widths) * streams, leaving)
-    nodes = len(places) * streams + len(messages)
-    zero, never = nodes, nodes + 1
+    sent, stages = course.sent, course.stages
+    spacing = 1 + (int(np.max(sent.second)) + 1 if queued else 0)
+    rows, width = course.levels * spacing, stages * streams
+    zero, never = rows * width, rows * width + 1
+    level, stage = np.divmod(np.arange(len(course.number)), stages)
+    places = level * spacing * width + stage * streams
 
     def at(found: Ints, stream: int = COMPUTE) -> Ints:
         return np.where(found < 0, zero, places[found] + stream)
 
+    messages = np.array([], dtype=np.int64)
     if queued:
+        behind = level[sent.leaves] * spacing + 1 + sent.second
+        messages = behind * width + stage[sent.leaves]
         arrivals = [np.where(course.message < 0, never, messages[course.message])]
     elif overlapped:
         arrivals = [at(course.released)]
@@ -148,15 +128,43 @@ def net_of(course: Course, streams: int, scenarios: int, *, overlapped: bool, qu
         arrivals = [at(course.released), at(course.meeting)]
     compute = (at(course.before), *arrivals)
     others = [at(course.before, stream) for stream in range(streams) if stream != COMPUTE]
-    source = np.full((len(others) + len(compute), nodes), never)
-    source[:, places[:, None] + np.arange(streams)] = np.stack([*others, *compute])[:, :, None]
-    steps = []
-    for level, leave in zip(course.levels, sent.levels, strict=True):
-        start = int(places[level.start])
-        steps.append(slice(start, start + (level.stop - level.start) * streams))
-        if queued:
-            steps += [slice(int(messages[m.start]), int(messages[m.stop - 1]) + 1) for m in leave]
+    sources = np.stack([*others, *compute], axis=1).reshape(-1, stages, len(others) + len(compute))
+    source = np.full((rows, sources.shape[-1], width), zero)
+    by_stage = source.reshape(*source.shape[:2], stages, streams)
+    by_stage[::spacing] = sources.swapaxes(1, 2)[..., None]
     if queued:
-        source[0, messages] = at(sent.leaves)
-        source[1, messages] = np.where(sent.earlier < 0, never, messages[sent.earlier])
-    return Net(course, source, compute, places, messages, tuple(steps), scenarios)
+        row, node = np.divmod(messages, width)
+        source[row, 0, node] = at(sent.leaves)
+        source[row, 1, node] = np.where(sent.earlier < 0, never, messages[sent.earlier])
+    table = _tables(course, len(others), overlapped=overlapped)
+    return Net(course, source, table, compute, places, messages, spacing)
+
+
+def _tables(course: Course, others: int, *, overlapped: bool) -> Ints:
+    """Numbers of tables of seconds: of other streams, of the compute stream, of messages by link.
+
+    Where messages stop both ends, there are two of the compute stream: the second where one does.
+    """
+    links = 2 * course.stages  # the table behind those of all links is for no message
+    arriving, leaving = (
+        np.where(link < 0, links, link) for link in (course.arriving, course.leaving)
+    )
+    found = [np.full(len(course.number), stream) for stream in range(others)]
+    if overlapped:
+        found += [np.full_like(arriving, others), others + 1 + arriving]
+    else:
+        found += [others + course.stopped, others + 2 + arriving, others + 2 + leaving]
+    return np.stack(found).reshape(len(found), -1, course.stages).swapaxes(0, 1)
+
+
+@lru_cache(maxsize=32)
+def widened(net: Net, scenarios: int) -> Ints:
+    """Where the times are that each time follows from, as those of all scenarios lie side by side.
+
+    Returns:
+        By row, source, and node and scenario.
+    """
+    if scenarios == 1:
+        return net.source
+    wide = net.source[..., None] * scenarios + np.arange(scenarios)
+    return np.asarray(wide.reshape(*net.source.shape[:2], -1))

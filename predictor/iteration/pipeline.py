@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from predictor.costs.prediction import Floats, Ints
+from predictor.costs.prediction import Floats
 from predictor.iteration.launches import Program
 from predictor.iteration.maxplus import COMPUTE, after, essential, power
 from predictor.iteration.numbering import Numbering
@@ -14,7 +14,7 @@ from predictor.iteration.programs import ChunkPrograms, StagePrograms
 from predictor.iteration.schedules import SEARCHED, UNIT, Order, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F, W
 from predictor.iteration.step import StepShape
-from predictor.iteration.timeline import Passes, Timeline, run
+from predictor.iteration.timeline import Passes, Timeline, Which, run
 from predictor.values import frozen
 
 SWEPT_GROUPS: Final = 4
@@ -141,7 +141,7 @@ class Pipeline:
         state[:, :, kept] = timeline.state
         return replace(timeline, state=state)
 
-    def which(self, order: Order) -> Ints:
+    def which(self, order: Order) -> Which:
         """Number of the program that each pass runs."""
         return _which(self.numbering, order)
 
@@ -192,7 +192,7 @@ def _counted(chunk: ChunkPrograms, micro_batches: int) -> list[tuple[Program, in
 
 
 @lru_cache(maxsize=32)
-def _which(numbering: Numbering, order: Order) -> Ints:
+def _which(numbering: Numbering, order: Order) -> Which:
     route = order.route_of[order.micro_batch]
     batches = [np.flatnonzero(order.route_of == r) for r in range(len(order.routes))]
     first = np.array([mine[0] for mine in batches])[route] == order.micro_batch
@@ -206,4 +206,4 @@ def _which(numbering: Numbering, order: Order) -> Ints:
         ],
     )
     stage = np.arange(order.stages)[:, None]
-    return np.asarray(numbering.slots[stage, order.chunk, slot].ravel())
+    return Which(numbering.slots[stage, order.chunk, slot].ravel())

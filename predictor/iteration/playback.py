@@ -92,7 +92,7 @@ class Playback:
         """Launches of all passes of all stages."""
         programs = self._pipeline.numbering.programs
         sizes = np.array([sum(len(s.launches) * n for s, n in p) for p in programs])
-        return int(sizes[self._pipeline.which(self.order)].sum())
+        return int(sizes[self._pipeline.which(self.order).number].sum())
 
     def messages(self) -> Iterator[Message]:
         """Every message between stages."""
@@ -146,7 +146,7 @@ class Playback:
             name += f" chunk {chunk}"
         yield Event(stage, "passes", name, start, end - start, micro_batch)
         if launches:
-            program = int(self._pipeline.which(order)[number])
+            program = int(self._pipeline.which(order).number[number])
             yield from self._program(stage, program, micro_batch, state, launches=True)
 
     def _program(

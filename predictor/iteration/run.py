@@ -58,25 +58,23 @@ class Links:
             collectives: What messages cost.
         """
         stages = case.plan.pipeline_parallel
+        ways = Places.of(case).messages(stages) if stages > 1 else ()
+        sent = {
+            (crossing, size): message(size, same_node=crossing[0], slower=crossing[1])
+            for crossings, sizes in zip(ways, messages, strict=False)
+            for crossing in dict.fromkeys(crossings)
+            for size in sizes
+        }
+        asked = [*sent.values(), *([tied] if tied is not None else [])]
+        found = collectives(asked).seconds.tolist() if asked else []
+        seconds = dict(zip(sent, found, strict=False))
         self.messages = np.zeros((2, stages))
-        if stages > 1:
-            ways = zip(Places.of(case).messages(stages), messages, strict=True)
-            for direction, (crossings, sizes) in enumerate(ways):
-                sent = {
-                    (crossing, size): message(size, same_node=crossing[0], slower=crossing[1])
-                    for crossing in sorted(set(crossings))
-                    for size in sizes
-                }
-                seconds = dict(zip(sent, collectives([*sent.values()]).seconds, strict=True))
-                self.messages[direction] = [
-                    wait_seconds + sum(seconds[crossing, size] for size in sizes)
-                    for crossing in crossings
-                ]
-        self.tied_seconds = _seconds(collectives, tied) if tied is not None else 0.0
-
-
-def _seconds(collectives: CollectiveCosts, operator: Collective) -> float:
-    return float(collectives([operator]).seconds[0])
+        for direction, (crossings, sizes) in enumerate(zip(ways, messages, strict=False)):
+            self.messages[direction] = [
+                wait_seconds + sum(seconds[crossing, size] for size in sizes)
+                for crossing in crossings
+            ]
+        self.tied_seconds = found[-1] if tied is not None else 0.0
 
 
 class Run:

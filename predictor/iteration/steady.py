@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from predictor.costs.prediction import Floats
-from predictor.iteration.net import Net
+from predictor.iteration.net import Net, widened
 
 SAME: Final = 1e-11
 """Of a block's seconds; differences below it are of rounding."""
@@ -28,8 +28,8 @@ def move_on(net: Net, time: Floats, seconds: Floats, most: int) -> int:
 
     Args:
         net: The times.
-        time: All of them up to the end of the block, by node and scenario.
-        seconds: From each source on, by source, node and scenario.
+        time: All of them up to the end of the block, by row, and node and scenario.
+        seconds: From each source on, by row, source, and node and scenario.
         most: Repetitions.
 
     Returns:
@@ -40,14 +40,14 @@ def move_on(net: Net, time: Floats, seconds: Floats, most: int) -> int:
     rate = np.zeros_like(time)
     rate[here] = rate[before] = time[here] - time[before]
     same = SAME * float(np.max(rate))
-    source = net.block_source
+    source = widened(net, time.shape[1] // net.source.shape[2])[here]
     slack = time.take(source)
-    slack += seconds[:, here].reshape(source.shape)
-    np.subtract(time[here].ravel(), slack, out=slack)
+    slack += seconds[here]
+    np.subtract(time[here, None], slack, out=slack)
     faster = rate.take(source)
-    faster -= rate[here].ravel()
+    faster -= rate[here, None]
     later = faster > same
-    if not ((slack <= same) & ~later & (faster >= -same)).any(axis=0).all():
+    if not ((slack <= same) & ~later & (faster >= -same)).any(axis=1).all():
         return 0
     left = slack[later] / faster[later]
     repetitions = int(np.min(left, initial=most))

@@ -18,17 +18,27 @@ with several chunks a stage send and receive in one batch, so there a sender is 
 length of its message alone.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.course import Course, course_of
 from predictor.iteration.maxplus import COMPUTE, HOST, NEVER
-from predictor.iteration.net import net_of
+from predictor.iteration.net import Net, net_of, widened
 from predictor.iteration.schedules.order import Order
 from predictor.iteration.steady import move_on
 from predictor.values import frozen
+
+
+@frozen(eq=False)
+class Which:
+    """Numbers of the matrices that passes use, by number of the pass.
+
+    What follows from them is kept with this object: passes that use the same should share it.
+    """
+
+    number: Ints
 
 
 @frozen(eq=False)
@@ -46,7 +56,7 @@ class Passes:
 
     order: Order
     matrix: Floats
-    which: Ints
+    which: Which
     send_seconds: Floats
     overlapped: bool
 
@@ -91,124 +101,105 @@ def run(passes: Passes, more: int = 0) -> Timeline:
     course = course_of(order, meet=not passes.overlapped and order.chunks == 1)
     paths = _Paths(passes, course)
     time = paths.longest(more)
-    last = np.flatnonzero((course.number + 1) % order.passes == 0)
-    last = last[np.argsort(course.number[last])]
-    return Timeline(paths.states(time, last).transpose(2, 0, 1), paths, time)
+    last = course.place[order.passes - 1 :: order.passes]
+    return Timeline(paths.states(time, last), paths, time)
 
 
 class _Paths:
-    """Times of a timeline: longest paths through the passes of all stages.
-
-    Attributes:
-        streams: Numbers of a state.
-    """
+    """Times of a timeline: longest paths through the passes of all stages."""
 
     def __init__(self, passes: Passes, course: Course) -> None:
         """Lay out what every pass waits for, and for how long."""
         self.passes, self._course = passes, course
-        self._scenarios, _, self.streams, _ = passes.matrix.shape
+        self._scenarios, _, self._streams, _ = passes.matrix.shape
         send = passes.send_seconds.reshape(self._scenarios, -1).T
         none = np.full((1, self._scenarios), NEVER)
         self._send = np.concatenate([send, none])  # by link; the last for no message
         queued = passes.overlapped and _crowded(passes)
-        shape = course, self.streams, self._scenarios
-        self._net = net_of(*shape, overlapped=passes.overlapped, queued=queued)
+        self._net = net_of(course, self._streams, overlapped=passes.overlapped, queued=queued)
+        self._source = widened(self._net, self._scenarios)
         self._waits = np.where(self._send > NEVER, 0.0, NEVER) if queued else self._send
-        states = self._beside() if passes.overlapped else self._blocking()
+        states = self._behind_passes()
         self._seconds = self._with_arrivals(states) if queued else states
 
+    def _behind_passes(self) -> Floats:
+        """Seconds from each source of a pass on, by level, source, and node and scenario.
+
+        Of messages that stop both ends, one starts when both have come to it, and the hosts wait.
+        """
+        table = self.passes.matrix.transpose(3, 1, 2, 0)  # by source, number, stream and scenario
+        others = [stream for stream in range(self._streams) if stream != COMPUTE]
+        onward = table[COMPUTE, None]
+        if not self.passes.overlapped:
+            onward = np.stack([table[COMPUTE], np.maximum(table[COMPUTE], table[HOST])])
+        tables = [table[others], onward, self._waits[:, None, None] + onward[-1]]
+        rows = np.concatenate(tables).reshape(-1, self._streams * self._scenarios)
+        found = rows.take(_rows(self._net, self.passes.which, table.shape[1]), axis=0)
+        if not self.passes.overlapped:
+            np.maximum.reduce(found[:, -3:], axis=1, out=found[:, -3])
+        return np.asarray(found.reshape(*found.shape[:2], -1))
+
     def _with_arrivals(self, states: Floats) -> Floats:
-        """The same by node: of an arrival, the seconds of its message."""
+        """The same by row: to an arrival, the seconds of its message."""
         net = self._net
-        found = np.zeros((len(states), net.nodes, self._scenarios))
-        where = net.places[:, None] + np.arange(self.streams)
-        found[:, where] = states.reshape(len(states), *where.shape, -1)
-        found[:, net.messages] = self._send[self._course.sent.link]
+        found = np.zeros(self._source.shape)
+        found[:: net.spacing] = states
+        row, node = np.divmod(net.messages, net.source.shape[2])
+        by_node = found.reshape(*net.source.shape, -1)
+        by_node[row, :, node] = self._send[self._course.sent.link][:, None]
         return found
 
-    def _beside(self) -> Floats:
-        """Seconds from each source on where only the receiver of a message waits."""
-        course, table, which, found = self._begin()
-        arrived = self._waits[:, None, None] + table[COMPUTE]  # by link and number
-        np.take(table[COMPUTE], which, axis=0, out=found[-2], mode="clip")
-        numbers = course.arriving * table.shape[1] + which  # without a link it is the last
-        np.take(_rows(arrived), numbers, axis=0, out=found[-1], mode="wrap")
-        return found.reshape(len(found), -1, self._scenarios)
-
-    def _blocking(self) -> Floats:
-        """Seconds from each source on where a message stops both ends, and their hosts.
-
-        It starts when both ends have come to it.
-        """
-        course, table, which, found = self._begin()
-        onward = np.stack([table[COMPUTE], np.maximum(table[COMPUTE], table[HOST])])
-        passed = self._waits[:, None, None] + onward[1]
-        numbers = course.stopped * table.shape[1] + which
-        np.take(_rows(onward), numbers, axis=0, out=found[-3], mode="clip")
-        for place, link in ((-2, course.arriving), (-1, course.leaving)):
-            numbers = link * table.shape[1] + which
-            np.take(_rows(passed), numbers, axis=0, out=found[place], mode="wrap")
-            np.maximum(found[-3], found[place], out=found[-3])
-        return found.reshape(len(found), -1, self._scenarios)
-
-    def _begin(self) -> tuple[Course, Floats, Ints, Floats]:
-        """Seconds from each source on, so far those from other streams behind the pass before."""
-        table = self.passes.matrix.transpose(3, 1, 2, 0)  # by source, number, stream and scenario
-        which = self.passes.which[self._course.number]
-        others = [stream for stream in range(self.streams) if stream != COMPUTE]
-        count = len(others)
-        found = np.empty((count + len(self._net.compute), len(which), *table.shape[2:]))
-        np.take(table[others], which, axis=1, out=found[:count], mode="clip")
-        return self._course, table, which, found
-
     def longest(self, more: int) -> Floats:
-        """All times, by node and scenario."""
-        net = self._net
-        time = np.zeros((net.nodes + 2, self._scenarios))
-        time[-1] = NEVER
+        """All times, by row, and node and scenario."""
+        rows, _, width = self._source.shape
+        time = np.zeros((rows + 1, width))
+        time[-1, self._scenarios :] = NEVER
         if not more:
-            self._sweep(time)
+            self._sweep(time, slice(rows))
             return time
-        block = net.block
-        self._sweep(time, slice(block.last))
+        block = self._net.block
+        self._sweep(time, slice(block.end))
         pause = 1
         while more:
-            moved = move_on(net, time, self._seconds, more)
+            moved = move_on(self._net, time, self._seconds, more)
             more -= moved
             pause = 1 if moved else 2 * pause
             for _ in range(min(more, pause)):
                 time[block.before : block.begin] = time[block.begin : block.end]
-                self._sweep(time, slice(block.first, block.last))
+                self._sweep(time, slice(block.begin, block.end))
                 more -= 1
-        self._sweep(time, slice(block.last, None))
+        self._sweep(time, slice(block.end, rows))
         return time
 
-    def _sweep(self, time: Floats, steps: slice = slice(None)) -> None:
-        """Find the times of some steps."""
-        flat, latest = time.ravel(), np.maximum.reduce
-        seconds = self._seconds.reshape(len(self._seconds), -1)
-        for found, source in self._net.moves[steps]:
-            reached = flat[source]
-            reached += seconds[:, found]
-            latest(reached, axis=0, out=flat[found])
+    def _sweep(self, time: Floats, rows: slice) -> None:
+        """Find the times of some rows."""
+        every, latest = time.ravel(), np.maximum.reduce
+        steps = zip(time[rows], self._source[rows], self._seconds[rows], strict=True)
+        for found, source, seconds in steps:
+            reached = every[source]
+            reached += seconds
+            latest(reached, axis=0, out=found)
 
     def states(self, time: Floats, places: Ints) -> Floats:
-        """Among all times the state behind some passes, by place, stream and scenario."""
-        return np.asarray(time[self._net.places[places, None] + np.arange(self.streams)])
+        """Among all times the state behind some passes, by scenario, place and stream."""
+        nodes = self._net.places[places, None] + np.arange(self._streams)
+        return np.moveaxis(self._by_node(time)[nodes], -1, 0)
 
     def by_number(self, by_place: Floats) -> Floats:
         """The same by scenario and number of the pass."""
-        found = np.empty(by_place.shape[::-1])
-        found[:, self._course.number] = by_place.T
-        return found
+        return np.ascontiguousarray(by_place[self._course.place].T)
+
+    def _by_node(self, time: Floats) -> Floats:
+        return time.reshape(-1, self._scenarios)
 
     def ended(self, time: Floats) -> Floats:
         """When the compute stream has done each pass, by place and scenario."""
-        return np.asarray(time[self._net.places + COMPUTE])
+        return np.asarray(self._by_node(time)[self._net.places + COMPUTE])
 
     def begun(self, time: Floats) -> Floats:
         """When the compute stream takes up each pass, by place and scenario."""
-        begun, *messages = (time.take(source, axis=0) for source in self._net.compute)
+        times = self._by_node(time)
+        begun, *messages = (times.take(source, axis=0) for source in self._net.compute)
         links = (self._course.arriving, self._course.leaving)
         delays = [self._waits[link] for link, _ in zip(links, messages, strict=False)]
         if not self.passes.overlapped:
@@ -219,12 +210,14 @@ class _Paths:
         return begun
 
 
-def _rows(table: Floats) -> Floats:
-    """The first two axes as one."""
-    return table.reshape(-1, *table.shape[2:])
+@lru_cache(maxsize=32)
+def _rows(net: Net, which: Which, matrices: int) -> Ints:
+    """Where the seconds of each source of a pass are, among tables of so many matrices each."""
+    number = which.number[net.course.number].reshape(-1, 1, net.course.stages)
+    return np.asarray(net.table * matrices + number)
 
 
 def _crowded(passes: Passes) -> bool:
     """Whether a message may have to wait for the one before it on its link."""
-    ran = passes.matrix[:, np.flatnonzero(np.bincount(passes.which)), COMPUTE, COMPUTE]
+    ran = passes.matrix[:, np.flatnonzero(np.bincount(passes.which.number)), COMPUTE, COMPUTE]
     return passes.order.departs is not None or bool(np.max(passes.send_seconds) > np.min(ran))

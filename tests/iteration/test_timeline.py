@@ -12,7 +12,7 @@ from predictor.iteration.net import net_of
 from predictor.iteration.pipeline import SWEPT_GROUPS, SWEPT_GROUPS_BLOCKING
 from predictor.iteration.schedules import ORDERS, SPLIT_BACKWARD, PassSeconds, order_of
 from predictor.iteration.schedules.order import B, F
-from predictor.iteration.timeline import Passes, run
+from predictor.iteration.timeline import Passes, Which, run
 
 KINDS = 3
 
@@ -32,7 +32,7 @@ def passes_of(order, seconds, messages=None, *, overlapped=True, host=0.0):
     matrix = np.array([[matrix_of(s, host) for s in np.ravel(seconds)]])
     if messages is None:
         messages = np.zeros((2, order.stages))
-    return Passes(order, matrix, which, np.asarray(messages)[None], overlapped)
+    return Passes(order, matrix, Which(which), np.asarray(messages)[None], overlapped)
 
 
 class Loop:
@@ -157,7 +157,7 @@ def of_groups(shape, matrix, messages, *, overlapped):
     back = np.where(last, LAST_B, np.where(first, FIRST_B, NEXT_B))
     slot = np.where(order.kind == F, np.where(first, FIRST_F, NEXT_F), back)
     which = slot * order.stages + np.arange(order.stages)[:, None]
-    return Passes(order, matrix, which.ravel(), messages, overlapped)
+    return Passes(order, matrix, Which(which.ravel()), messages, overlapped)
 
 
 def random_matrices(rng, scenarios, count, size, host):
@@ -234,11 +234,10 @@ def test_what_is_swept_holds_a_group_that_repeats_another(chunks, queued, overla
         for rest in range(stages if chunks == 1 else 1):
             order = order_of(name, stages, groups * stages + rest, chunks)
             course = course_of(order, meet=not overlapped and chunks == 1)
-            net = net_of(course, 2, 1, overlapped=overlapped, queued=queued and overlapped)
-            block = net.block
-            group = 2 * course.group + (net.messages >= block.begin).sum()
-            group -= (net.messages >= block.end).sum()
-            assert block.end - block.begin == group
+            net = net_of(course, 2, overlapped=overlapped, queued=queued and overlapped)
+            levels = course.number.reshape(-1, stages) >= 0
+            rows = slice(net.block.begin // net.spacing, net.block.end // net.spacing)
+            assert levels[rows].sum(axis=0).tolist() == [2 * chunks * stages] * stages
 
 
 @pytest.mark.parametrize("overlapped", [True, False])
