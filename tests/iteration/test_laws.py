@@ -2,25 +2,27 @@
 
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from predictor.case import Case, Moe, resolve
+from predictor.case import Case, Moe, load_gpu, resolve
 from predictor.costs import load_costs
+from predictor.costs.change import Change, changed_gpu, costs_with
 from predictor.costs.power import Heat
 from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import estimate
 from predictor.iteration.estimate import run_of
+from predictor.iteration.implementations import STACKS
 from predictor.iteration.maxplus import COMPUTE, identity
 from predictor.iteration.moe.imbalance import load_of
 from predictor.iteration.pipeline import Pipeline
-from predictor.iteration.schedules import order_of
+from predictor.iteration.schedules import ORDERS, SEARCHED, order_of
 from predictor.iteration.schedules.order import Order
-from predictor.iteration.timeline import Passes
+from predictor.iteration.timeline import Passes, Which
 from predictor.iteration.timeline import run as run_passes
 
 SLACK = 1 + 1e-9
@@ -70,6 +72,25 @@ def test_parts_add_up_and_none_is_negative(plan):
     assert answer.bubble_seconds == answer.breakdown["bubble"]
     low, high = answer.interval_seconds
     assert 0 < low < answer.iteration_seconds < high
+
+
+@pytest.mark.parametrize("implementation", STACKS)
+def test_parts_add_up_in_every_implementation_that_runs_a_schedule(implementation):
+    """Each schedule and depth that an implementation does not refuse, beside its own."""
+    summed = 0
+    sizes = [(1, 1, 1), (16, 1, 1), (16, 4, 1), (16, 4, 2)]
+    for schedule, (gpus, stages, chunks) in product([None, *ORDERS, *SEARCHED], sizes):
+        plan = {"pipeline_parallel": stages, "virtual_pipeline": chunks, "schedule": schedule}
+        try:
+            raw = case_of(plan | {"tensor_parallel": 1}, gpus, global_batch_size=64).to_dict()
+            answer = estimate(Case.from_dict(raw | {"implementation": implementation}))
+        except (CaseError, NotPredictable):
+            continue
+        assert sum(answer.breakdown.values()) == pytest.approx(answer.iteration_seconds)
+        assert min(answer.breakdown.values()) >= 0
+        assert sum(answer.origin.values()) == pytest.approx(1.0)
+        summed += 1
+    assert summed
 
 
 @settings(max_examples=10, deadline=None)
@@ -146,6 +167,17 @@ def test_a_faster_network_is_never_slower_at_one_clock(plan, factor):
         at_one_clock(plan, cluster={"inter_node_bytes_per_second_per_gpu": rate})
         for rate in (25e9, 25e9 * factor)
     )
+    assert fast.iteration_seconds <= slow.iteration_seconds * SLACK
+
+
+@settings(max_examples=15, deadline=None)
+@given(PLANS, st.sampled_from(["nvlink", "hbm_bandwidth"]), st.integers(1, 300))
+def test_faster_links_and_memory_of_a_gpu_are_never_slower_at_one_clock(plan, name, percent):
+    case, _ = legal(plan)
+    case, sku = resolve(case).case, case.cluster.gpu
+    faster = changed_gpu(load_gpu(sku), [Change(name, f"+{percent}%")])
+    with one_clock():
+        slow, fast = (run_of(case, costs) for costs in (load_costs(sku), costs_with(sku, faster)))
     assert fast.iteration_seconds <= slow.iteration_seconds * SLACK
 
 
@@ -255,9 +287,9 @@ def test_renaming_the_stages_of_a_ring_changes_nothing(
     messages = 0.3 * rng.random((1, 2, stages))
     mirrored = messages[:, ::-1] if turned_round else messages
     which = order.kind * stages + np.arange(stages)[:, None]
-    one = run_passes(Passes(order, matrix[None], which.ravel(), messages, overlapped))
+    one = run_passes(Passes(order, matrix[None], Which(which.ravel()), messages, overlapped))
     two = run_passes(
-        Passes(other, matrix[None], which[back].ravel(), mirrored[:, :, back], overlapped)
+        Passes(other, matrix[None], Which(which[back].ravel()), mirrored[:, :, back], overlapped)
     )
     assert two.state == pytest.approx(one.state[:, back])
 
