@@ -43,12 +43,12 @@ class NativeMissing(BenchError):
     """The native extension, or a library that it opens at run time, is not there."""
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest candidate, or an empty string."""
+def nearest(name: str, candidates: Iterable[str], *, likeness: float = 0.5) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest candidate if it is alike, else nothing."""
     from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
 
     known = sorted(candidates)
-    matches = get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=0.5)
+    matches = get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=likeness)
     if not matches:
         return ""
     original = next(c for c in known if c.lower() == matches[0])

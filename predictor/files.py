@@ -87,20 +87,37 @@ def check_replaceable(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "it is there and no file")
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file of results whole or not at all, in a folder that exists.
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Replace a file, in a folder that exists: a reader sees the old or the new one, never a part.
 
     Raises:
         OSError: It cannot be written; what was there is still there.
     """
     check_replaceable(path)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_result(path: Path, content: str | bytes, error: type[PredictorError]) -> None:
+    """Write a file that a command was asked for, whole or not at all.
+
+    Raises:
+        PredictorError: Of the kind ``error``: it cannot be written there.
+    """
+    try:
+        replace_file(path, content)
+    except OSError as cause:
+        raise error(
+            f"{path}: cannot be written ({cause.strerror}); name a file in a folder that exists"
+        ) from cause
 
 
 def read_text(path: Path, error: type[PredictorError], most_bytes: int) -> str:

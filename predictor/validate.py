@@ -24,6 +24,7 @@ from predictor.iteration import estimate
 
 CLOSE = 0.1
 LEAST_MEASURED, MOST_MEASURED = 1e-9, 1e18
+POSITIVE = f"must be a number from {LEAST_MEASURED:g} to {MOST_MEASURED:g}"
 """Seconds and bytes that somebody may have measured; an error is a ratio to them."""
 
 MAX_FILE_BYTES = 256 * MEBIBYTE
@@ -198,7 +199,10 @@ def read_records(path: Path) -> Iterator[Mapping[str, Any]]:
         if line.strip():
             place = f"{path}:{number}"
             record = _required(place, parse_json(place, line, CaseError))
-            yield located(record, path.parent)
+            try:
+                yield located(record, path.parent)
+            except CaseError as error:
+                raise CaseError(f"{place}: {error}") from error
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -230,11 +234,11 @@ def _required(place: str, record: Any) -> Mapping[str, Any]:  # noqa: ANN401
     measured = record["measured"]
     seconds = measured.get("iteration_seconds") if isinstance(measured, dict) else None
     if not _positive(seconds):
-        msg = f"{place}: measured.iteration_seconds = {shown(seconds)} must be a positive number"
+        msg = f"{place}: measured.iteration_seconds = {shown(seconds)}: {POSITIVE}"
         raise CaseError(msg)
     memory = measured.get("peak_memory_bytes")
     if memory is not None and not _positive(memory):
-        msg = f"{place}: measured.peak_memory_bytes = {shown(memory)} must be a positive number"
+        msg = f"{place}: measured.peak_memory_bytes = {shown(memory)}: {POSITIVE}"
         raise CaseError(msg)
     return record
 

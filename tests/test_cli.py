@@ -66,6 +66,40 @@ BAD = {
     "stack": ((*LLAMA, "--implementation", "megatron-core-t"), "did you mean 'megatron-core-te'"),
     "no runs": (("validate", "absent.jsonl"), "absent.jsonl: cannot be read"),
     "fit of nothing": (("fit", "h100"), "did you mean 'h100-sxm5-80gb'"),
+    "two forms": (
+        (
+            "case",
+            "--from",
+            "a",
+            "--from",
+            "b",
+            "--from",
+            "c",
+            "--from-format",
+            "nemo",
+            "--from-format",
+            "megatron",
+        ),
+        "once for each --from",
+    ),
+    "set twice": (
+        (
+            "what-if",
+            *LLAMA[1:],
+            "--set",
+            "plan.tensor_parallel=2",
+            "--set",
+            "plan.tensor_parallel=4",
+        ),
+        "is set twice",
+    ),
+    "long range": (
+        ("search", *LLAMA[1:4], "--num-gpus", "1-4000000:1", "--global-batch-size", "8"),
+        "more than 1000 counts",
+    ),
+    "plot of no gpu": (("plot", "gemm", "--gpu", ",", "-o", "a.svg"), "names no GPU"),
+    "name too long": (("case", *LLAMA[1:], "-o", "a" * 300), "File name too long"),
+    "tokens": (("run", *LLAMA[1:], "--tokens", "0"), "between 1 and 1e+18 tokens"),
     "operators of nothing": (("operators", "--jsonl", "--gpu", "h1"), "'h100-sxm5-80gb'"),
 }
 
@@ -95,6 +129,45 @@ def test_a_damaged_case_file_is_named(
         ended = called(capsys, "estimate", str(path), *flags)
         assert ended.code == 2
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["trace", "report", "case", "validate"])
+def test_where_nothing_can_be_written_the_file_and_a_way_out_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
+) -> None:
+    if command == "report":
+        pytest.importorskip("plotly")
+        pytest.importorskip("jinja2")
+    path = tmp_path / "absent" / "out"
+    asked = (*LLAMA[1:], "-o", str(path))
+    if command == "validate":
+        asked = ("examples/runs.jsonl", "--markdown", str(path))
+    ended = called(capsys, command, *asked)
+    assert ended.code == 2
+    assert f"{path}: cannot be written (No such file or directory)" in ended.err
+    assert "name a file in a folder that exists" in ended.err
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["gemm", "gemm.txt", "."])
+def test_a_picture_is_written_under_the_name_that_was_asked_for_or_not_at_all(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    pytest.importorskip("matplotlib")
+    ended = called(capsys, "plot", "gemm", "--gpu", LLAMA[3], "-o", str(tmp_path / name))
+    assert ended.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_measured_into_the_working_directory_is_pointed_to(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bench_results" / "my-gpu").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert "PREDICTOR_BENCH_RESULTS=bench_results" in called(capsys, "fit", "my-gpu").err
+    monkeypatch.setenv("PREDICTOR_BENCH_RESULTS", str(tmp_path / "bench_results"))
+    assert "my-gpu lacks a gpu.toml" in called(capsys, "fit", "my-gpu").err
+    assert "holds no table" in called(capsys, "fit").err
 
 
 @pytest.mark.parametrize("command", ["models", "gpus", "implementations"])

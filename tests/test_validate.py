@@ -45,6 +45,18 @@ def test_rank_correlation_is_one_for_the_right_order():
     assert summarise(records[:1])["rank_correlation"] is None
 
 
+def test_rank_correlation_gives_ties_their_middle_rank():
+    predicted, measured = (1.0, 2.0, 2.0, 3.0), (1.0, 2.0, 3.0, 4.0)
+    records = [checked(p, measured=m) for p, m in zip(predicted, measured, strict=True)]
+    # Ranks 1, 2.5, 2.5, 4 beside 1, 2, 3, 4: sums of squares 4.5 and 5, of products 4.5.
+    assert summarise(records)["rank_correlation"] == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+
+
+def test_nine_of_ten_errors_lie_below_the_90th_percentile():
+    summary = summarise([checked(1.0 + n / 100) for n in range(11)])
+    assert summary["p90_ape"] == pytest.approx(0.09)
+
+
 def test_refused_records_are_counted_not_hidden():
     refused = Checked(identity="x", source="s", measured_seconds=1.0, refused="why")
     summary = summarise([refused, checked(1.0)])
@@ -72,9 +84,12 @@ def test_gzipped_records_read_like_plain_ones(tmp_path):
         ("{", "not JSON"),
         ("[]", "an object"),
         ('{"id": 1, "source": 2}', "measured"),
-        ('{"id": 1, "source": 2, "measured": {"iteration_seconds": -1}}', "positive"),
-        ('{"id": 1, "source": 2, "measured": {"iteration_seconds": NaN}}', "positive"),
-        ('{"id": 1, "source": 2, "measured": {"iteration_seconds": true}}', "positive"),
+        ('{"id": 1, "source": 2, "measured": {"iteration_seconds": -1}}', "must be a number from"),
+        ('{"id": 1, "source": 2, "measured": {"iteration_seconds": NaN}}', "must be a number from"),
+        (
+            '{"id": 1, "source": 2, "measured": {"iteration_seconds": true}}',
+            "must be a number from",
+        ),
         ("[" * 100_000, "nested deeper"),
     ],
 )

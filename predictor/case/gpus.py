@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from predictor.case.presets import closest
+from predictor.case.presets import closest, preset_names
 from predictor.errors import TableError, UnknownName, nearest
 from predictor.files import MEBIBYTE, read_toml
 from predictor.values import frozen
@@ -172,6 +172,7 @@ def _read(folder: Path, sku: str) -> Gpu:
     if not _SKU.fullmatch(sku) or not path.is_file():
         raise UnknownName(
             f"no GPU is called {sku!r}{closest(sku, gpu_names())}; `predictor gpus` lists them"
+            f"{_of_another_folder(folder, sku)}"
         )
     raw = read_toml(path, TableError, MEBIBYTE)
     try:
@@ -180,6 +181,16 @@ def _read(folder: Path, sku: str) -> Gpu:
         raise TableError(f"{path}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise TableError(f"{path}: not a datasheet ({error})") from error
+
+
+def _of_another_folder(folder: Path, sku: str) -> str:
+    """Say what a folder of that name lacks, here or in the working directory."""
+    if not _SKU.fullmatch(sku):
+        return ""
+    if (folder / sku).is_dir():
+        return f"; {folder / sku} lacks a {GPU_FILE}, its datasheet (docs/adding_a_gpu.md)"
+    here = Path("bench_results") / sku
+    return f"; {here} is read with {FOLDER_VARIABLE}=bench_results" if here.is_dir() else ""
 
 
 def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
@@ -193,10 +204,15 @@ def _parse(sku: str, raw: dict[str, Any]) -> Gpu:
         _check_number(key, entry["value"])
     for entry in peaks.values():
         _check_number("peak_flops_per_second", entry["value"])
+    for key in LIMITS.keys() & raw.keys() - {"scaleup_gpus"}:
+        raise TypeError(f"{key} = {raw[key]!r}: must be {{ value, source }}")
     _check_number("scaleup_gpus", raw["scaleup_gpus"])
     for key in ("name", "architecture", "compute_capability", "network"):
         if not isinstance(raw[key], str):
             raise TypeError(f"{key} = {raw[key]!r}: must be a string")
+    if raw["network"] not in (known := preset_names("networks")):
+        rule = f"unknown name{closest(raw['network'], known)}; known: {', '.join(known)}"
+        raise TypeError(f"network = {raw['network']!r}: {rule}")
     if not re.fullmatch(r"[1-9][0-9]?[.][0-9]", raw["compute_capability"]):
         raise TypeError(f"compute_capability = {raw['compute_capability']!r}: must be as 9.0")
     if "bf16" not in peaks:

@@ -127,6 +127,9 @@ def model_fields_from_hf(config: Mapping[str, object]) -> dict[str, Any]:
         CaseError: the family is not one of those read here.
     """
     family = str(config.get("model_type"))
+    if "model_type" not in config:
+        known = ", ".join(_FAMILIES)
+        raise CaseError(f"model.hf_config: model_type is needed; known: {known}")
     if family not in _FAMILIES:
         raise CaseError(
             f"model.hf_config: model_type = {family!r}: is not read"

@@ -62,7 +62,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     read = read_toml if path.suffix == ".toml" else read_json
     parsed = read(path, CaseError, MAX_FILE_BYTES)
     if not isinstance(parsed, dict):
-        raise CaseError(f"{path}: must hold the sections {', '.join(SECTIONS)}")
+        raise CaseError(f"{path}: must hold a table of names and values, not {shown(parsed)}")
     return parsed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from predictor.commands.case_flags import case_options, read_brought
 from predictor.commands.common import say
 from predictor.errors import CaseError
-from predictor.files import replace_file
+from predictor.files import write_result
 
 
 @click.command("case", params=case_options())
@@ -51,9 +52,6 @@ def _write(path: Path, text: str, *, force: bool) -> None:
     Raises:
         CaseError: It is there already, or cannot be written.
     """
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise CaseError(f"{path}: exists; --force replaces it")
-    try:
-        replace_file(path, text)
-    except OSError as error:
-        raise CaseError(f"{path}: cannot be written: {error.strerror}") from error
+    write_result(path, text, CaseError)

@@ -139,8 +139,7 @@ def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brou
     Raises:
         CaseError: Something is not legal.
     """
-    from predictor.case.importers import merged, read_configuration  # noqa: PLC0415
-    from predictor.case.reading import case_from_dict  # noqa: PLC0415
+    from predictor.case.importers import case_of, merged, read_configuration  # noqa: PLC0415
 
     names = [str(each) for each in _several(flags, "from_files")]
     forms = [str(each) for each in _several(flags, "from_formats")]
@@ -153,8 +152,7 @@ def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brou
     paths = case_flags()
     given = {".".join(paths[flag]): value for flag, value in _given(flags).items()}
     brought = merged(sources, given)
-    case = case_from_dict(brought.mapping(), origin=brought.origin)
-    return case, brought
+    return case_of(brought), brought
 
 
 def _several(flags: dict[str, object], name: str) -> tuple[object, ...]:

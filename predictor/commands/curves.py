@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from predictor.commands.common import FAILED, OUTPUT, json_text, say
+from predictor.errors import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +35,10 @@ def plot_command(operator: str, *, skus: str, output: Path, where: tuple[str, ..
     from predictor.report.plot import plot_operator  # noqa: PLC0415
 
     wanted = dict(_pair(each) for each in where)
-    points = plot_operator(operator, [sku for sku in skus.split(",") if sku], output, wanted)
+    named = [sku for sku in skus.split(",") if sku]
+    if not named:
+        raise click.BadParameter("names no GPU; `predictor gpus` lists them", param_hint="--gpu")
+    points = plot_operator(operator, named, output, wanted)
     say(f"wrote {output}: {points} measured points", err=True)
 
 
@@ -108,6 +112,8 @@ def fit_command(
         say(drift, err=True)
     if drifts:
         raise click.exceptions.Exit(FAILED)
+    names = ", ".join(folder.name for folder in folders)
+    say(f"fit.json follows from the tables of {names}", err=True)
 
 
 def _explain(folders: list[Path], operator: str, plot: Path | None) -> None:
@@ -129,4 +135,7 @@ def _measured_folders(skus: Iterable[str]) -> list[Path]:
     root = bench_results_folder()
     if chosen := [load_gpu(sku).sku for sku in skus]:
         return [root / sku for sku in chosen]
-    return sorted({path.parent for name in FAMILIES for path in root.glob(f"*/{name}.csv")})
+    found = sorted({path.parent for name in FAMILIES for path in root.glob(f"*/{name}.csv")})
+    if not found:
+        raise TableError(f"{root}: holds no table; `bench-run` or `predictor import` writes some")
+    return found

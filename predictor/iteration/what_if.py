@@ -93,11 +93,15 @@ def _with_fields(case: Case, fields: Sequence[str]) -> Case:
         CaseError: A path or value is not legal.
     """
     tables: dict[str, Any] = case.to_dict()
+    seen: set[str] = set()
     for text in fields:
         path, equals, words = (part.strip() for part in text.partition("="))
         if not equals or not path:
             rule = "must be section.field=value, as plan.tensor_parallel=4"
             raise CaseError(f"--set {text}: {rule}")
+        if path in seen:
+            raise CaseError(f"--set {text}: {path} is set twice; keep one")
+        seen.add(path)
         *sections, name = path.split(".")
         inner = tables
         for section in sections:

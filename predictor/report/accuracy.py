@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from predictor.errors import CaseError
+from predictor.files import write_result
 from predictor.report.quantities import seconds_text, signed_percent_text
 from predictor.report.table import markdown
 from predictor.report.validation import SUMMARY_HEAD, predicted, reasons, summary_cells
-from predictor.tables import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,8 +34,12 @@ def accuracy_markdown(reports: Iterable[tuple[str, ValidationReport]]) -> str:
 
 
 def write_accuracy(path: Path, reports: Iterable[tuple[str, ValidationReport]]) -> None:
-    """Write the page, whole or not at all."""
-    write_atomically(path, accuracy_markdown(reports))
+    """Write the page, whole or not at all.
+
+    Raises:
+        CaseError: It cannot be written.
+    """
+    write_result(path, accuracy_markdown(reports), CaseError)
 
 
 def _section(name: str, content: dict[str, Any]) -> str:

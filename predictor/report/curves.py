@@ -244,11 +244,14 @@ def _check(points: Mapping[Line, int], where: Mapping[str, str]) -> None:
     names = {name for line in points for name, _ in line}
     for key, value in where.items():
         if key not in names:
-            raise PredictorError(f"{key} = {value}: no fixed field{nearest(key, names)}")
+            known = ", ".join(sorted(names))
+            raise PredictorError(
+                f"--where {key}={value}: no field of a line{nearest(key, names)}; there are {known}"
+            )
         values = {str(dict(line)[key]) for line in points}
         if value.lower() not in {each.lower() for each in values}:
             told = ", ".join(sorted(values, key=_by_number)[:12])
-            raise PredictorError(f"{key} = {value}: was not measured; there are {told}")
+            raise PredictorError(f"--where {key}={value}: was not measured; there are {told}")
 
 
 def _by_number(text: str) -> tuple[float, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from predictor.errors import PredictorError
+from predictor.files import write_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,12 +53,16 @@ def style() -> Any:  # noqa: ANN401
 
 
 def save(figure: Any, path: Path) -> None:  # noqa: ANN401
-    """Write a picture of the kind that the suffix names.
+    """Write a picture of the kind that the suffix names, whole or not at all.
 
     Raises:
-        PredictorError: It cannot be written, or not as such.
+        PredictorError: It cannot be written, or the suffix names no kind.
     """
-    try:
-        figure.savefig(path, dpi=DOTS_PER_INCH)
-    except (OSError, ValueError) as error:
-        raise PredictorError(f"{path}: cannot be written as a picture: {error}") from error
+    kind, known = path.suffix[1:].lower(), figure.canvas.get_supported_filetypes()
+    if kind not in known:  # matplotlib would write to another name than the one that was asked for
+        raise PredictorError(
+            f"{path}: a picture is .svg, .png or .pdf, or of a kind in {', '.join(sorted(known))}"
+        )
+    content = BytesIO()
+    figure.savefig(content, format=kind, dpi=DOTS_PER_INCH)
+    write_result(path, content.getvalue(), PredictorError)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
-from predictor.files import replace_file
+from predictor.files import write_result
 from predictor.iteration.estimate import run_of
 from predictor.iteration.playback import Event, Playback
 
@@ -70,11 +70,7 @@ def write_trace(case: Case, path: Path) -> int:
         CaseError: The file cannot be written.
     """
     trace = trace_of(case)
-    try:
-        replace_file(path, json.dumps(trace, allow_nan=False))
-    except OSError as error:
-        msg = f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists"
-        raise CaseError(msg) from error
+    write_result(path, json.dumps(trace, allow_nan=False), CaseError)
     return len(trace["traceEvents"])
 
 

@@ -31,7 +31,7 @@ def read_tokens(text: str, key: str = "tokens") -> int:
         CaseError: It is no count of 1 to 1e18; the message begins with ``key``.
     """
     value = _amount(text, _COUNTS, key, "a count such as 15T, 300B or 1e12")
-    return int(_bounded(value, text, key, least=1.0, most=MAX_TOKENS))
+    return int(_bounded(value, text, key, least=1.0, most=MAX_TOKENS, unit="tokens"))
 
 
 def read_duration(text: str, key: str = "deadline") -> float:
@@ -41,7 +41,7 @@ def read_duration(text: str, key: str = "deadline") -> float:
         CaseError: It is no duration; the message begins with ``key``.
     """
     value = _amount(text, _SPANS, key, "a duration such as 90s, 10min, 12h, 30d or 6w")
-    return _bounded(value, text, key, least=1e-3, most=MAX_SECONDS)
+    return _bounded(value, text, key, least=1e-3, most=MAX_SECONDS, unit="seconds")
 
 
 def read_usd(text: str, key: str = "budget") -> float:
@@ -51,7 +51,7 @@ def read_usd(text: str, key: str = "budget") -> float:
         CaseError: It is no amount; the message begins with ``key``.
     """
     value = _amount(text, _COUNTS, key, "US dollars such as 40000 or 2.5M")
-    return _bounded(value, text, key, least=0.01, most=MAX_USD)
+    return _bounded(value, text, key, least=0.01, most=MAX_USD, unit="US dollars")
 
 
 def _amount(text: str, units: dict[str, float], key: str, rule: str) -> float:
@@ -64,7 +64,7 @@ def _amount(text: str, units: dict[str, float], key: str, rule: str) -> float:
     return float(match[1].replace("_", "").replace(",", "")) * units[unit]
 
 
-def _bounded(value: float, text: str, key: str, *, least: float, most: float) -> float:
+def _bounded(value: float, text: str, key: str, *, least: float, most: float, unit: str) -> float:
     if not isfinite(value) or not least <= value <= most:
-        raise CaseError(f"{key} = {text!r}: must be between {least:g} and {most:g} (base units)")
+        raise CaseError(f"{key} = {text!r}: must be between {least:g} and {most:g} {unit}")
     return value

@@ -15,6 +15,7 @@ Without a table, a GPU costs what its datasheet in ``bench_results`` says.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -115,17 +116,20 @@ def _parsed(origin: str, raw: Mapping[str, Any]) -> PriceTable:
     for key in raw:
         if key not in _KEYS:
             raise CaseError(f"{origin}: {key}: unknown key{closest(key, _KEYS)}")
-    for key in ("source", "date"):
-        if not str(raw.get(key) or "").strip():
+    for key, kinds in (("source", str), ("date", (str, date))):
+        value = raw.get(key)
+        if not str(value or "").strip():
             raise CaseError(f"{origin}: {key} is needed: a price without it cannot be judged")
+        if not isinstance(value, kinds):
+            raise CaseError(f"{origin}: {key} = {shown(value)}: must be words")
     entries = raw.get("usd_per_gpu_hour")
     if not isinstance(entries, dict) or not entries:
         raise CaseError(f"{origin}: [usd_per_gpu_hour] is needed: one line for each SKU")
-    source, date = str(raw["source"]), str(raw["date"])
+    source, when = str(raw["source"]), str(raw["date"])
     return PriceTable(
         name=origin,
         prices={
-            sku: Price(usd_per_gpu_hour=_usd(origin, sku, usd), source=source, date=date)
+            sku: Price(usd_per_gpu_hour=_usd(origin, sku, usd), source=source, date=when)
             for sku, usd in entries.items()
         },
     )

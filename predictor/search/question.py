@@ -25,6 +25,9 @@ DERIVED: Final = frozenset(
     {"data_parallel", "num_gpus", "gpu", "stage_gpus", "global_batch_size", "layers_per_stage"}
 )
 
+MOST_COUNTS: Final = 1000
+"""Of GPUs in a range: a search goes through the space of each."""
+
 _COUNT: Final = re.compile(r"\d{1,12}")
 _RANGE: Final = re.compile(r"(\d{1,12})(?:-|\.\.)(\d{1,12})(?::(\d{1,12}))?")
 
@@ -146,6 +149,11 @@ def counts(text: str) -> tuple[int, ...]:
         first, last, step = (int(number) if number else 0 for number in match.groups())
         if first < 1 or last < first or (match[3] and step < 1):
             raise CaseError(f"num_gpus = {text!r}: a range goes from a smaller to a larger count")
+        if step and (last - first) // step >= MOST_COUNTS:
+            raise CaseError(
+                f"num_gpus = {text!r}: has more than {MOST_COUNTS} counts; each is a search of its "
+                "own: take a wider step"
+            )
         while first <= last:
             found.append(first)
             first += step or first

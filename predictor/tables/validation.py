@@ -4,6 +4,7 @@ from collections.abc import Callable, Container, Iterable
 from math import isfinite
 
 from predictor.errors import TableError, nearest
+from predictor.operators import field_names
 from predictor.tables.schema import CACHES, REGIMES, STATUSES, TIMED_STATUSES, Row
 from predictor.units import CALL_SECONDS
 
@@ -92,7 +93,10 @@ def _work(row: Row) -> str:
     try:
         work = row.operator.flops + row.operator.bytes
     except (KeyError, ValueError, OverflowError, ZeroDivisionError) as error:
-        return f"{row.operator} is not an operator that this version knows: {error!r}"
+        name = row.operator.name
+        told = {field: getattr(row.operator, field) for field in field_names(name)}
+        wrong = [f"{field}={value!r}" for field, value in told.items() if value in error.args]
+        return f"{' or '.join(wrong) or row.operator} is not known to the operator {name!r}"
     if not isfinite(work) or work < 0:
         return f"{row.operator} does a negative or endless amount of work"
     return ""

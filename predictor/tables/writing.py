@@ -2,13 +2,11 @@
 
 import csv
 import io
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from predictor.errors import TableError
-from predictor.files import check_replaceable
+from predictor.files import replace_file
 from predictor.operators import field_names
 from predictor.tables.schema import MEASUREMENT_COLUMNS, Row, columns
 from predictor.tables.validation import validate_rows
@@ -37,20 +35,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by ``text``: a reader sees the old or the new file, never a part."""
-    check_replaceable(path)
+    """Replace a file by ``text``, whole or not at all; its folder is made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(path, text)
 
 
 def _cells(row: Row) -> list[object]:

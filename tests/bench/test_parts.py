@@ -52,6 +52,14 @@ def test_a_budget_counts_from_the_process_start_and_keeps_a_reserve() -> None:
         budget.check(60)
 
 
+def test_what_is_held_for_the_end_is_not_spent_before() -> None:
+    budget = Budget(100, started=time.monotonic() - 50)
+    budget.hold(30)
+    assert budget.remaining() == pytest.approx(15, abs=0.5)
+    budget.hold(0)
+    assert budget.remaining() == pytest.approx(45, abs=0.5)
+
+
 def result(seconds: float, **values: float) -> RoundResult:
     return RoundResult(
         seconds=seconds, seconds_low=0.9 * seconds, seconds_high=1.1 * seconds, samples=20, **values
@@ -101,6 +109,34 @@ def row(operator: Operator, seconds: float, *, spread: float = 1.0) -> Row:
     )
 
 
+def test_a_sustained_round_begins_with_its_tail() -> None:
+    measured = SimpleNamespace(
+        median_seconds=2e-3,
+        low_seconds=1e-3,
+        high_seconds=3e-3,
+        mad_seconds=0.0,
+        p10_seconds=1e-3,
+        p90_seconds=3e-3,
+        lag1_autocorrelation=0.0,
+        drift=0.0,
+        samples_seconds=[1e-3, 2e-3, 3e-3],
+        launches=3,
+        timer="event",
+        stop_reason="steady",
+        wall_begin_seconds=10.0,
+        tail_begin_seconds=12.0,
+        wall_end_seconds=13.0,
+    )
+    assert RoundResult.from_native(measured, sustained=True).begin_seconds == 12.0
+    assert RoundResult.from_native(measured, sustained=False).begin_seconds == 10.0
+
+
+@pytest.mark.parametrize("low", [0.0, -1e-6, float("nan"), float("inf")])
+def test_a_round_whose_time_is_none_is_not_sound(low: float) -> None:
+    assert result(1e-3).is_sound
+    assert not replace(result(1e-3), seconds_low=low).is_sound
+
+
 def test_faster_than_physics_is_noticed() -> None:
     product = Gemm(m=1000, n=1000, k=1000)  # 2e9 flops at 1e12 a second: 2 ms; 6 MB: 6 ms
     assert faults(row(product, 7e-3), LIMITS) == []
@@ -124,6 +160,13 @@ def test_warm_data_may_stream_faster_than_memory() -> None:
     assert faults(warm, LIMITS) == []
 
 
+def test_cold_data_that_nearly_fit_the_cache_may_stream_faster_than_memory() -> None:
+    # 4 MB moved in 1 ms is 4 GB/s, four times this memory's rate; LIMITS has a cache of 1 kB.
+    copy = row(MemoryBound(kernel="copy", rows=1000, cols=1000), 1e-3)
+    assert "bytes take" in faults(copy, LIMITS)[0]
+    assert faults(copy, replace(LIMITS, l2_bytes=1e6)) == []
+
+
 def test_rounds_that_disagree_are_noticed() -> None:
     assert faults(row(Gemm(m=8, n=8, k=8), 1.0, spread=1.05), LIMITS) == []
     assert "differ by 20%" in faults(row(Gemm(m=8, n=8, k=8), 1.0, spread=1.2), LIMITS)[0]
@@ -135,6 +178,12 @@ def test_a_smaller_shape_that_takes_longer_is_noticed_within_its_alignment_class
     rows = [small, large, odd]
     assert [found for found, _ in neighbour_faults(rows, rows)] == [small]
     assert len(flags(rows, Limits())) == 1
+
+
+def test_a_sustained_row_is_not_held_against_a_burst_of_a_larger_shape() -> None:
+    hot = replace(row(Gemm(m=64, n=64, k=64), 2e-3), regime="sustained")
+    rows = [hot, row(Gemm(m=128, n=64, k=64), 1e-3)]
+    assert neighbour_faults(rows, rows) == []
 
 
 def test_short_launches_may_take_alike() -> None:

@@ -127,7 +127,7 @@ def test_toml_and_json_read_the_same(tmp_path: Path) -> None:
         ("a.yaml", b"", "ends in .toml or .json"),
         ("a.toml", b"[model", "is not TOML"),
         ("a.json", b'{"model":', "is not JSON"),
-        ("a.json", b"[1]", "must hold the sections"),
+        ("a.json", b"[1]", "must hold a table of names and values, not .1."),
         ("a.json", b"[" * 100_000, "nested deeper than 64"),
         ("a.json", b'{"cluster": {"num_gpus": ' + b"9" * 5000 + b"}}", "more than 200 digits"),
         ("a.toml", b"\xff\xfe", "is not text"),
@@ -273,3 +273,19 @@ def test_hsdp_shards_inside_a_node_where_whole_nodes_hold_replicas() -> None:
     assert group(4) is None
     assert group(128, tensor_parallel=2) is None
     assert group(128, sharding_group=32) == 32
+
+
+def test_fields_of_experts_go_over_those_of_a_preset_one_by_one() -> None:
+    record = {
+        "model": {"preset": "mixtral-8x7b", "moe": {"top_k": 1}},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+    }
+    moe = Case.from_dict(record).model.moe
+    assert moe is not None
+    assert (moe.num_experts, moe.top_k) == (8, 1)
+
+
+def test_a_config_without_its_family_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CaseError, match="model_type is needed; known: gpt2, llama"):
+        Case.from_dict({"model": {"hf_config": str(tmp_path / "config.json")}})

@@ -8,7 +8,9 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration.hf_memory import compiled_memory, eager_memory
+from predictor.iteration.memory import finished
 from predictor.iteration.shape import stages_of, step_shape
+from predictor.units import GIB, MIB
 
 LLAMA_1B = {"preset": "llama3.2-1b"}
 LLAMA_8B_8_LAYERS = {
@@ -86,6 +88,15 @@ def test_recompute_never_raises_the_peak():
 def test_reserved_memory_exceeds_the_allocators_peak():
     memory = eager_memory(stage(GPT2, 1024, 4))
     assert memory.reserved_bytes > memory.allocated_bytes == sum(memory.parts.values())
+
+
+def test_reserved_adds_a_twentieth_the_context_and_on_several_gpus_nccls_buffers():
+    parts = {"parameters": 60 * GIB, "gradients": 40 * GIB}
+    alone = finished(parts, distributed=False)
+    assert alone.allocated_bytes == 100 * GIB
+    assert alone.reserved_bytes == pytest.approx(105 * GIB + 780 * MIB)
+    together = finished(parts, distributed=True)
+    assert together.reserved_bytes - alone.reserved_bytes == pytest.approx(1 * GIB)
 
 
 MIXTRAL = {

@@ -72,7 +72,7 @@ def test_lines_with_most_points_come_first_and_of_different_kinds() -> None:
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ({"nn": "1"}, "no fixed field"),
+        ({"nn": "1"}, "no field of a line"),
         ({"n": "17"}, "was not measured; there are"),
         ({"n": "4096", "k": "768", "dtype": "tf32"}, "leave some of it out"),
     ],

@@ -14,9 +14,11 @@ from predictor.report.quantities import (
     bar,
     bytes_text,
     bytes_texts,
+    days_text,
     joules_text,
     seconds_text,
     seconds_texts,
+    short_count_text,
     signed_percent_text,
     usd_text,
 )
@@ -169,3 +171,18 @@ def test_a_listing_goes_on_below_its_last_cell() -> None:
     assert first.split() == ["name", "note"]
     assert f"{second} {third}".split() == ["a", *["word"] * 20]
     assert last.split() == ["b", "-"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3600, "1.0 h"), (172_799, "48.0 h"), (172_800, "2.0 days")]
+)
+def test_a_run_is_told_in_hours_below_two_days(seconds: float, words: str) -> None:
+    assert days_text(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(999_999, "999,999"), (1e6, "1 M"), (1e9, "1 B"), (1e12, "1 T"), (1.5e13, "15 T")],
+)
+def test_a_count_has_the_largest_letter_that_it_reaches(count: float, words: str) -> None:
+    assert short_count_text(count) == words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,6 +126,13 @@ def test_failures_cost_what_a_simulation_of_them_costs() -> None:
     assert failures.slowdown == pytest.approx(clock / (segments * every), rel=0.02)
 
 
+def test_where_a_checkpoint_takes_longer_than_twice_the_mtbf_work_lasts_the_mtbf() -> None:
+    failures = Failures(mtbf_seconds=100.0, checkpoint_seconds=200.0, restart_seconds=1.0)
+    assert failures.work_seconds == 100.0
+    shorter = replace(failures, checkpoint_seconds=199.0)
+    assert shorter.work_seconds == pytest.approx(88.9, abs=0.1)
+
+
 @given(st.floats(1e3, 1e8), st.floats(0.1, 1e3), st.floats(0.1, 1e3))
 def test_failures_never_make_a_run_faster(mtbf: float, checkpoint: float, restart: float) -> None:
     failures = Failures(mtbf_seconds=mtbf, checkpoint_seconds=checkpoint, restart_seconds=restart)
@@ -188,6 +196,7 @@ def test_own_prices_are_read_and_used(tmp_path: Path) -> None:
     [
         (GOOD.replace("source", "sauce"), "did you mean 'source'"),
         (GOOD.replace('"us"', '""'), "source is needed"),
+        (GOOD.replace('"us"', "1"), "source = 1: must be words"),
         (GOOD.replace("date = 2026-10-01\n", ""), "date is needed"),
         (GOOD.replace("h100-sxm5-80gb", "h100"), "did you mean 'h100-sxm5-80gb'"),
         (GOOD.replace("= 2\n", "= -2\n"), "must be a number above 0"),

@@ -56,7 +56,7 @@ def spoil(table: Path, column: str, value: str) -> None:
         ("m", "64.5", "m='64.5' must be a whole number"),
         ("accumulate", "yes", "accumulate='yes' must be True or False"),
         ("kind", "sideways", "kind='sideways' must be one of forward, dgrad, wgrad"),
-        ("dtype", "bf17", "is not an operator that this version knows"),
+        ("dtype", "bf17", "dtype='bf17' is not known to the operator 'gemm'"),
         ("run", "elsewhere", "run='elsewhere' is not a key of runs.toml"),
         ("run", "", "run must name a key of runs.toml"),
     ],

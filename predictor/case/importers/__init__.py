@@ -9,7 +9,12 @@ notes.
 
 from predictor.case.importers.found import Draft, Found, Imported
 from predictor.case.importers.merging import Brought, merged
-from predictor.case.importers.reading import FORMS, case_from_files, read_configuration
+from predictor.case.importers.reading import (
+    FORMS,
+    case_from_files,
+    case_of,
+    read_configuration,
+)
 from predictor.case.importers.writing import case_file
 
 __all__ = [
@@ -20,6 +25,7 @@ __all__ = [
     "Imported",
     "case_file",
     "case_from_files",
+    "case_of",
     "merged",
     "read_configuration",
 ]

@@ -20,6 +20,9 @@ from predictor.errors import CaseError, nearest
 Draft = Mapping[str, Any]
 """Fields of a case found so far, by dotted path."""
 
+SAME_NAME = 0.85
+"""How alike two names are (as difflib counts) if one is taken for the other mistyped."""
+
 OFF: tuple[object, ...] = (None, False, "", 0, [], {})
 """Values that switch nothing on."""
 
@@ -101,6 +104,7 @@ class Settings:
         self.origin, self.form = origin, form
         self._settings = dict(settings)
         self._read: set[str] = set()
+        self._known: set[str] = set()
         self._fields: dict[str, Found] = {}
         self._derived: list[Derived] = []
         self._open: dict[str, str] = {}
@@ -109,6 +113,7 @@ class Settings:
 
     def has(self, name: str) -> bool:
         """Whether the file sets ``name`` to something; it counts as read."""
+        self._known.add(name)
         if name in self._settings:
             self._read.add(name)
         return name in self._settings and self._settings[name].value is not None
@@ -125,7 +130,10 @@ class Settings:
 
     def fail(self, name: str, rule: str) -> CaseError:
         """The error that a setting breaks ``rule``."""
-        return CaseError(f"{self.where(name)} = {shown(self._settings[name].value)}: {rule}")
+        setting = self._settings[name]
+        alone = setting.value is True and setting.shown.startswith("--")
+        said = "" if alone else f" = {shown(setting.value)}"
+        return CaseError(f"{self.where(name)}{said}: {rule}")
 
     def count(self, name: str) -> int | None:
         """A whole number, or None where it is absent.
@@ -142,7 +150,7 @@ class Settings:
             return int(value)
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-        raise self.fail(name, "must be a whole number")
+        raise self.fail(name, self._number(name, "a whole number"))
 
     def real(self, name: str) -> float | None:
         """A number, or None where it is absent.
@@ -158,7 +166,12 @@ class Settings:
                 return float(value)
         except (TypeError, ValueError):
             pass
-        raise self.fail(name, "must be a number")
+        raise self.fail(name, self._number(name, "a number"))
+
+    def _number(self, name: str, what: str) -> str:
+        """The rule of a number that is none: an option without a value is told what it lacks."""
+        alone = self._settings[name].value is True and self._settings[name].shown.startswith("--")
+        return f"needs {what} behind it" if alone else f"must be {what}"
 
     def flag(self, name: str) -> bool | None:
         """True or false, or None where it is absent.
@@ -241,6 +254,12 @@ class Settings:
         if value not in unless:
             self.not_modelled(f"{self.where(name)} = {shown(value)} is not modelled")
 
+    def _meant(self, name: str) -> str:
+        """Say which setting was meant, where one that is read is called almost the same."""
+        option = self._settings[name].shown.startswith("--")
+        known = {f"--{each.replace('_', '-')}" if option else each for each in self._known}
+        return nearest(self._settings[name].shown, known, likeness=SAME_NAME)
+
     def finished(self, is_free: Callable[[str, Any], bool]) -> Imported:
         """Sort what nobody read and return everything."""
         free = [*self._free]
@@ -251,7 +270,7 @@ class Settings:
                 free.append(setting.shown)
             else:
                 words = f"{self.where(name)} = {shown(setting.value)} is not understood"
-                self._unknown.append(words)
+                self._unknown.append(f"{words}{self._meant(name)}")
         return Imported(
             origin=self.origin,
             form=self.form,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from predictor.case.importers.found import Draft, Imported, Setting, Settings
 from predictor.case.importers.megatron_fields import read_fields
 from predictor.case.importers.megatron_layout import data_parallel_of
@@ -68,6 +70,7 @@ def read_arguments(origin: str, text: str) -> Imported:
     """
     script = read_script(origin, text)
     words = _command(origin, script.commands)
+    _refuse_others(origin, words)
     found, unread = _settings(origin, words)
     settings = Settings(origin, FORM, found)
     for word in script.conditional:
@@ -102,6 +105,22 @@ def _command(origin: str, commands: tuple[tuple[Word, ...], ...]) -> tuple[Word,
         raise CaseError(f"{origin}: lines {lines} hold a training command each; keep one")
     return trains[0]
 
+
+def _refuse_others(origin: str, words: tuple[Word, ...]) -> None:
+    """Refuse scripts of Megatron-LM whose models are no decoders, though they take its arguments.
+
+    Raises:
+        CaseError: The command runs one of them.
+    """
+    for word in words:
+        if found := _OTHER_SCRIPT.search(word.text):
+            raise CaseError(
+                f"{origin}:{word.line}: {found[0].strip('/')}: its model is not that of "
+                "pretrain_gpt.py, the one that is modelled"
+            )
+
+
+_OTHER_SCRIPT = re.compile(r"(?:^|/)pretrain_(?:bert|t5|ict|realm|retro|vlm|vision_\w+)\.py$")
 
 _TELLING = frozenset(
     (

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from predictor.case.importers.found import Imported
+    from predictor.case.importers.merging import Brought
     from predictor.case.whole import Case
 
 FORMS: dict[str, Callable[[str, str], Imported]] = {
@@ -78,8 +79,22 @@ def case_from_files(
         CaseError: A file cannot be read, two of them contradict each other, or a rule is broken.
     """
     sources = [read_configuration(str(name), form=form) for name in names]
-    brought = merged(sources, fields or {})
-    return case_from_dict(brought.mapping(), origin=brought.origin)
+    return case_of(merged(sources, fields or {}))
+
+
+def case_of(brought: Brought) -> Case:
+    """Return the case that files put together stand for.
+
+    Raises:
+        CaseError: A rule is broken; settings whose names look mistyped are told beside it.
+    """
+    try:
+        return case_from_dict(brought.mapping(), origin=brought.origin)
+    except CaseError as error:
+        mistyped = [words for words in brought.unknown if "(did you mean " in words]
+        if not mistyped:
+            raise
+        raise CaseError(f"{error}; {'; '.join(mistyped[:3])}") from error
 
 
 def _detected(path: Path, text: str) -> str:

@@ -119,6 +119,9 @@ def _read_plan(settings: Settings) -> None:
     copies = settings.count("parallelism.data_parallel_replicate_degree") or 1
     shards = settings.count("parallelism.data_parallel_shard_degree")
     shards = -1 if shards is None else shards
+    if shards == 0 or shards < -1:
+        name = "parallelism.data_parallel_shard_degree"
+        raise settings.fail(name, "must be at least 1, or -1 for all that is left")
     if shards > 0:
         settings.derive(
             "cluster.num_gpus", lambda d: copies * shards * ranks_of(d), "product of degrees"
@@ -219,7 +222,7 @@ def _read_batch(settings: Settings) -> None:
 
 def _whole_batch(draft: Draft, local: int) -> int | None:
     gpus = draft.get("cluster.num_gpus")
-    return None if gpus is None else gpus // ranks_of(draft) * local
+    return None if gpus is None else gpus // ranks_of(draft) * local or None
 
 
 def _read_numbers(settings: Settings) -> None:

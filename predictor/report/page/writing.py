@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from predictor.errors import PredictorError
-from predictor.tables.writing import write_atomically
+from predictor.files import write_result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,13 +22,7 @@ def write_page(page: Page, path: Path) -> None:
     Raises:
         PredictorError: plotly or jinja2 is not installed, or the file cannot be written.
     """
-    text = html(page)
-    if not path.parent.is_dir():
-        raise PredictorError(f"{path}: cannot be written; name a file in a folder that exists")
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise PredictorError(f"{path}: cannot be written ({error.strerror})") from error
+    write_result(path, html(page), PredictorError)
 
 
 def html(page: Page) -> str:

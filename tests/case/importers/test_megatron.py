@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from predictor.case.importers import Imported, merged
+from predictor.case.importers import Imported, case_from_files, merged
 from predictor.case.importers.megatron_arguments import read_arguments
 from predictor.case.importers.megatron_fields import pattern_of
 from predictor.case.importers.nemo import read_recipe
@@ -307,3 +307,38 @@ def test_arguments_that_are_keys_of_a_mapping() -> None:
 def test_a_recipe_that_is_not_plain_is_one_error(text: str) -> None:
     with pytest.raises(CaseError, match=r"^r\.yaml"):
         read_recipe("r.yaml", text)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--decoder-first-pipeline-num-layers 14 --decoder-last-pipeline-num-layers 14",
+         "leaves 4 layers for 0 stages"),
+        ("--decoder-first-pipeline-num-layers 33",
+         "leaves -1 layers for 1 stages"),
+    ],
+)  # fmt: skip
+def test_layers_that_the_first_and_last_stage_leave_must_fill_the_others(
+    more: str, words: str
+) -> None:
+    with pytest.raises(CaseError, match=words):
+        read_arguments("a.sh", f"{LLAMA} {more}")
+
+
+def test_an_option_without_its_number_is_told_what_it_lacks() -> None:
+    with pytest.raises(CaseError, match=r"a.sh:1: --hidden-size: needs a whole number behind it"):
+        read_arguments("a.sh", "x --num-layers 2 --hidden-size --bf16")
+
+
+def test_a_script_of_another_kind_of_model_is_refused() -> None:
+    for script in ("pretrain_bert.py", "megatron/pretrain_t5.py", "pretrain_vision_classify.py"):
+        with pytest.raises(CaseError, match=r"is not that of pretrain_gpt.py"):
+            read_arguments("a.sh", LLAMA.replace("pretrain_gpt.py", script))
+
+
+def test_a_mistyped_option_is_listed_with_the_right_one() -> None:
+    mistyped = LLAMA.replace("--hidden-size", "--hiden-size")
+    (words,) = read_arguments("a.sh", mistyped).unknown
+    assert "is not understood (did you mean '--hidden-size'?)" in words
+    with pytest.raises(CaseError, match=r"hidden_size is needed.*did you mean '--hidden-size'"):
+        case_from_files(mistyped, fields={"cluster.gpu": "h100-sxm5-80gb"})

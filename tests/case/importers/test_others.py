@@ -100,6 +100,18 @@ def test_torchtitan_settings(old: str, new: str, expected: dict[str, Any]) -> No
     assert {path: found.get(path) for path in expected} == expected
 
 
+@pytest.mark.parametrize("shards", [0, -2])
+def test_torchtitan_shards_are_a_count_or_the_rest(shards: int) -> None:
+    with pytest.raises(CaseError, match=f"= {shards}: must be at least 1, or -1"):
+        read_torchtitan("a.toml", TITAN.replace(SHARDS, f"data_parallel_shard_degree = {shards}"))
+
+
+def test_torchtitan_degrees_that_exceed_the_job_are_told_as_such() -> None:
+    text = TITAN.replace(SHARDS, "tensor_parallel_degree = 16")
+    found = values(read_torchtitan("a.toml", text), {"cluster.num_gpus": 8})
+    assert "training.global_batch_size" not in found, "no batch of 0"
+
+
 def test_every_flavour_of_torchtitan_is_a_preset() -> None:
     assert all(find_preset(name) == name for name in PRESETS.values())
 
