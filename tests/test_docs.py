@@ -130,6 +130,14 @@ def test_a_command_of_a_page_runs(
     assert run(shlex.split(command)[1:]) == 0, capsys.readouterr().err
 
 
+def test_every_test_that_a_page_names_is_there() -> None:
+    sources = (ROOT / "tests").rglob("test_*.py")
+    there = {name for path in sources for name in re.findall(r"def (test_\w+)", path.read_text())}
+    for page in (ROOT / "docs").glob("*.md"):
+        named = set(re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8")))
+        assert named <= there, page.name
+
+
 def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     missing = [p.name for p in (ROOT / "docs").glob("*.md") if f": {p.name}\n" not in contents]

@@ -66,7 +66,7 @@ Library::Library(const LibraryName& name) : name_(name.name) {
     tried += text("\n  ", path, ": ", reason == nullptr ? "unknown reason" : reason);
   }
   throw LibraryMissing(text(name.name, " (", name.soname, ") was not found; install its wheel or ",
-                            "set ", name.variable, " to its path. Tried:", tried));
+                            "set ", name.variable, " to its path.\nTried:", tried));
 }
 
 bool Library::has(const char* name) const {

@@ -25,7 +25,6 @@ _OPTIONAL: Final = {
         "collectives are not measured",
     ),
 }
-_MOST_LINKS: Final = 36
 
 
 def examine() -> dict[str, Finding]:
@@ -60,7 +59,8 @@ def _native() -> Finding:
     except ImportError as error:
         return _missing(describe(error), "build it: pip install . with a C++ compiler")
     build = dict(native.build)
-    return _found(f"version {build.get('version')}, CUDA {build.get('cuda')}")
+    how = "built with CUDA" if build.get("cuda") else "for the mock alone, built without CUDA"
+    return _found(f"version {build.get('version')}, {how}")
 
 
 def _gpu() -> Finding:
@@ -120,7 +120,7 @@ def _board() -> dict[str, Finding]:
 
 def _described(pynvml: ModuleType, handle: Any, settings: dict[str, Any]) -> Finding:  # noqa: ANN401
     parts = [_text(_asked(lambda: pynvml.nvmlDeviceGetName(handle), "unknown GPU"))]
-    parts.append(f"{_links(pynvml, handle)} NVLinks")
+    parts.append(f"{settings.get('nvlinks', 0)} NVLinks")
     if "power_cap_watts" in settings:
         parts.append(f"power cap {settings['power_cap_watts']:.0f} W")
     for name, words in (("persistence", "persistence"), ("mig", "MIG"), ("ecc", "ECC")):
@@ -132,14 +132,6 @@ def _described(pynvml: ModuleType, handle: Any, settings: dict[str, Any]) -> Fin
     elif settings.get("persistence") is False:
         finding |= {"way_out": "without persistence the first launches of a process are slow"}
     return finding
-
-
-def _links(pynvml: ModuleType, handle: Any) -> int:  # noqa: ANN401
-    """NVLinks that are up."""
-    active = 0
-    for link in range(_MOST_LINKS):
-        active += bool(_asked(lambda link=link: pynvml.nvmlDeviceGetNvLinkState(handle, link), 0))  # type: ignore[misc]
-    return active
 
 
 def _asked(query: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401

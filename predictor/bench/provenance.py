@@ -10,10 +10,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import chain, count
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from predictor.bench.worker import Hello
@@ -39,6 +41,7 @@ _LEFT_OUT_PREFIXES: Final = ("NCCL_DEBUG", "NCCL_COMM_ID", "NCCL_HOSTID")
 _LEFT_OUT_SUFFIXES: Final = ("_DIR", "_FILE", "_PATH")
 _PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
 _GIT_TIMEOUT_SECONDS: Final = 5.0
+_MOST_LINKS: Final = 36
 
 
 def run_key(sku: str, at: datetime, taken: Container[str] = ()) -> str:
@@ -124,7 +127,7 @@ def package_versions() -> dict[str, str]:
 
 
 def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
-    """Power cap, ECC, MIG and clocks as they are found; empty without NVML."""
+    """Power cap, ECC, MIG, clocks and links as they are found; empty without NVML."""
     try:
         import pynvml  # noqa: PLC0415 - only where a GPU is measured
 
@@ -146,6 +149,7 @@ def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
         "memory_clock_hz": lambda: (
             1e6 * pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM)
         ),
+        "nvlinks": lambda: _nvlinks(pynvml, handle),
         "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(
             handle, pynvml.NVML_TEMPERATURE_GPU
         ),
@@ -157,6 +161,21 @@ def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
         except Exception:  # noqa: BLE001, S112 - a quantity that the driver does not report
             continue
     return settings
+
+
+def _nvlinks(pynvml: ModuleType, handle: Any) -> int:  # noqa: ANN401
+    """NVLinks that are up.
+
+    Raises:
+        LookupError: The driver knows of none.
+    """
+    states = []
+    for link in range(_MOST_LINKS):
+        with suppress(Exception):  # the board has no link of this number
+            states.append(bool(pynvml.nvmlDeviceGetNvLinkState(handle, link)))
+    if not states:
+        raise LookupError("no NVLink")
+    return sum(states)
 
 
 def hashed(text: str) -> str:

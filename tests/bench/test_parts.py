@@ -323,6 +323,29 @@ def test_a_wanted_sku_must_be_a_folders_name() -> None:
         sku_of({"name": "x"}, "../../etc")
 
 
+def test_provenance_tells_code_board_libraries_and_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = {"power_cap_watts": 700.0, "ecc": True, "mig": False, "driver": "580", "vbios": "96"}
+    monkeypatch.setattr("predictor.bench.provenance.nvml_settings", lambda _: board)
+    monkeypatch.setattr("sys.argv", ["bench-run", "--operators", "gemm"])
+    hello = Hello(
+        properties={"uuid": "GPU-1234", "name": "Toy", "pci_bus_id": "0000:1B:00.0"},
+        libraries={"cublas": {"version": "13.1", "path": "/lib/libcublas.so.13"}, "nccl": {}},
+        build={"version": 3},
+    )
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    run = describe_run(hello, sku="toy", at=at, arguments={"operators": "gemm"})
+    assert run["command"] == "bench-run --operators gemm"
+    assert (run["sku"], run["harness"], run["began"]) == ("toy", 3, "2026-01-02T03:04:05+00:00")
+    assert run["device"] == {"name": "Toy", "pci_bus_id": "0000:1B:00.0"}
+    assert run["settings"] == board
+    assert run["libraries"] == {"cublas": "13.1", "nccl": "missing"}
+    assert run["library_files"] == {"cublas": "libcublas.so.13"}
+    assert len(run["host_hash"]) == len(run["gpu_uuid_hash"]) == 16
+    assert run["git"] is None or set(run["git"]) == {"commit", "dirty"}
+
+
 def test_provenance_names_no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for name in ("SECRET_TOKEN", "PREDICTOR_BENCH_SECRET", "NCCL_COMM_ID", "NCCL_HOSTID"):

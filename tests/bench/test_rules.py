@@ -16,6 +16,7 @@ from predictor.bench import doctor
 from predictor.bench.journal import read_records
 from predictor.bench.main import Outcome
 from predictor.bench.points import IDLE_SECONDS, Point
+from predictor.bench.provenance import nvml_settings
 from predictor.bench.raw import RAW_FILE
 from predictor.bench.recorder import Recorder
 from predictor.bench.rounds import RoundResult
@@ -211,6 +212,23 @@ def fake_nvml(monkeypatch: pytest.MonkeyPatch, *, mig: bool) -> None:
         return 1
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetNvLinkState", link)
+
+
+def test_settings_of_a_run_hold_cap_mig_and_links_and_nothing_that_the_driver_does_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_nvml(monkeypatch, mig=False)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetEccMode", refused)
+    settings = nvml_settings("0000:00:00.0")
+    assert settings["power_cap_watts"] == 700
+    assert (settings["mig"], settings["nvlinks"], settings["driver"]) == (False, 18, "580.1")
+    assert "ecc" not in settings
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetNvLinkState", refused)
+    assert "nvlinks" not in nvml_settings("0000:00:00.0"), "a board without links"
+
+
+def refused(*_: object) -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
 
 
 def test_doctor_tells_links_cap_mig_and_persistence(monkeypatch: pytest.MonkeyPatch) -> None:

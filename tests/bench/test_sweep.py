@@ -67,6 +67,18 @@ def test_every_format_and_epilogue_is_swept() -> None:
     assert sum(gemm.gelu for gemm in gemms) == 20
 
 
+def test_products_lie_on_powers_of_two_between_them_and_beside_edges_of_tiles() -> None:
+    products = [p.operator for p in default_points() if p.operator.name == "gemm"]
+    for extent in ("m", "n", "k"):
+        sizes = {getattr(operator, extent) for operator in products}
+        assert sizes >= {2**power for power in range(9, 14)}, extent
+        assert sizes >= {3 * 2**power for power in range(8, 12)}, extent
+        for tile in (64, 128, 256):
+            edges = [size for size in sizes if size % tile == 0 and {size - 8, size + 8} <= sizes]
+            assert edges, (extent, tile)
+    assert any(operator.m % 8 for operator in products), "rows that no vector holds"
+
+
 def test_the_products_between_are_new_pairs_of_sizes() -> None:
     gemms = [(p.tier, p.operator) for p in POINTS if isinstance(p.operator, Gemm)]
     between = {gemm for tier, gemm in gemms if tier == BETWEEN}
