@@ -54,6 +54,7 @@ NEW = f"""\
 #   (B)  (elements)             (us) (GB/s) (GB/s)     (us) (GB/s) (GB/s) %Y-%m-%d %H:%M:%S
 2097152 131072 bfloat16 none -1 22.00 95.33 83.41 0 21.00 99.86 87.38 0 2026-01-01 12:00:00
 """
+WRONG = {"time": 50.0, "nwrong": 7}
 BLANK_REDOP = OLD.replace("float     sum", "float        ")
 
 
@@ -135,9 +136,15 @@ def test_json_of_a_build_without_mpi_counts_its_gpus(tmp_path: Path) -> None:
         (OLD.replace("   float     sum    74.78", "  "), "cells under a header"),
         (OLD.replace("float", "int8"), "type 'int8' must be one of"),
         (OLD.replace("time", "cputime"), "times of the CPU"),
+        (NEW.replace("87.38 0", "87.38 5"), ":13: #wrong = 5: the result was wrong"),
+        (NEW.replace("83.41 0", "83.41 1e+03"), "#wrong = 1e.03: the result was wrong"),
         ("{", "not JSON of nccl-tests"),
         ("{}", "not JSON of nccl-tests"),
         (json.dumps(as_json(results=[{"size": "x"}])), "not JSON of nccl-tests"),
+        (
+            json.dumps(as_json(results=[{"size": 1, "type": "half", "out_of_place": WRONG}])),
+            "result 0: #wrong = 7: the result was wrong",
+        ),
         (json.dumps(as_json(results=[[]])), "not JSON of nccl-tests"),
         ("\x00\xff" * 100, "no line of the list of devices"),
     ],
@@ -145,6 +152,12 @@ def test_json_of_a_build_without_mpi_counts_its_gpus(tmp_path: Path) -> None:
 def test_a_bad_log_is_one_clear_error(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(TableError, match=words):
         read_nccl_tests([log(tmp_path, text)], A100, source=SOURCE)
+
+
+@pytest.mark.parametrize("ranks_per_node", [0, 9])
+def test_ranks_of_a_node_are_some_of_the_logs(tmp_path: Path, ranks_per_node: int) -> None:
+    with pytest.raises(TableError, match=f"ranks_per_node = {ranks_per_node}: must be 1 to 8"):
+        read_nccl_tests([log(tmp_path, OLD)], A100, source=SOURCE, ranks_per_node=ranks_per_node)
 
 
 def test_a_log_that_names_no_collective_is_asked_for_it(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def _timed(log: Log, gpu: Gpu, ranks_per_node: int | None) -> Iterator[tuple[Ope
     kind = OPERATORS[log.collective]
     in_place = any(each.name == "in_place" and each.default is True for each in fields(kind))
     ranks = len(log.hosts)
-    inside = ranks_per_node or max(Counter(log.hosts).values())
+    inside = max(Counter(log.hosts).values()) if ranks_per_node is None else ranks_per_node
     if not 1 <= inside <= ranks:
         raise TableError(f"{log.path}: ranks_per_node = {inside}: must be 1 to {ranks}, its ranks")
     for size, word, outside_us, inside_us in log.timings:
@@ -214,8 +214,20 @@ def _timing(
     columns = [at - len(header) for at, name in enumerate(header) if name == "time"]
     if not columns or not _LEAD - columns[0] <= len(words) <= len(header):
         raise TableError(f"{place}: {len(words)} cells under a header of {len(header)}")
+    for at in (at - len(header) for at, name in enumerate(header) if name == "#wrong"):
+        _check_results(place, words[at])
     first, *rest = (_microseconds(place, words[at]) for at in columns)
     return int(words[0]), words[_LEAD - 1], first, rest[0] if rest else None
+
+
+def _check_results(place: str, wrong: object) -> None:
+    """Refuse the time of a collective that did not do its work; a log may not have looked.
+
+    Raises:
+        TableError: Some elements were wrong.
+    """
+    if wrong is not None and str(wrong) not in {"0", "N/A"}:
+        raise TableError(f"{place}: #wrong = {wrong}: the result was wrong; measure it again")
 
 
 def _microseconds(place: str, word: object) -> float | None:
@@ -265,6 +277,8 @@ def _json_timing(place: str, row: Mapping[str, Any]) -> tuple[int, str, float | 
     halves = (row.get("out_of_place"), row.get("in_place"))
     if any(half is not None and "cpu_time" in half for half in halves):
         raise TableError(f"{place}: times of the CPU (-C 1); measure without")
+    for half in halves:
+        _check_results(place, (half or {}).get("nwrong"))
     times = [None if half is None else _microseconds(place, half["time"]) for half in halves]
     size = int(row["size"])
     return size, str(row["type"]), times[0], times[1]
