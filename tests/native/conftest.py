@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from predictor._native import Device
@@ -26,3 +27,17 @@ def gpu(native: ModuleType) -> Device:
     if native.cuda_device_count() == 0:
         pytest.skip("no GPU")
     return native.Device("cuda", 0)
+
+
+@pytest.fixture(scope="session")
+def prepare(gpu: Device) -> Callable[..., Any]:
+    """Return a function that prepares an operator on the GPU."""
+
+    def make(
+        operator: str, fields: dict[str, object], *, bytes_: float = 1e8, cache: str = "warm"
+    ) -> Any:
+        return gpu.prepare(
+            operator, fields, flops=0.0, bytes=bytes_, working_set_bytes=bytes_, cache=cache
+        )
+
+    return make

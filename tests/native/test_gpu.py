@@ -1,15 +1,13 @@
-"""The CUDA backend on a real GPU: every operator is right, and as fast as PyTorch's own calls."""
+"""Products, attention and the sampler of the CUDA backend on a real GPU: right, and physical."""
 
 from __future__ import annotations
 
-import statistics
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from predictor.bench.points import Point
-from predictor.bench.sweep.host import RUNTIME_QUANTITIES
-from predictor.operators import KERNELS, Attention, GroupedGemm
+from predictor.operators import Attention, GroupedGemm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,12 +18,9 @@ pytestmark = [pytest.mark.native, pytest.mark.gpu]
 BF16_ERROR = 5e-3  # an output rounded to 8 bits is off by 2^-9 at most
 FP8_ERROR = 1e-2  # operands as they are stored; Hopper sums the forward product in 14 bits
 TF32_ERROR = 2e-3  # operands rounded to 11 bits
-MOST_EXPERTS = 512  # of the router's kernel
 FP32_ERROR = 1e-4  # sums of bf16 products in fp32, in another order
 FIRST_WITH_FP8 = 8.9  # compute capability
-TORCH_LAUNCHES = 4  # of one call of a callable workload
 
-MEMORY_BOUND = sorted(KERNELS["native"])
 GEMM = {"kind": "forward", "api": "cublaslt", "algorithm": "heuristic", "accumulate": False}
 MAY_BE_UNSUPPORTED = {"window", "value_head_dim", "documents", "query_length", "head_dim"}
 ATTENTION = {
@@ -48,109 +43,6 @@ def gemm_fields(m: int, n: int, k: int, **fields: object) -> dict[str, object]:
     """Return the fields of a GEMM, by default cuBLASLt's bf16 forward product."""
     shape = {"m": m, "n": n, "k": k, "dtype": "bf16"}
     return shape | {"bias": False, "gelu": False, "fill": "normal"} | GEMM | fields
-
-
-@pytest.fixture(scope="session")
-def prepare(gpu: Any) -> Callable[..., Any]:
-    """Return a function that prepares an operator on the GPU."""
-
-    def make(
-        operator: str, fields: dict[str, object], *, bytes_: float = 1e8, cache: str = "warm"
-    ) -> Any:
-        return gpu.prepare(
-            operator, fields, flops=0.0, bytes=bytes_, working_set_bytes=bytes_, cache=cache
-        )
-
-    return make
-
-
-@pytest.mark.parametrize("kernel", MEMORY_BOUND)
-@pytest.mark.parametrize(
-    ("rows", "cols"),
-    [(4096, 4096), (1031, 128), (3, 16384), (77, 1000), (129, 50258), (1, 8)],
-)
-def test_memory_bound_kernel_is_right(
-    gpu: Any, prepare: Callable[..., Any], kernel: str, rows: int, cols: int
-) -> None:
-    fields: dict[str, object] = {
-        "kernel": kernel,
-        "rows": rows,
-        "cols": cols,
-        "dtype": "bf16",
-        "impl": "native",
-    }
-    copies = 8 if kernel.endswith("top8") else 2
-    if "permute" in kernel and rows % copies:
-        fields["rows"] = rows * copies
-    if kernel == "router_top_k" and cols > MOST_EXPERTS:
-        fields |= {"rows": 1031, "cols": 160}
-    assert gpu.check(prepare("memory_bound", fields), seed=rows) < BF16_ERROR
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        ("adamw", "bf16", BF16_ERROR),
-        ("adamw", "fp32", FP32_ERROR),
-        ("adamw_master", "fp32", BF16_ERROR),
-        ("adamw_master", "bf16", BF16_ERROR),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize(
-    ("elements", "tensors"), [(1, 1), (100_003, 1), (1 << 24, 1), (100_003, 77), (1 << 25, 3)]
-)
-def test_optimizer_is_right(
-    gpu: Any,
-    prepare: Callable[..., Any],
-    step: tuple[str, str, float],
-    elements: int,
-    tensors: int,
-) -> None:
-    kernel, dtype, tolerance = step
-    fields: dict[str, object] = {
-        "kernel": kernel,
-        "elements": elements,
-        "tensors": tensors,
-        "dtype": dtype,
-        "impl": "native",
-    }
-    assert gpu.check(prepare("optimizer", fields), seed=1) < tolerance
-
-
-@pytest.mark.parametrize("bytes_", [1, 1000, 1 << 20, 100_000_001])
-@pytest.mark.parametrize(
-    ("direction", "pinned"),
-    [("h2d", True), ("h2d", False), ("d2h", True), ("d2h", False), ("d2d", True)],
-)
-def test_copy_is_right(
-    gpu: Any, prepare: Callable[..., Any], direction: str, bytes_: int, *, pinned: bool
-) -> None:
-    fields: dict[str, object] = {"direction": direction, "bytes": bytes_, "pinned": pinned}
-    assert gpu.check(prepare("memcpy", fields, bytes_=float(bytes_)), seed=1) == 0.0
-
-
-@pytest.mark.multigpu
-def test_copy_to_the_next_device_is_right(gpu: Any, prepare: Callable[..., Any]) -> None:
-    fields: dict[str, object] = {"direction": "peer", "bytes": 1 << 24, "pinned": True}
-    assert gpu.check(prepare("memcpy", fields), seed=1) == 0.0
-
-
-def test_a_copy_of_pageable_memory_is_timed_without_a_gate(
-    native: ModuleType, gpu: Any, prepare: Callable[..., Any]
-) -> None:
-    fields: dict[str, object] = {"direction": "h2d", "bytes": 1 << 24, "pinned": False}
-    found = gpu.sample(prepare("memcpy", fields), native.SamplingPolicy())
-    assert found.timer == "events"
-    assert found.median_seconds > 0
-
-
-def test_the_runtimes_calls_take_microseconds(gpu: Any) -> None:
-    costs = gpu.host_costs(samples=5)
-    assert set(costs) == set(RUNTIME_QUANTITIES)
-    assert 1e-7 < costs["launch"] < 1e-4
-    assert costs["graph_node"] < costs["launch"] * 10
-    assert costs["event_record"] > 0
 
 
 @pytest.mark.parametrize("api", ["cublas", "cublaslt"])
@@ -396,108 +288,3 @@ def test_sustained_load_settles(native: ModuleType, gpu: Any, prepare: Callable[
     assert found.stop_reason in {"settled", "budget"}
     assert found.wall_end_seconds - found.wall_begin_seconds >= 1.0
     assert found.wall_begin_seconds < found.tail_begin_seconds < found.wall_end_seconds
-
-
-# --- against PyTorch ------------------------------------------------------------------------------
-
-
-def interleaved_ratio(native: ModuleType, gpu: Any, ours: Any, theirs: Any) -> float:
-    """Return the median over rounds of our seconds over theirs, measured in turns."""
-    policy = native.SamplingPolicy()
-    ratios = []
-    for _ in range(7):
-        own = gpu.sample(ours, policy).median_seconds
-        ratios.append(own / gpu.sample(theirs, policy).median_seconds)
-    return statistics.median(ratios)
-
-
-@pytest.fixture
-def torch_graph(gpu: Any) -> Callable[..., Any]:
-    """Return a function that captures a PyTorch call in a graph and makes it a workload."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    if not torch.cuda.is_available():
-        pytest.skip("this PyTorch has no CUDA")
-
-    def make(call: Callable[[], object]) -> Any:
-        launches = 8
-        stream = torch.cuda.ExternalStream(gpu.stream_handle)
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                call()
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=torch.cuda.Stream()):
-            for _ in range(launches):
-                call()
-
-        def replay() -> None:
-            with torch.cuda.stream(stream):
-                graph.replay()
-
-        return gpu.prepare_callable(replay, launches_per_call=launches)
-
-    return make
-
-
-@pytest.mark.filterwarnings("ignore:.*pynvml.*:FutureWarning")  # PyTorch, on import
-@pytest.mark.parametrize("size", [4096, 8192])
-def test_gemm_is_as_fast_as_torch(
-    native: ModuleType,
-    gpu: Any,
-    prepare: Callable[..., Any],
-    size: int,
-) -> None:
-    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    x, w = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    y = torch.empty_like(x)
-    torch.cuda.synchronize()
-    stream = torch.cuda.ExternalStream(gpu.stream_handle)
-
-    # Launched one by one as ours are: a graph's kernels follow each other a microsecond sooner.
-    def call() -> None:
-        with torch.cuda.stream(stream):
-            for _ in range(TORCH_LAUNCHES):
-                torch.matmul(x, w.t(), out=y)
-
-    call()
-    gpu.synchronize()
-    theirs = gpu.prepare_callable(call, launches_per_call=TORCH_LAUNCHES)
-    ours = prepare("gemm", gemm_fields(size, size, size, api="cublas"))
-    assert interleaved_ratio(native, gpu, ours, theirs) == pytest.approx(1.0, abs=0.02)
-
-
-@pytest.mark.filterwarnings("ignore:.*pynvml.*:FutureWarning")  # PyTorch, on import
-@pytest.mark.parametrize("causal", [True, False])
-def test_attention_is_as_fast_as_torch(
-    native: ModuleType,
-    gpu: Any,
-    prepare: Callable[..., Any],
-    torch_graph: Callable[..., Any],
-    *,
-    causal: bool,
-) -> None:
-    if not native.build["attention"]:
-        pytest.skip("the extension was built without cuDNN's headers")
-    import torch  # noqa: PLC0415 - only where the fixture found it
-    from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: PLC0415
-
-    q, k, v = (
-        torch.randn(2, 4096, 32, 128, device="cuda", dtype=torch.bfloat16)
-        .transpose(1, 2)
-        .requires_grad_()
-        for _ in range(3)
-    )
-
-    def call() -> None:
-        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
-
-    fields = ATTENTION | {
-        "num_heads": 32,
-        "num_query_groups": 32,
-        "seq_length": 4096,
-        "causal": causal,
-    }
-    ours = prepare("attention", fields)
-    ratio = interleaved_ratio(native, gpu, ours, torch_graph(call))
-    assert ratio == pytest.approx(1.0, abs=0.03)
