@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from predictor.costs.prediction import Floats, Ints
-    from predictor.costs.tiles import TileDesign
+    from predictor.costs.tile_design import TileDesign
 
 FOLDS = 5
 GPUS = {"h100_sxm": "h100-sxm5-80gb", "a100_sxm": "a100-sxm4-80gb"}

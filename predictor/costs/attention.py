@@ -21,7 +21,7 @@ from predictor.costs.design import (
     words,
 )
 from predictor.costs.prediction import Floats, Ints
-from predictor.costs.tiles import heated
+from predictor.costs.tile_design import heated
 from predictor.operators import Attention, Operator
 from predictor.values import frozen
 

@@ -26,15 +26,9 @@ from predictor.costs.design import (
 )
 from predictor.costs.prediction import Floats, Ints
 from predictor.costs.products import product_design
-from predictor.costs.tile_table import ANY_WAVES, EXPECTED
-from predictor.costs.tiles import (
-    Products,
-    Tiling,
-    named,
-    smooth_maximum,
-    tile_cost,
-    tile_seconds,
-)
+from predictor.costs.tile_search import smooth_maximum, work_seconds
+from predictor.costs.tile_table import EXPECTED, FEW
+from predictor.costs.tiles import Products, Tiling, named, tile_cost
 from predictor.operators import GroupedGemm, Operator
 
 GROUPED_PRIOR: Final = {
@@ -95,13 +89,13 @@ def _work(calls: Sequence[GroupedGemm], chip: Chip) -> tuple[Floats, Floats]:
     }
     fields["m"] = np.array([count for each in alike for count in each])
     products = product_design(fields, chip).products
-    compute, memory = tile_seconds(products, EXPECTED, chip), products.memory_seconds
+    memory = products.memory_seconds
 
     def summed(each: Floats) -> Floats:
         sums = np.bincount(owner, experts * each, minlength=len(calls))
         return sums.astype(np.float64, copy=False)
 
-    apart = summed(smooth_maximum(compute, memory))
+    apart = summed(work_seconds(products, memory, named(EXPECTED), chip))
     together = smooth_maximum(_shared_waves(products, owner, summed, chip), summed(memory))
     looped = np.array([call.impl == "looped" for call in calls])
     listed = np.array([call.impl in LAUNCHES_EACH for call in calls])
@@ -121,7 +115,7 @@ def _shared_waves(
     """
     expected = named(EXPECTED)
     best = np.full(len(summed(products.rows)), np.inf)
-    for tile in ANY_WAVES:
+    for tile in (each for each in FEW if not each.is_odd):
         cost = tile_cost(Tiling.of(tile, expected), products, expected, chip)
         tiles = np.ceil(products.rows / tile.high) * np.ceil(products.cols / tile.wide)
         dearest = np.zeros(len(best))

@@ -15,8 +15,8 @@ import numpy as np
 import statsmodels.api as sm
 
 from predictor.costs.prediction import Floats
+from predictor.costs.tile_design import TileDesign
 from predictor.costs.tile_table import COEFFICIENTS, EXPECTED, FLAGS
-from predictor.costs.tiles import TileDesign
 
 NOISE: Final = 0.03
 """Standard deviation of one measured ratio, which weighs points against expectations."""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from predictor.costs.design import Chip, peaks
 from predictor.costs.prediction import Floats
+from predictor.costs.tile_design import TileDesign
 from predictor.costs.tile_table import FLAGS
-from predictor.costs.tiles import Products, TileDesign
+from predictor.costs.tiles import Products
 from predictor.dtypes import itemsize
 from predictor.operators import Gemm, Operator
 from predictor.operators.gemm import output_itemsize
@@ -51,7 +52,9 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
     written = rows * cols * np.where(accumulate, 8.0, out * (1.0 + gelu))
     moved = (rows * depth + cols * depth) * size + written
     rate = peaks(chip, np.atleast_1d(dtype)).reshape(dtype.shape)
-    ragged, misaligned, misaligned_output = _alignment(rows, cols, depth, kind, size)
+    turned_rows, turned_cols = wgrad & (size > 1.0), ~forward & (size > 1.0)
+    first, second = np.where(turned_rows, rows, depth), np.where(turned_cols, cols, depth)
+    ragged, misaligned, misaligned_output = _alignment(first * size, second * size, cols * out)
     flags = {
         "ragged": ragged,
         "dgrad": kind == "dgrad",
@@ -77,6 +80,8 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         output_bytes=_spread(np.where(accumulate, 8.0, out * (1.0 + gelu)), shape),
         compute_seconds=_spread(2.0 * rows * cols * depth / rate, shape),
         memory_seconds=_spread(moved / chip.bytes_per_second, shape),
+        turned_rows=_spread(turned_rows, shape),
+        turned_cols=_spread(turned_cols, shape),
         ragged=_spread(ragged, shape),
         ragged_output=_spread(_off_sectors(cols * np.where(accumulate, 4.0, out)), shape),
         misaligned=_spread(misaligned, shape),
@@ -108,25 +113,21 @@ def _off_sectors(row_bytes: Floats) -> Floats:
     return np.asarray((row_bytes.astype(np.int64) & (SECTOR_BYTES - 1)) != 0, dtype=float)
 
 
-def _alignment(
-    rows: Floats,
-    cols: Floats,
-    depth: Floats,
-    kind: Any,  # noqa: ANN401 - an array of words
-    size: Floats,
-) -> tuple[Floats, Floats, Floats]:
+def _alignment(first: Floats, second: Floats, output: Floats) -> tuple[Floats, Floats, Floats]:
     """Share of the operands off sectors; whether operands' rows, or only the output's, are off 16.
 
     Row-major operands are contiguous along K and K (forward), K and N (dgrad), M and N (wgrad);
     those of one byte are transposed beforehand, so that both are contiguous along K.
+
+    Args:
+        first: Bytes of a row of the first operand.
+        second: Of the second.
+        output: Of the output.
     """
-    by_depth = (kind == "forward") | (size == 1.0)
-    first = np.where(by_depth | (kind == "dgrad"), depth, rows) * size
-    second = np.where(by_depth, depth, cols) * size
     ragged = 0.5 * (_off_sectors(first) + _off_sectors(second))
     operand = _misaligned(first) | _misaligned(second)
-    output = _misaligned(cols * np.maximum(size, 2.0)) & ~operand
-    return ragged, operand.astype(float), output.astype(float)
+    only_output = _misaligned(output) & ~operand
+    return ragged, operand.astype(float), only_output.astype(float)
 
 
 def _misaligned(row_bytes: Floats) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -23,9 +24,13 @@ OLD_TILES: Final = ((128, 128), (128, 256))
 """Of the kernels that load rows off 16 bytes."""
 
 SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
-SPLITS: Final = (2, 3, 4, 6, 8, 12)
+SPLITS: Final = (2, 3, 4, 6)
 LARGEST_TILE: Final = max(a * b for a, b in TILES)
+SMALL_TILE: Final = 64 * 128
+"""Smaller ones are asked only where one wave of the largest tiles holds the whole output."""
+
 WHOLE: Final = 64
+"""Columns of 128 bytes, which is what a row of shared memory holds."""
 
 
 class Candidate(NamedTuple):
@@ -62,12 +67,14 @@ def _candidates(tiles: Iterable[tuple[int, int]], splits: Iterable[int]) -> tupl
     return tuple(dict.fromkeys(found))
 
 
-_WHOLE_REDUCTION: Final = _candidates(TILES, (1,))
-ANY_WAVES: Final = tuple(tile for tile in _WHOLE_REDUCTION if not tile.is_odd)
-ONE_WAVE: Final = tuple(tile for tile in _WHOLE_REDUCTION if tile.is_odd) + _candidates(
-    SPLIT_TILES, SPLITS
+FEW: Final = _candidates(TILES, (1,))
+"""Asked where one wave of the largest tiles holds the whole output; odd ones in one wave alone."""
+
+ANY_WAVES: Final = tuple(
+    tile for tile in FEW if not tile.is_odd and tile.high * tile.wide >= SMALL_TILE
 )
-"""Asked only where one wave of the largest tiles holds the whole output."""
+SPLIT: Final = tuple(_candidates(SPLIT_TILES, (number,)) for number in SPLITS)
+"""By the number of parts, asked where ``FEW`` is."""
 
 FITTED_COLS: Final = tuple(
     Candidate(high, wide, 1)
@@ -80,8 +87,8 @@ FITTED_COLS: Final = tuple(
 FITTED_ROWS: Final = tuple(Candidate(wide, high, 1) for high, wide, _ in FITTED_COLS)
 """Asked where 64 does not divide the rows."""
 
-OLD: Final = _candidates(OLD_TILES, (1, *SPLITS))
-"""Asked, and nothing else is, where rows begin off 16 bytes."""
+OLD: Final = tuple(_candidates(OLD_TILES, (number,)) for number in (1, *SPLITS))
+"""By the number of parts; asked, and nothing else is, where rows begin off 16 bytes."""
 
 
 class Coefficient(NamedTuple):
@@ -102,8 +109,12 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "launch": Coefficient(1.3, 0.5, scales=True),
     "tensor": Coefficient(1.2, 0.2, scales=True),
     "feed": Coefficient(1.0, 0.3, scales=True),
-    "epilogue": Coefficient(3.0, 0.5, scales=True),
+    "epilogue": Coefficient(2.0, 0.5, scales=True),
+    "drain": Coefficient(1.0, 0.5, scales=True),
+    "wave": Coefficient(0.3, 0.5, scales=True),
     "memory": Coefficient(1.2, 0.2, scales=True),
+    "latency": Coefficient(0.3, 0.5, scales=True),
+    "turned": Coefficient(0.0, 0.1, scales=False),
     "split": Coefficient(1.0, 0.7, scales=True),
     "partials": Coefficient(3.0, 0.7, scales=True),
     "misaligned": Coefficient(6.0, 2.0, scales=False),
@@ -113,13 +124,14 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "warm": Coefficient(0.05, 0.1, scales=False),
     "hot": Coefficient(0.3, 0.15, scales=False),
     "odd": Coefficient(0.03, 0.03, scales=False),
+    "odd_turned": Coefficient(0.1, 0.2, scales=False),
     "ragged_feed": Coefficient(0.5, 0.5, scales=False),
     "ragged_epilogue": Coefficient(0.3, 0.3, scales=False),
     "ragged_write": Coefficient(0.3, 0.3, scales=False),
     "rewrite": Coefficient(0.5, 0.3, scales=False),
     **{
         name: Coefficient(0.0, 0.04, scales=False)
-        for name in sorted({tile.coefficient for tile in _WHOLE_REDUCTION + FITTED_COLS})
+        for name in sorted({tile.coefficient for tile in FEW + FITTED_COLS})
     },
     "ragged": Coefficient(0.1, 0.1, scales=False),
     "dgrad": Coefficient(0.0, 0.05, scales=False),
@@ -139,4 +151,4 @@ FLAGS: Final = NAMES[NAMES.index("ragged") :]
 """Coefficients that add to the logarithm of seconds."""
 
 EXPECTED: Final = np.array([each.expected for each in COEFFICIENTS.values()])
-CANDIDATES: Final = ANY_WAVES + ONE_WAVE + FITTED_COLS + FITTED_ROWS + OLD
+CANDIDATES: Final = (*ANY_WAVES, *FEW, *chain(*SPLIT), *FITTED_COLS, *FITTED_ROWS, *chain(*OLD))

@@ -16,7 +16,7 @@ from predictor.costs.design import Design, LinearDesign, Prior
 from predictor.costs.newton import fit_tiles
 from predictor.costs.prediction import Floats, Ints
 from predictor.costs.surface import Surface
-from predictor.costs.tiles import TileDesign
+from predictor.costs.tile_design import TileDesign
 from predictor.errors import FitError
 from predictor.operators import Operator
 from predictor.values import frozen

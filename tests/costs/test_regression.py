@@ -34,7 +34,7 @@ def test_recovers_the_coefficients_of_a_noiseless_table():
     trend = fit_trend(sample, "toy")
     found = dict(zip(sample.design.names, trend.coefficients[0], strict=True))
     for name, value in known.items():
-        assert found[name] == pytest.approx(value, rel=0.03, abs=0.01), name
+        assert found[name] == pytest.approx(value, rel=0.05, abs=0.01), name
 
 
 def test_a_few_points_where_the_library_chose_badly_do_not_move_the_coefficients():

@@ -1,6 +1,7 @@
 """The time of matrix products against arithmetic by hand, and laws that it must keep."""
 
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -9,21 +10,21 @@ from hypothesis import strategies as st
 from toy import TOY, truth
 
 from predictor.costs.products import gemm_design, product_design
+from predictor.costs.tile_search import smooth_maximum, tiling_work, work_seconds
 from predictor.costs.tile_table import CANDIDATES, OLD
-from predictor.costs.tiles import Tiling, named, tile_seconds, tiling_seconds
+from predictor.costs.tiles import Tiling, named, tiling_seconds, vain
 from predictor.operators import Gemm
 
-IDEAL = truth(
-    launch=1.0, tensor=1.0, feed=1e-9, epilogue=1e-9, memory=1e-9, power=1e-9, odd=0.0, ragged=0.0
-)
+NOTHING = dict.fromkeys(("feed", "epilogue", "drain", "wave", "memory", "latency", "power"), 1e-9)
+IDEAL = truth(**NOTHING, launch=1.0, tensor=1.0, odd=0.0, odd_turned=0.0, ragged=0.0)
 """Tensor cores alone."""
 
 WORK = st.integers(1, 1 << 12)
 
 
 def compute_seconds(coefficients=IDEAL, **shape):
-    design = gemm_design([Gemm(**shape)], TOY)
-    return float(tile_seconds(design.products, coefficients, TOY)[0])
+    products = gemm_design([Gemm(**shape)], TOY).products
+    return float(work_seconds(products, np.zeros(1), named(coefficients), TOY)[0])
 
 
 def test_one_full_wave_of_large_tiles_takes_the_time_of_its_flops():
@@ -49,8 +50,8 @@ def test_an_output_that_64_does_not_divide_is_cut_by_tiles_that_fit_it():
 
 def test_rows_off_sixteen_bytes_run_the_old_kernels_tiles():
     for n in (1001, 4095):
-        assert chosen_tile(m=512, n=n, k=1024) in OLD
-        assert chosen_tile(m=512, n=1024, k=n) in OLD
+        assert chosen_tile(m=512, n=n, k=1024) in chain(*OLD)
+        assert chosen_tile(m=512, n=1024, k=n) in chain(*OLD)
 
 
 def test_sms_without_a_tile_give_back_their_share_to_the_others():
@@ -75,8 +76,9 @@ def test_sms_without_a_tile_give_back_their_share_to_the_others():
 def test_rows_off_sixteen_bytes_slow_the_tensor_cores(shape, slower):
     design = gemm_design([Gemm(m=1024, **shape)], TOY)
     tiling = Tiling(128, 128, 1, 0.0)
-    plain = truth(feed=1e-9, epilogue=1e-9, misaligned=0.0, misaligned_output=0.0)
-    bare = truth(feed=1e-9, epilogue=1e-9, misaligned=6.0, misaligned_output=9.0)
+    rates = dict.fromkeys(("feed", "epilogue", "drain", "wave"), 1e-9)
+    plain = truth(**rates, misaligned=0.0, misaligned_output=0.0)
+    bare = truth(**rates, misaligned=6.0, misaligned_output=9.0)
     one, other = (
         float(tiling_seconds(tiling, design.products, named(c), TOY)[0]) for c in (plain, bare)
     )
@@ -84,13 +86,13 @@ def test_rows_off_sixteen_bytes_slow_the_tensor_cores(shape, slower):
 
 
 def test_small_outputs_of_long_reductions_are_split_over_the_idle_sms():
-    # one tile of 64 x 64 on one of ten SMs, its reduction split by eight or twelve
+    # one tile of 64 x 64 on one of ten SMs, its reduction split by six
     whole = 2 * 64 * 64 * 65536 / (1e12 / 10)
     assert compute_seconds(m=64, n=64, k=65536) < 0.3 * whole
 
 
 def test_a_tile_that_is_fed_slowly_takes_the_time_of_its_operands():
-    slow = truth(tensor=1e-9, feed=1.0, epilogue=1e-9, odd=0.0, partials=1e9)
+    slow = truth(**NOTHING | {"feed": 1.0}, tensor=1e-9, odd=0.0, partials=1e9)
     # 128 x 320 tiles: (128 + 320) rows of 4,096 two-byte elements through a 1.6 GB/s port
     expected = (128 + 320) * 4096 * 2 / 1.6e9
     assert compute_seconds(slow, m=1280, n=320, k=4096) == pytest.approx(expected)
@@ -105,18 +107,59 @@ def test_one_byte_numbers_take_half_the_steps():
 def test_the_named_tiles_take_the_least_time():
     rng = np.random.default_rng(1)
     m, n, k = (rng.integers(1, 9000, 200) for _ in range(3))
-    design = product_design({"m": m, "n": n, "k": k}, TOY)
-    coefficients, c = truth(tile_64x64=0.1, odd=0.05), named(truth(tile_64x64=0.1, odd=0.05))
-    tiling = Tiling.each(design.fastest(coefficients), c)
-    assert tiling_seconds(tiling, design.products, c, TOY) == pytest.approx(
-        tile_seconds(design.products, coefficients, TOY)
+    kind = rng.choice(["forward", "dgrad", "wgrad"], 200)
+    design = product_design({"m": m, "n": n, "k": k, "kind": kind}, TOY)
+    coefficients = truth(tile_64x64=0.1, odd=0.05)
+    with_named = design.log_trend_of(design.fastest(coefficients), coefficients)
+    assert with_named == pytest.approx(design.log_trend(coefficients))
+
+
+def test_every_wave_fills_its_pipelines_and_the_last_ones_output_is_waited_for():
+    rates = dict.fromkeys(("tensor", "feed"), 1e-9)
+    c = named(truth(**rates, wave=0.5, epilogue=1.2, drain=0.4))
+    # a tile of 64 x 64 begins in 1 us and writes 8,192 bytes at 1.6 GB/s, three waves of ten tiles
+    products = gemm_design([Gemm(m=640, n=192, k=64)], TOY).products
+    found = tiling_seconds(Tiling(64, 64, 1, 0.0), products, c, TOY)
+    assert found == pytest.approx(3 * 1e-6 + (3 * 1.2 + 0.4) * 8192 / 1.6e9, rel=1e-6)
+
+
+def test_sides_of_a_tile_that_no_line_ends_on_cost_where_an_operand_is_turned():
+    assert [vain(side) for side in (64, 96, 32, 192)] == pytest.approx([0, 1 / 3, 1, 0])
+    seconds = {
+        kind: float(tiling_seconds(Tiling(96, 32, 1, 0.0), design.products, named(c), TOY)[0])
+        for c in [truth(**NOTHING, odd_turned=0.3)]
+        for kind in ("forward", "dgrad", "wgrad")
+        for design in [gemm_design([Gemm(m=96, n=96, k=96, kind=kind)], TOY)]
+    }
+    assert seconds["dgrad"] == pytest.approx(seconds["forward"] * np.exp(0.3))
+    assert seconds["wgrad"] == pytest.approx(seconds["forward"] * np.exp(0.3 * (1 + 1 / 3)))
+
+
+def test_partial_sums_are_added_after_the_memorys_time():
+    products = gemm_design([Gemm(m=64, n=64, k=65536)], TOY).products
+    c = named(truth(split=2.0, partials=3.0))
+    one, memory = Tiling(64, 64, 4, 0.0), products.memory_seconds
+    added = tiling_work(one, products, memory, c, TOY) - smooth_maximum(
+        tiling_seconds(one, products, c, TOY), memory
     )
+    # 4 us, and 12 passes over 64 x 64 numbers of 4 bytes at 10 GB/s
+    assert added == pytest.approx(4e-6 + 12 * 64 * 64 * 4 / 1e10)
+
+
+def test_memory_answers_late_and_reads_turned_operands_in_longer_stretches():
+    rates = dict.fromkeys(("launch", "tensor", *NOTHING), 1e-9)
+    slow = truth(**rates | {"latency": 0.5, "memory": 1.0}, turned=-0.1, partials=1e9)
+    found = {
+        kind: gemm_design([Gemm(m=64, n=640, k=640, kind=kind)], TOY).seconds(slow)[0]
+        for kind in ("forward", "dgrad")
+    }
+    moved = (2 * 64 * 640 + 640 * 640) * 2 / 1e10
+    assert found["forward"] == pytest.approx(1e-6 + moved)
+    assert found["dgrad"] == pytest.approx(1e-6 + moved * np.exp(-0.1))
 
 
 def test_an_output_that_is_added_to_moves_its_eight_bytes_again():
-    memory = truth(
-        launch=1e-9, tensor=1e-9, feed=1e-9, epilogue=1e-9, memory=1.0, power=1e-9, rewrite=0.5
-    )
+    memory = truth(**NOTHING | {"memory": 1.0}, launch=1e-9, tensor=1e-9, rewrite=0.5, turned=0.0)
     shape = {"m": 64, "n": 1024, "k": 2048, "kind": "wgrad", "accumulate": True}
     moved = 64 * (1024 + 2048) * 2 + 1.5 * 1024 * 2048 * 8
     design = gemm_design([Gemm(**shape)], TOY)

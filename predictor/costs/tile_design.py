@@ -1,0 +1,143 @@
+"""The cost function of matrix products (eq. 1, 2 and 5).
+
+    t = ( (c_launch·t₀ + w)⁸ + (c_power·heat·F/Π)⁸ )^⅛ · exp(Σ flags)                     (2)
+    heat = 1 + c_warm·min(x, 1) + c_hot·clip(x - 1, 0, 2)/2,   x = F/Π / 10 ms             (5)
+    m = c_latency·t₀ + c_memory·e^(c_turned·turned)·B'/β                                   (5a)
+    B' = B + (c_rewrite·[accumulate] + c_ragged_write·off)·(bytes of the output)
+
+w is the time of the fastest tiles beside memory's m (:mod:`predictor.costs.tile_search`). A call
+back to back with others takes at least what its products' energy takes at the power cap. Symbols:
+docs/cost_model.md.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from predictor.costs.design import LAUNCH_SECONDS, Chip
+from predictor.costs.prediction import Floats, Ints
+from predictor.costs.tile_search import TINY, fastest_tiles, tiling_work, work_seconds
+from predictor.costs.tile_table import FLAGS, NAMES
+from predictor.costs.tiles import Products, Tiling, common, named
+from predictor.values import frozen
+
+HEAT_SECONDS: Final = 0.015
+"""Half way from a cool device's clock to the settled one, for calls that are regressed linearly."""
+
+ROUND_CALL_SECONDS: Final = 0.010
+"""A round lasts 30 ms or three calls, so longer calls load the device for longer."""
+
+HOT_CALLS: Final = 2.0
+"""The power cap has settled in rounds of calls longer than this many beyond the first."""
+
+
+def _heat(compute_seconds: Floats, c: Mapping[str, float]) -> Floats:
+    """What longer calls take more of the power cap's time (eq. 5)."""
+    calls = compute_seconds / ROUND_CALL_SECONDS
+    hot = np.minimum(np.maximum(calls - 1.0, 0.0), HOT_CALLS) / HOT_CALLS
+    return np.asarray(1.0 + c["warm"] * np.minimum(calls, 1.0) + c["hot"] * hot)
+
+
+def _larger(work: Floats, power: Floats) -> Floats:
+    """The slower of work and power, smoothly: x⁸ + y⁸ under the eighth root."""
+    larger = np.maximum(work, power)
+    share = np.square(np.square(np.square(np.minimum(work, power) / np.maximum(larger, TINY))))
+    return np.asarray(larger * np.sqrt(np.sqrt(np.sqrt(1.0 + share))))
+
+
+def heated(compute_seconds: Floats) -> Floats:
+    """Share of the way from a cool device's clock to the settled one, for sums of regressors."""
+    long = (compute_seconds / HEAT_SECONDS) ** 2
+    return np.asarray(long / (1.0 + long))
+
+
+@frozen(kw_only=True)
+class TileDesign:
+    """A design (:class:`predictor.costs.design.Design`) whose trend is eq. 2.
+
+    Attributes:
+        products: What runs.
+        chip: Where.
+        group: Number format, pass and options; unmeasured ones are extrapolated.
+    """
+
+    products: Products
+    chip: Chip
+    group: Ints
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the coefficients."""
+        return NAMES
+
+    @property
+    def bound(self) -> Floats:
+        """Launch, then the slower of tensor cores and memory at the datasheet's rates (eq. 1)."""
+        products = self.products
+        work = np.maximum(products.compute_seconds, products.memory_seconds)
+        return np.asarray(LAUNCH_SECONDS + work)
+
+    @property
+    def floor(self) -> Floats:
+        """Operands come from memory."""
+        return self.products.memory_seconds
+
+    @property
+    def coordinates(self) -> Floats:
+        """Logarithms of M, N and K."""
+        products = self.products
+        return np.log2(np.stack([products.rows, products.cols, products.depth], axis=1))
+
+    @property
+    def stratum(self) -> Ints:
+        """Rows on or off sectors; calls that launch and drain for most of their time, or not."""
+        products = self.products
+        off = (products.ragged > 0) | (products.misaligned_output > 0)
+        short = products.compute_seconds < 5 * LAUNCH_SECONDS
+        return np.asarray(2 * off + short, dtype=np.int64)
+
+    def log_trend(self, coefficients: Floats) -> Floats:
+        """Logarithm of seconds over the bound (eq. 2)."""
+        return np.asarray(np.log(self.seconds(coefficients) / self.bound))
+
+    def seconds(self, coefficients: Floats) -> Floats:
+        """Seconds, eq. 2."""
+        c = named(coefficients)
+        return self._around(work_seconds(self.products, self._memory(c), c, self.chip), c)
+
+    def fastest(self, coefficients: Floats) -> Ints:
+        """Tiles that eq. 2a chooses, by their place among the candidates."""
+        c = named(coefficients)
+        return fastest_tiles(self.products, self._memory(c), c, self.chip)
+
+    def log_trend_of(self, chosen: Ints, coefficients: Floats) -> Floats:
+        """As :meth:`log_trend`, with these tiles even where others were faster."""
+        c = named(coefficients)
+        work = tiling_work(Tiling.each(chosen, c), self.products, self._memory(c), c, self.chip)
+        return np.asarray(np.log(self._around(work, c) / self.bound))
+
+    def _memory(self, c: Mapping[str, float]) -> Floats:
+        """Seconds of reading and writing (eq. 5a)."""
+        products = self.products
+        again = c["rewrite"] * products.rewritten + c["ragged_write"] * products.ragged_output
+        written = products.rows * products.cols * products.output_bytes
+        moved = products.memory_seconds + again * written / self.chip.bytes_per_second
+        turned = common(products.turned_rows) + common(products.turned_cols)
+        return np.asarray(
+            c["latency"] * LAUNCH_SECONDS + c["memory"] * np.exp(c["turned"] * turned) * moved
+        )
+
+    def _around(self, work: Floats, c: Mapping[str, float]) -> Floats:
+        """Seconds of eq. 2 from those of tiles and memory."""
+        products = self.products
+        power = c["power"] * _heat(products.compute_seconds, c) * products.compute_seconds
+        factor = np.exp(products.flags @ np.array([c[name] for name in FLAGS]))
+        return np.asarray(_larger(c["launch"] * LAUNCH_SECONDS + work, power) * factor)
+
+    def take(self, chosen: NDArray[np.bool_]) -> Self:
+        """The rows where ``chosen``."""
+        return type(self)(
+            products=self.products.take(chosen), chip=self.chip, group=self.group[chosen]
+        )
