@@ -136,7 +136,7 @@ def _answers(
                 if waiting and busy < children + ahead:
                     given = waiting.popleft()
                     known[given] = pool.submit(_at, given)
-                elif waiting and waiting[0] <= place + 2 * children:
+                elif waiting and waiting[0] <= place + 3 * children:
                     mine = waiting.popleft()
                     known[mine] = _done(function, items[mine])
                 elif place in known:

@@ -33,9 +33,13 @@ ALIKE: Final = (
     "sequence_parallel",
     "expert_parallel",
     "expert_tensor_parallel",
-    "tp_overlap",
 )
-"""Layouts that are alike in these have most parts in common."""
+"""Layouts that are alike in these have all parts in common, but for what a layer depends on."""
+FINER: Final = (*ALIKE, "tp_overlap")
+"""The same and what layers depend on: what a layer has around it is priced more than once."""
+
+PORTIONS: Final = 3
+"""Sets of alike layouts for each process, below which they are told apart more finely."""
 
 OTHER_LAUNCHES: Final = 6
 """Launches of a layer over those that each rank of a context-parallel ring adds to it."""
@@ -143,8 +147,10 @@ class Exploration:
 
 
 def _shares(layouts: Layouts, count: int) -> list[Ints]:
-    """Rows for each of some processes: layouts that cut a layer alike stay together."""
+    """Rows for each of some processes: layouts that have parts in common stay together."""
     part = distinct([layouts.column(name) for name in ALIKE])[1]
+    if np.max(part) + 1 < PORTIONS * count:
+        part = distinct([layouts.column(name) for name in FINER])[1]
     group = groups_of(layouts)[0]
     launches = layouts.column("context_parallel")[group] + OTHER_LAUNCHES
     work = np.bincount(part[group], launches)

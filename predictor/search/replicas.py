@@ -174,9 +174,12 @@ class Tails:
         return found[which, 0], found[which, 1]
 
     def aligned(self, chunks: int) -> bool:
-        """Whether so many chunks' parameters arrive beside the chunk before."""
+        """Whether so many chunks' parameters, if any are gathered, arrive beside the chunk before.
+
+        Chunks are of those that shard the optimizer alone; other layouts gather none this way.
+        """
         probe = self._probes[0]
-        shape = replace(probe.shape, chunks=chunks)
+        shape = replace(probe.shape, chunks=chunks, sharding="optimizer")
         return self._layouts.stack.replicas(replace(probe, shape=shape)).aligned_gather
 
     def _stages(self) -> tuple[Ints, Ints]:

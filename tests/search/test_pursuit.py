@@ -61,6 +61,14 @@ def test_no_step_takes_or_draws_less_than_its_bound(model, implementation, gpus,
     assert np.median(bounds.joules / joules) > 0.6
 
 
+def test_chunks_are_gathered_alike_whichever_layouts_are_evaluated_beside_them():
+    constraints = {"tensor_parallel": (1,), "micro_batch_size": (1,), "recompute": ("none",)}
+    layouts, costs = fitting("gpt3-6.7b", "megatron-core-te", 16, constraints)
+    for sharding in ("none", "optimizer", "parameters"):
+        tails = Tails(layouts.take(layouts.space.is_("sharding", sharding)), costs)
+        assert [tails.aligned(chunks) for chunks in (1, 2)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("objective", "pareto"),
     [("usd", ()), ("gpus", ()), ("energy", ()), ("time", ("time", "memory", "energy"))],
