@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from predictor.bench import cross_check as module
 from predictor.bench.cross_check import chosen, held_seconds
 from predictor.bench.journal import read_records
 from predictor.bench.main import Outcome
 from predictor.bench.points import Point
+from predictor.bench.process import WorkerProcess
 from predictor.operators import KERNELS, Gemm, Host, MemoryBound, Operator
 from predictor.tables import Row, read_folder
 
@@ -92,10 +92,17 @@ def test_without_cupti_that_is_said_and_the_run_is_whole(
 def test_a_worker_that_dies_under_the_profiler_costs_the_check_alone(
     measure: Measure, point: MakePoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.0)
+    ask = WorkerProcess.ask
+
+    def killed_by_a_trace(worker: WorkerProcess, request: str, *given: Any, **named: Any) -> Any:
+        if request == "trace":
+            worker.interrupt()
+        return ask(worker, request, *given, **named)
+
+    monkeypatch.setattr(WorkerProcess, "ask", killed_by_a_trace)
     outcome = measure(point(64))
     assert (outcome.exit_code, len(outcome.rows)) == (0, 1)
-    assert "was killed" in check_of(outcome)["findings"][0]
+    assert "the worker died with code -9" in check_of(outcome)["findings"][0]
 
 
 def test_a_run_keeps_a_share_of_its_budget_for_the_check() -> None:
