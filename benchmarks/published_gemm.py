@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from predictor.case import load_gpu
-from predictor.costs.model import chip_of
+from predictor.costs.design import chip_of
 from predictor.costs.newton import fit_tiles
 from predictor.costs.products import product_design
 from predictor.costs.regression import figures

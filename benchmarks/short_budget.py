@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from predictor.bench.sweep import default_points
 from predictor.bench.sweep.tiers import FINGERPRINT
 from predictor.case import load_gpu
+from predictor.costs.design import chip_of
 from predictor.costs.fitting import merge, sample_of
-from predictor.costs.model import chip_of
 from predictor.costs.regression import FOLDS, fit_surface
 from predictor.costs.trend import Sample
 from predictor.operators import Operator

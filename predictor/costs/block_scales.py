@@ -14,14 +14,16 @@ instructions that the GPU issues in a second (half its fp32 rate), and ``u`` the
 another warpgroup's tensor instructions do not hide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from predictor.case import Gpu
-from predictor.costs.prediction import Floats
-from predictor.operators import Gemm, GroupedGemm
+from predictor.costs.prediction import Floats, Ints, Origin, Prediction
+from predictor.costs.transfer import ALONE_HALF_WIDTH
+from predictor.operators import Gemm, GroupedGemm, Operator
 
 BLOCK_SCALED: Final = "fp8_block"
 BLOCK: Final = 128
@@ -40,3 +42,25 @@ def promotion_seconds(products: Sequence[Gemm | GroupedGemm], gpu: Gpu) -> Float
     partial_sums = np.array([each.flops / 2.0 / BLOCK for each in products])
     instructions = np.array([INSTRUCTIONS[each.kind] for each in products])
     return np.asarray(UNHIDDEN * instructions * partial_sums / issued_per_second)
+
+
+def block_scaled_products(
+    products: Sequence[Operator],
+    gpu: Gpu,
+    predict: Callable[[Sequence[Operator]], Prediction],
+    origin: Origin,
+) -> Prediction:
+    """Products with block scales: those with one scale a tensor, and their promotions.
+
+    Args:
+        products: Matrix products, single or grouped.
+        gpu: The datasheet.
+        predict: Prices 8-bit products.
+        origin: Of what is not measured on this GPU.
+    """
+    chosen = [each for each in products if isinstance(each, Gemm | GroupedGemm)]
+    found = predict([replace(each, dtype="fp8") for each in chosen])
+    seconds = found.seconds + promotion_seconds(chosen, gpu)
+    factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
+    origins: Ints = np.full(len(products), origin.value)
+    return Prediction(seconds, seconds / factor, seconds * factor, origins)

@@ -1,16 +1,21 @@
 """Operators that no table stands behind but that are made of others that one does.
 
 A grouped GEMM without a measured curve takes what its experts' products take one after another,
-which is what looped implementations do and what the others should not exceed by much.
+which is what looped implementations do and what the others should not exceed by much. Products of
+4-bit operands follow those of 8-bit ones.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from predictor.costs.prediction import Origin, Prediction
+from predictor.case import Gpu
+from predictor.costs.prediction import Ints, Origin, Prediction
+from predictor.costs.transfer import ALONE_HALF_WIDTH
+from predictor.errors import FitError
 from predictor.operators import Gemm, GroupedGemm, Operator
 
 Parts = Counter[Operator]
@@ -59,3 +64,29 @@ def composed(
         origin = max([int(Origin.EXTRAPOLATED), *known.origin.tolist()])
         rows.append((seconds, low, high, origin))
     return Prediction.from_rows(rows)
+
+
+def four_bit_products(
+    products: Sequence[Operator], gpu: Gpu, predict: Callable[[Sequence[Operator]], Prediction]
+) -> Prediction:
+    """Products of 4-bit operands: those of 8-bit ones, faster as the datasheet's peaks say.
+
+    Args:
+        products: Matrix products.
+        gpu: The datasheet.
+        predict: Prices 8-bit products.
+
+    Raises:
+        FitError: The datasheet has no 4-bit rate.
+    """
+    peaks = gpu.peak_flops_per_second
+    if "fp4" not in peaks or "fp8" not in peaks:
+        raise FitError(
+            f"{gpu.sku} has no 4-bit rate in its datasheet; its products are fp8 or wider"
+        )
+    found = predict([replace(each, dtype="fp8") for each in products if isinstance(each, Gemm)])
+    least = np.array([each.bytes for each in products]) / gpu.memory_bytes_per_second
+    seconds = np.maximum(found.seconds * peaks["fp8"] / peaks["fp4"], least)
+    factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
+    origin: Ints = np.full(len(products), Origin.DATASHEET.value)
+    return Prediction(seconds, seconds / factor, seconds * factor, origin)

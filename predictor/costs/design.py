@@ -8,6 +8,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor.case import Gpu
 from predictor.costs.prediction import Floats, Ints
 from predictor.errors import FitError
 from predictor.operators import Operator
@@ -57,6 +58,19 @@ class Chip:
     def l2_bytes_per_second(self) -> float:
         """What all SMs read from L2."""
         return self.sm_l2_bytes_per_second * self.sm_count
+
+
+def chip_of(gpu: Gpu) -> Chip:
+    """The rates of a datasheet that bounds are made of."""
+    return Chip(
+        flops_per_second=gpu.peak_flops_per_second,
+        bytes_per_second=gpu.memory_bytes_per_second,
+        l2_bytes=float(gpu.l2_bytes or 50e6),
+        sm_count=gpu.sm_count or 132,
+        clock_hz=gpu.boost_clock_hz or 1.8e9,
+        link_bytes_per_second=gpu.scaleup_bytes_per_second,
+        host_bytes_per_second=gpu.pcie_bytes_per_second,
+    )
 
 
 UNRELATED = 100.0

@@ -6,7 +6,7 @@ families or passes, is ``transferred`` (:mod:`predictor.costs.transfer`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields, replace
+from dataclasses import field, replace
 from operator import attrgetter
 from typing import Any, Final, TypeVar
 
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Gpu
-from predictor.costs.block_scales import BLOCK_SCALED, promotion_seconds
-from predictor.costs.composed import COMPOSED, composed
-from predictor.costs.design import Chip, Design
-from predictor.costs.devices import UNMEASURED, Differences
+from predictor.costs.block_scales import BLOCK_SCALED, block_scaled_products
+from predictor.costs.composed import COMPOSED, composed, four_bit_products
+from predictor.costs.devices import Differences
 from predictor.costs.fabric import Fabric
 from predictor.costs.families import COLLECTIVES, FAMILIES
-from predictor.costs.ladder import Classes, Ladder, measured_point, option_names
+from predictor.costs.ladder import Classes
+from predictor.costs.own import OwnTables
 from predictor.costs.power import Heat
-from predictor.costs.prediction import Floats, Ints, Origin, Prediction, PredictionRow
+from predictor.costs.prediction import Ints, Origin, Prediction, PredictionRow
 from predictor.costs.products import product_design
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import (
@@ -34,7 +34,6 @@ from predictor.costs.transfer import (
     twin,
 )
 from predictor.costs.two_rates import STREAMING_FAMILIES, between, told
-from predictor.errors import FitError
 from predictor.operators import (
     OPERATORS,
     Collective,
@@ -56,19 +55,6 @@ _DERIVED: Final = {"fp4": (Gemm.name,), BLOCK_SCALED: (Gemm.name, GroupedGemm.na
 """Families whose products of a number format are told by those of another."""
 
 AnyOperator = TypeVar("AnyOperator", bound=Operator)
-
-
-def chip_of(gpu: Gpu) -> Chip:
-    """The rates of a datasheet that bounds are made of."""
-    return Chip(
-        flops_per_second=gpu.peak_flops_per_second,
-        bytes_per_second=gpu.memory_bytes_per_second,
-        l2_bytes=float(gpu.l2_bytes or 50e6),
-        sm_count=gpu.sm_count or 132,
-        clock_hz=gpu.boost_clock_hz or 1.8e9,
-        link_bytes_per_second=gpu.scaleup_bytes_per_second,
-        host_bytes_per_second=gpu.pcie_bytes_per_second,
-    )
 
 
 _KEYS: Final = {name: attrgetter(*field_names(name)) for name in OPERATORS}
@@ -105,15 +91,20 @@ class Costs:
     borrowed: bool = False
     reference: "Costs | None" = None
     pair: "tuple[Costs, Costs] | None" = None
-    _chip: Chip = field(init=False)
+    _own: OwnTables = field(init=False)
     _known: Mapping[str, dict[Operator, PredictionRow]] = field(init=False)
-    _ladders: dict[str, Ladder] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive the bounds' rates once; start with nothing predicted."""
-        object.__setattr__(self, "_chip", chip_of(self.gpu))
+        """Start with nothing predicted."""
+        own = OwnTables(
+            gpu=self.gpu,
+            surfaces=self.surfaces,
+            measured=self.measured,
+            devices=self.devices,
+            borrowed=self.borrowed,
+        )
+        object.__setattr__(self, "_own", own)
         object.__setattr__(self, "_known", {"cold": {}, "warm": {}})
-        object.__setattr__(self, "_ladders", {})
 
     def predict(self, operators: Sequence[Operator], *, cache: str = "cold") -> Prediction:
         """Seconds of each operator on an idle, cool device.
@@ -154,7 +145,7 @@ class Costs:
             borrowed = self.reference.predict_products(**columns)
             nothing = np.zeros(len(borrowed.seconds))
             return transferred(borrowed, Correction(nothing, nothing > 0), self._foreign)
-        surface = self._surface("gemm/cold")
+        surface = self._own.surface("gemm/cold")
         lengths = [np.size(value) for value in columns.values()]
         parts = []
         for begin in range(0, max(lengths), COLUMN_CHUNK):
@@ -168,12 +159,10 @@ class Costs:
         return Prediction(seconds, low, high, origin)
 
     def _products(self, surface: Surface, columns: Mapping[str, Any]) -> Prediction:
-        design = product_design(columns, self._chip)
+        design = product_design(columns, self._own.chip)
         if self.reference is not None and not surface.knows(design).all():
             return self._transferred_products(surface, columns, surface.knows(design))
-        log_seconds, half = self._evaluate(surface, design)
-        log_seconds = self._clip_columns(columns, log_seconds)
-        return self._interval(surface, design, log_seconds, half)
+        return self._own.products(columns, design)
 
     def _transferred_products(
         self, surface: Surface, columns: Mapping[str, Any], known: NDArray[np.bool_]
@@ -184,9 +173,9 @@ class Costs:
         twins = dict(zip(("m", "n", "k"), sizes, strict=True)) | {
             "dtype": columns.get("dtype", "bf16")
         }
-        twin_design = product_design(twins, self._chip)
+        twin_design = product_design(twins, self._own.chip)
         by_twin = np.broadcast_to(surface.knows(twin_design), known.shape)
-        own = self._clip_columns(twins, self._evaluate(surface, twin_design)[0])
+        own = np.log(self._own.products(twins, twin_design).seconds)
         other = np.log(self.reference.predict_products(**twins).seconds)
         factor = np.where(by_twin, np.broadcast_to(own - other, known.shape), 0.0)
         borrowed = self.reference.predict_products(**columns)
@@ -201,63 +190,10 @@ class Costs:
             getattr(result, name)[known] = getattr(mine, name)
         return result
 
-    def _clip_columns(self, columns: Mapping[str, Any], log_seconds: Floats) -> Floats:
-        """Bracket products between measured ones, number format and pass by themselves."""
-        if self.borrowed:
-            return log_seconds
-        sizes = np.stack(
-            [np.broadcast_to(columns[name], log_seconds.shape) for name in ("m", "n", "k")], axis=1
-        ).astype(float)
-        defaults = {each.name: each.default for each in fields(OPERATORS["gemm"])}
-        values = {name: columns.get(name, defaults[name]) for name in option_names("gemm")}
-        arrays = {name: value for name, value in values.items() if np.ndim(value)}
-        ladder = self._ladder("gemm/cold")
-        if not arrays:
-            return ladder.clip(tuple(values.values()), sizes, log_seconds)
-        result = log_seconds.copy()
-        for combination in set(zip(*(array.tolist() for array in arrays.values()), strict=True)):
-            chosen = np.ones(len(sizes), dtype=bool)
-            for array, value in zip(arrays.values(), combination, strict=True):
-                chosen &= array == value
-            options = values | dict(zip(arrays, combination, strict=True))
-            result[chosen] = ladder.clip(
-                tuple(options.values()), sizes[chosen], log_seconds[chosen]
-            )
-        return result
-
-    def _nearest_state(self, family: str, cache: str) -> str:
-        """Key of a cache state that was measured: the asked one, else the other."""
-        wanted = f"{family}/{cache}"
-        other = f"{family}/{'cold' if cache == 'warm' else 'warm'}"
-        return other if wanted not in self.surfaces and other in self.surfaces else wanted
-
-    def _ladder(self, key: str) -> Ladder:
-        if key not in self._ladders:
-            family = key.partition("/")[0]
-            self._ladders[key] = Ladder(family, self.measured.get(key, {}))
-        return self._ladders[key]
-
-    def _surface(self, key: str) -> Surface:
-        if key not in self.surfaces:
-            family = key.partition("/")[0]
-            raise FitError(
-                f"{self.gpu.sku} has no cost function for {family!r}; "
-                f"measure it with `bench-run --operators {family}`, then `predictor fit`"
-            )
-        return self.surfaces[key]
-
     @property
     def _foreign(self) -> Origin:
         """Origin of what another SKU's tables say."""
         return Origin.DATASHEET if self.borrowed else Origin.TRANSFERRED
-
-    def _knows(self, family: str, operators: Sequence[Operator], cache: str) -> NDArray[np.bool_]:
-        """Whether something like each operator was measured here."""
-        key = self._nearest_state(family, cache)
-        if key not in self.surfaces:
-            return np.zeros(len(operators), dtype=bool)
-        design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
-        return self.surfaces[key].knows(design)
 
     def measured_groups(self, collectives: Sequence[Collective]) -> NDArray[np.bool_]:
         """Whether this SKU's tables have a curve of each collective's group of ranks."""
@@ -266,13 +202,12 @@ class Costs:
             names = np.array([each.name for each in collectives])
             for name in set(names.tolist()):
                 places = np.flatnonzero(names == name).tolist()
-                found[places] = self._knows(name, [collectives[at] for at in places], "cold")
+                found[places] = self._own.knows(name, [collectives[at] for at in places], "cold")
         return found
 
     def groups_of(self, operators: Sequence[Operator]) -> set[int]:
         """Groups of operators of one family; what is alike shares one."""
-        design = FAMILIES[operators[0].name].design(operators, self._chip, "cold")
-        return set(design.group.tolist())
+        return self._own.groups_of(operators)
 
     def _own_or_transferred(
         self, family: str, operators: Sequence[Operator], cache: str
@@ -314,35 +249,13 @@ class Costs:
             borrowed = self.reference.predict(chosen, cache=cache)
             return transferred(borrowed, self._correction(chosen, cache), self._foreign)
 
-        return self.merge(operators, self._knows(family, operators, cache), own, other)
+        return self.merge(operators, self._own.knows(family, operators, cache), own, other)
 
     def _four_bit(self, products: Sequence[Operator]) -> Prediction:
-        """Products of 4-bit operands: those of 8-bit ones, faster as the datasheet's peaks say.
-
-        Raises:
-            FitError: The datasheet has no 4-bit rate.
-        """
-        peaks = self.gpu.peak_flops_per_second
-        if "fp4" not in peaks or "fp8" not in peaks:
-            raise FitError(
-                f"{self.gpu.sku} has no 4-bit rate in its datasheet; its products are fp8 or wider"
-            )
-        eight = [replace(each, dtype="fp8") for each in products if isinstance(each, Gemm)]
-        found = self.predict(eight)
-        least = np.array([each.bytes for each in products]) / self.gpu.memory_bytes_per_second
-        seconds = np.maximum(found.seconds * peaks["fp8"] / peaks["fp4"], least)
-        factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
-        origin: Ints = np.full(len(products), Origin.DATASHEET.value)
-        return Prediction(seconds, seconds / factor, seconds * factor, origin)
+        return four_bit_products(products, self.gpu, self.predict)
 
     def _block_scaled(self, products: Sequence[Operator]) -> Prediction:
-        """Products with block scales: those with one scale a tensor, and their promotions."""
-        chosen = [each for each in products if isinstance(each, Gemm | GroupedGemm)]
-        found = self.predict([replace(each, dtype="fp8") for each in chosen])
-        seconds = found.seconds + promotion_seconds(chosen, self.gpu)
-        factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
-        origin: Ints = np.full(len(products), self._foreign.value)
-        return Prediction(seconds, seconds / factor, seconds * factor, origin)
+        return block_scaled_products(products, self.gpu, self.predict, self._foreign)
 
     def _streamed(
         self, pair: "tuple[Costs, Costs]", operators: Sequence[Operator], cache: str
@@ -362,38 +275,21 @@ class Costs:
         return Prediction(found.seconds, found.seconds / factor, found.seconds * factor, origin)
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
-        key = self._nearest_state(family, cache)
+        key = self._own.nearest_state(family, cache)
         if family in COLLECTIVES and (self.borrowed or key not in self.surfaces):
             return self._fabric(operators)
         if family not in FAMILIES:
-            return self._looked_up(family, operators)
+            return self._own.looked_up(family, operators)
         if family in COMPOSED and key not in self.surfaces:
             return composed(operators, lambda parts: self.predict(parts, cache=cache))
-        surface = self._surface(key)
-        design = FAMILIES[family].design(operators, self._chip, key.partition("/")[2])
+        surface = self._own.surface(key)
+        design = FAMILIES[family].design(operators, self._own.chip, key.partition("/")[2])
         known = surface.knows(design)
         if family in COLLECTIVES and not known.all():
             return self.merge(operators, known, self._family_known, self._fabric)
         if cache == "warm" and not known.all():
             return self.merge(operators, known, self._warm, self._cold)
-        log_seconds, half = self._evaluate(surface, design)
-        if not self.borrowed:
-            log_seconds = self._ladder(key).clip_operators(operators, log_seconds)
-        result = self._interval(surface, design, log_seconds, half)
-        return result if self.borrowed else self._exact(key, operators, result)
-
-    def _interval(
-        self, surface: Surface, design: Design, log_seconds: Floats, half: Floats
-    ) -> Prediction:
-        """Seconds with the interval and the origin that the distance from the tables allows."""
-        outside = ~surface.inside(design)
-        half = np.where(outside, half * EXTRAPOLATED_WIDENING, half)
-        origin: Ints = np.where(outside, Origin.EXTRAPOLATED.value, Origin.FITTED.value)
-        if self.borrowed:
-            half = np.hypot(half, ALONE_HALF_WIDTH)
-            origin = np.full(len(half), Origin.DATASHEET.value)
-        seconds = np.exp(log_seconds)
-        return Prediction(seconds, seconds * np.exp(-half), seconds * np.exp(half), origin)
+        return self._own.answer(key, operators, design)
 
     def merge(
         self,
@@ -428,31 +324,12 @@ class Costs:
             [op for op in operators if isinstance(op, Collective)]
         )
 
-    def _looked_up(self, family: str, operators: Sequence[Operator]) -> Prediction:
-        """Operators that are answered only where they were measured.
-
-        Raises:
-            FitError: One was not.
-        """
-        classes = {} if self.borrowed else self.measured.get(f"{family}/cold", {})
-        rows: list[PredictionRow] = []
-        for operator in operators:
-            point = measured_point(classes, operator)
-            if point is None:
-                points = sum(len(each) for each in classes.values())
-                raise FitError(
-                    f"{self.gpu.sku} has {points} measured points of {family!r}, and none is "
-                    f"{operator}; measure it with `bench-run --operators {family}`"
-                )
-            rows.append((*point, Origin.MEASURED.value))
-        return Prediction.from_rows(rows)
-
     def _correction(self, operators: Sequence[Operator], cache: str) -> Correction:
         """What this SKU's own measurements say of the operators' twins."""
         assert self.reference is not None  # noqa: S101 - asked by the only caller
         factor, by_twin = np.zeros(len(operators)), np.zeros(len(operators), dtype=bool)
         twins = {at: found for at, op in enumerate(operators) if (found := twin(op)) is not None}
-        known = self._knows(operators[0].name, list(twins.values()), cache) if twins else ()
+        known = self._own.knows(operators[0].name, list(twins.values()), cache) if twins else ()
         at = [place for place, take in zip(twins, known, strict=True) if take]
         if at:
             chosen = [twins[place] for place in at]
@@ -460,26 +337,6 @@ class Costs:
             factor[at] = np.log(own / self.reference.predict(chosen, cache=cache).seconds)
             by_twin[at] = True
         return Correction(factor, by_twin)
-
-    def _evaluate(self, surface: Surface, design: Design) -> tuple[Floats, Floats]:
-        """Logarithm of seconds, not below the memory that holds the data, and half-width."""
-        ratio, half = surface.log_ratio(design)
-        least = np.log(np.maximum(design.floor, TINY_SECONDS))
-        return np.maximum(np.log(design.bound) + np.clip(ratio, -4.0, 6.0), least), half
-
-    def _exact(self, key: str, operators: Sequence[Operator], result: Prediction) -> Prediction:
-        """Mark exactly measured shapes; their interval holds the measurement and its rounds."""
-        measured = self.measured.get(key, {})
-        repeat = self.devices.get(key.partition("/")[0], UNMEASURED).repeat
-        for index, operator in enumerate(operators):
-            point = measured_point(measured, operator)
-            if point is not None:
-                _, low, high = point
-                seconds = result.seconds[index]
-                result.low[index] = min(low, seconds * (1.0 - repeat))
-                result.high[index] = max(high, seconds * (1.0 + repeat))
-                result.origin[index] = Origin.MEASURED
-        return result
 
     def host_seconds(self, activity: Host) -> float:
         """Seconds of a host activity; an unmeasured block costs what the measured ones average."""

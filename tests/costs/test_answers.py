@@ -5,7 +5,7 @@ import pytest
 
 from predictor.case import gpu_names, load_gpu
 from predictor.costs import load_costs
-from predictor.costs.model import chip_of
+from predictor.costs.design import chip_of
 from predictor.costs.products import product_design
 from predictor.operators import AllReduce, Attention, MemoryBound, Optimizer
 

@@ -119,7 +119,7 @@ def test_experts_one_after_the_other_pay_a_launch_each():
 
 def test_grouped_products_without_a_table_say_how_to_measure_them():
     with pytest.raises(FitError, match="bench-run --operators grouped_gemm"):
-        load_costs(SKU)._surface("grouped_gemm/nowhere")
+        load_costs(SKU)._own.surface("grouped_gemm/nowhere")
 
 
 def test_a_collective_over_an_unmeasured_group_is_extrapolated_by_the_levels():

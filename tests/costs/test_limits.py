@@ -9,9 +9,9 @@ import pytest
 from predictor.case import gpu_names
 from predictor.case.gpus import FOLDER_VARIABLE
 from predictor.costs import interference, levels, load_costs
+from predictor.costs.design import chip_of
 from predictor.costs.families import PRODUCT_LIMITS
 from predictor.costs.limits import LARGEST_SIZE, each_within, one_within, rising, within
-from predictor.costs.model import chip_of
 from predictor.costs.points import read_tables
 from predictor.costs.products import gemm_design
 from predictor.costs.tile_table import FLAGS, NAMES

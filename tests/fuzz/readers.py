@@ -23,9 +23,9 @@ from predictor.bench.journal import read_records as read_journal
 from predictor.case import gpus, load_gpu
 from predictor.case.importers import merged, read_configuration
 from predictor.costs import interference, levels, loading
+from predictor.costs.design import chip_of
 from predictor.costs.families import FAMILIES
 from predictor.costs.ladder import measured_operators, size_names
-from predictor.costs.model import chip_of
 from predictor.costs.points import read_tables
 from predictor.costs.questions import answer
 from predictor.report.page.search import read_search
