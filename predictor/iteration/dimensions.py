@@ -56,6 +56,7 @@ def layer_of(
     )
 
 
+@lru_cache(maxsize=256)
 def layers_of(
     model: Model,
     *,

@@ -4,16 +4,17 @@ Stages that hold the same are told once, with how many there are and where the f
 of them stand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
 
-from predictor.case import Case
+from predictor.case import Case, Model
 from predictor.costs.prediction import Ints
 from predictor.iteration.dimensions import layers_of
+from predictor.iteration.layer import Layer
 from predictor.iteration.shape import chunks_of, replays_of
 
 
@@ -151,7 +152,7 @@ def _chunks(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
 
 @lru_cache(maxsize=256)
 def _laid(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
-    kinds = {kind: place for place, kind in enumerate(dict.fromkeys(layers_of(case.model)))}
+    kinds = _kinds(case.model)
     return tuple(
         tuple(
             ChunkCut(
@@ -163,6 +164,12 @@ def _laid(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
         )
         for mine in chunks_of(case)
     )
+
+
+@lru_cache(maxsize=256)
+def _kinds(model: Model) -> Mapping[Layer, int]:
+    """Kinds of layers of a model and their places."""
+    return {kind: place for place, kind in enumerate(dict.fromkeys(layers_of(model)))}
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ PORTIONS: Final = 3
 """Sets of alike layouts for each process, below which they are told apart more finely."""
 
 OTHER_LAUNCHES: Final = 6
-"""Launches of a layer over those that each rank of a context-parallel ring adds to it."""
+"""Launches of a layer over those that each rank of a ring adds to it, in what such a rank adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,9 @@ def _shares(layouts: Layouts, count: int) -> list[Ints]:
     if np.max(part) + 1 < PORTIONS * count:
         part = distinct([layouts.column(name) for name in FINER])[1]
     group = groups_of(layouts)[0]
-    launches = layouts.column("context_parallel")[group] + OTHER_LAUNCHES
-    work = np.bincount(part[group], launches)
+    rings = layouts.column("context_parallel")
+    rings = rings + layouts.space.is_("tp_overlap", True) * layouts.column("tensor_parallel")
+    work = np.bincount(part[group], rings[group] + OTHER_LAUNCHES)
     share, load = np.zeros(len(work), dtype=np.int64), np.zeros(count)
     for each in np.argsort(-work, kind="stable"):
         share[each] = np.argmin(load)

@@ -141,7 +141,8 @@ class Layouts:
         first, which = distinct([self.column(name) for name in DEGREES])
         units = np.array([self._units(int(row)) for row in first])  # degrees, parts, 3
         counts = np.array([[self._parts(s) for s in self._stages(cut)] for cut in self.cuts])
-        held = np.einsum("njp,npq->njq", counts[self.cut], units[which])
+        rows, pair = distinct([self.cut, which])
+        held = np.einsum("njp,npq->njq", counts[self.cut[rows]], units[which[rows]])[pair]
         dense, experts, tensors = np.moveaxis(held, 2, 0)
         shards, expert_shards = (each[:, None] for each in self.shards)
         owned = -(-dense // shards) - (-experts // expert_shards)
