@@ -134,8 +134,9 @@ def _answers(
                 busy = sum(not each.done() for each in known.values())
                 ahead = children if len(waiting) > children + 1 else 0
                 if waiting and busy < children + ahead:
-                    given = waiting.popleft()
-                    known[given] = pool.submit(_at, given)
+                    with _uninterrupted():
+                        given = waiting.popleft()
+                        known[given] = pool.submit(_at, given)
                 elif waiting and waiting[0] <= place + 3 * children:
                     mine = waiting.popleft()
                     known[mine] = _done(function, items[mine])
@@ -149,6 +150,19 @@ def _answers(
                 halting.value = 1
         if place in known:
             yield known.pop(place).result()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """An interrupt waits until what was begun is noted: its answer would be lost."""
+    came: list[tuple[Any, ...]] = []
+    before = signal.signal(signal.SIGINT, lambda *given: came.append(given))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came and callable(before):
+            before(*came[0])
 
 
 def _done(function: Callable[[Item], Answer], item: Item) -> Future[Answer]:

@@ -89,12 +89,14 @@ def test_a_process_with_threads_does_not_fork():
         thread.join()
 
 
-def until_halted(folder):
-    """A function that makes its parent be interrupted, and ends when it is told to."""
+def until_halted(folder, *, at, once=lambda: True):
+    """A function that interrupts its parent `at` an item, and ends when it is told to."""
     parent = os.getpid()
 
     def slow(number):
-        if number == 0:
+        if number == at:
+            while not once():
+                time.sleep(0.01)
             os.kill(parent, signal.SIGINT)
         while not cores.halted():
             time.sleep(0.01)
@@ -109,7 +111,7 @@ def until_halted(folder):
 def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path):
     found = []
     with pytest.raises(KeyboardInterrupt):
-        found.extend(cores.spread(until_halted(tmp_path), range(3), 3))
+        found.extend(cores.spread(until_halted(tmp_path, at=1), range(3), 3))
     assert found == [0, 1]
     assert not cores.halted()
     assert len(list(tmp_path.iterdir())) == 2
@@ -118,10 +120,13 @@ def test_an_interrupt_halts_the_children_and_loses_no_answer_of_theirs(tmp_path)
 @forked
 @pytest.mark.usefixtures("interrupted")
 def test_a_parent_that_answers_in_spite_of_an_interrupt_halts_its_children(tmp_path):
-    slow, parent, found = until_halted(tmp_path), os.getpid(), []
+    parent, found, begun = os.getpid(), [], tmp_path / "begun"
+    slow = until_halted(tmp_path, at=0, once=begun.exists)
 
     def answered(number):
         try:
+            if os.getpid() == parent:
+                begun.touch()
             return slow(number)
         except KeyboardInterrupt:
             assert os.getpid() == parent
@@ -133,6 +138,22 @@ def test_a_parent_that_answers_in_spite_of_an_interrupt_halts_its_children(tmp_p
     assert found[0] == 0
     assert min(found) < 0
     assert len(found) < 5
+
+
+@forked
+@pytest.mark.usefixtures("interrupted")
+def test_an_interrupt_while_an_item_is_handed_out_loses_no_answer(monkeypatch):
+    submit, found = cores.ProcessPoolExecutor.submit, []
+
+    def interrupted_submit(pool, *given):
+        future = submit(pool, *given)
+        os.kill(os.getpid(), signal.SIGINT)
+        return future
+
+    monkeypatch.setattr(cores.ProcessPoolExecutor, "submit", interrupted_submit)
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(cores.spread(squared, range(5, 8), 2))
+    assert found == [25]
 
 
 def test_a_search_collects_no_cycles_and_who_asked_for_it_does_again(monkeypatch):
