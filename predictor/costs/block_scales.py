@@ -21,8 +21,8 @@ from typing import Final
 import numpy as np
 
 from predictor.case import Gpu
-from predictor.costs.prediction import Floats, Ints, Origin, Prediction
-from predictor.costs.transfer import ALONE_HALF_WIDTH
+from predictor.costs.prediction import Floats, Origin, Prediction
+from predictor.costs.transfer import without_twin
 from predictor.operators import Gemm, GroupedGemm, Operator
 
 BLOCK_SCALED: Final = "fp8_block"
@@ -61,6 +61,4 @@ def block_scaled_products(
     chosen = [each for each in products if isinstance(each, Gemm | GroupedGemm)]
     found = predict([replace(each, dtype="fp8") for each in chosen])
     seconds = found.seconds + promotion_seconds(chosen, gpu)
-    factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
-    origins: Ints = np.full(len(products), origin.value)
-    return Prediction(seconds, seconds / factor, seconds * factor, origins)
+    return without_twin(seconds, found, origin)

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from predictor.case import Gpu
-from predictor.costs.prediction import Ints, Origin, Prediction
-from predictor.costs.transfer import ALONE_HALF_WIDTH
+from predictor.costs.prediction import Origin, Prediction
+from predictor.costs.transfer import without_twin
 from predictor.errors import FitError
 from predictor.operators import Gemm, GroupedGemm, Operator
 
@@ -87,6 +87,4 @@ def four_bit_products(
     found = predict([replace(each, dtype="fp8") for each in products if isinstance(each, Gemm)])
     least = np.array([each.bytes for each in products]) / gpu.memory_bytes_per_second
     seconds = np.maximum(found.seconds * peaks["fp8"] / peaks["fp4"], least)
-    factor = np.exp(np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH))
-    origin: Ints = np.full(len(products), Origin.DATASHEET.value)
-    return Prediction(seconds, seconds / factor, seconds * factor, origin)
+    return without_twin(seconds, found, Origin.DATASHEET)

@@ -22,16 +22,16 @@ from predictor.costs.families import COLLECTIVES, FAMILIES
 from predictor.costs.ladder import Classes
 from predictor.costs.own import OwnTables
 from predictor.costs.power import Heat
-from predictor.costs.prediction import Ints, Origin, Prediction, PredictionRow
+from predictor.costs.prediction import Origin, Prediction, PredictionRow
 from predictor.costs.products import product_design
 from predictor.costs.surface import Surface
 from predictor.costs.transfer import (
-    ALONE_HALF_WIDTH,
     TRANSFERRED_FAMILIES,
     Correction,
     forward_sizes,
     transferred,
     twin,
+    without_twin,
 )
 from predictor.costs.two_rates import STREAMING_FAMILIES, between, told
 from predictor.operators import (
@@ -45,10 +45,8 @@ from predictor.operators import (
 )
 from predictor.values import frozen
 
-EXTRAPOLATED_WIDENING: Final = 2.0
 COLUMN_CHUNK: Final = 65536
 """Products answered at once: fewer are mostly calls, more leave the cache."""
-TINY_SECONDS: Final = 1e-9
 MEMORY: Final = 100_000
 
 _DERIVED: Final = {"fp4": (Gemm.name,), BLOCK_SCALED: (Gemm.name, GroupedGemm.name)}
@@ -269,10 +267,7 @@ class Costs:
             for each in pair
         )
         found = between(self.gpu, one, other)
-        half = np.hypot(np.log(found.high / found.seconds), ALONE_HALF_WIDTH)
-        origin: Ints = np.full(len(operators), self._foreign.value)
-        factor = np.exp(half)
-        return Prediction(found.seconds, found.seconds / factor, found.seconds * factor, origin)
+        return without_twin(found.seconds, found, self._foreign)
 
     def _family(self, family: str, operators: Sequence[Operator], cache: str) -> Prediction:
         key = self._own.nearest_state(family, cache)

@@ -87,6 +87,15 @@ def transferred(borrowed: Prediction, correction: Correction, origin: Origin) ->
     return Prediction(seconds, low, high, np.full(len(seconds), origin.value))
 
 
+def without_twin(seconds: Floats, borrowed: Prediction, origin: Origin) -> Prediction:
+    """Seconds that follow from a prediction of others: its interval, and what borrowing adds."""
+    half = np.hypot(np.log(borrowed.high / borrowed.seconds), ALONE_HALF_WIDTH)
+    factor = np.exp(half)
+    return Prediction(
+        seconds, seconds / factor, seconds * factor, np.full(len(seconds), origin.value)
+    )
+
+
 def nearest_measured(
     gpu: Gpu, folder: Path, *, fit_file: str, excluded: Sequence[str]
 ) -> str | None:

@@ -27,7 +27,6 @@ WIDTH = 100
 LEAST_SHARE = 0.005
 FORMULA = frozenset({"gpipe", "1f1b", "interleaved"})
 SHOWN_CHANGES = 3
-LEAST_ORIGIN = 0.0005
 _LOSSES = {
     "extra arithmetic": "arithmetic beyond the model's own, of recomputation, padding or a stage's "
     "uneven share",
