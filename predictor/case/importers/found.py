@@ -95,6 +95,16 @@ class Setting:
     shown: str
     line: int | None = None
 
+    @property
+    def is_option(self) -> bool:
+        """It stands on a command line."""
+        return self.shown.startswith("--")
+
+    @property
+    def has_no_value(self) -> bool:
+        """An option with nothing behind it."""
+        return self.value is True and self.is_option
+
 
 class Settings:
     """The settings of one file, and which of them have been read."""
@@ -131,8 +141,7 @@ class Settings:
     def fail(self, name: str, rule: str) -> CaseError:
         """The error that a setting breaks ``rule``."""
         setting = self._settings[name]
-        alone = setting.value is True and setting.shown.startswith("--")
-        said = "" if alone else f" = {shown(setting.value)}"
+        said = "" if setting.has_no_value else f" = {shown(setting.value)}"
         return CaseError(f"{self.where(name)}{said}: {rule}")
 
     def count(self, name: str) -> int | None:
@@ -170,8 +179,8 @@ class Settings:
 
     def _number(self, name: str, what: str) -> str:
         """The rule of a number that is none: an option without a value is told what it lacks."""
-        alone = self._settings[name].value is True and self._settings[name].shown.startswith("--")
-        return f"needs {what} behind it" if alone else f"must be {what}"
+        bare = self._settings[name].has_no_value
+        return f"needs {what} behind it" if bare else f"must be {what}"
 
     def flag(self, name: str) -> bool | None:
         """True or false, or None where it is absent.
@@ -256,9 +265,10 @@ class Settings:
 
     def _meant(self, name: str) -> str:
         """Say which setting was meant, where one that is read is called almost the same."""
-        option = self._settings[name].shown.startswith("--")
-        known = {f"--{each.replace('_', '-')}" if option else each for each in self._known}
-        return nearest(self._settings[name].shown, known, likeness=SAME_NAME)
+        setting = self._settings[name]
+        options = {f"--{each.replace('_', '-')}" for each in self._known}
+        known = options if setting.is_option else self._known
+        return nearest(setting.shown, known, likeness=SAME_NAME)
 
     def finished(self, is_free: Callable[[str, Any], bool]) -> Imported:
         """Sort what nobody read and return everything."""
