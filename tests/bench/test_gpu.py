@@ -120,14 +120,28 @@ def test_compiled_kernels(tmp_path: Path) -> None:
     measured(tmp_path, points)
 
 
+def hosts(*stacks: str) -> list[Point]:
+    """The host's points of the sweep, of these stacks."""
+    return [
+        point
+        for point in default_points(["host"])
+        if isinstance(point.operator, Host) and point.operator.stack in stacks
+    ]
+
+
 @pytest.mark.slow
 def test_host_costs(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    eager = [
-        p for p in default_points(["host"]) if getattr(p.operator, "stack", "") != "hf-compile"
-    ]
-    rows = measured(tmp_path, eager).rows
+    points = hosts("cuda", "torch", "torch.distributed", "hf-eager", "hf-fsdp2")
+    rows = measured(tmp_path, points).rows
     seconds = {row.operator: row.seconds for row in rows}
     launch = seconds[Host(stack="torch", quantity="launch")]
     assert launch is not None
     assert 1e-7 < launch < 1e-4
+
+
+@pytest.mark.slow
+def test_host_costs_of_megatron(tmp_path: Path) -> None:
+    pytest.importorskip("megatron.core")
+    rows = measured(tmp_path, hosts("megatron-core-local")).rows
+    assert all(row.seconds is not None and 0 < row.seconds < 1 for row in rows)
