@@ -16,32 +16,45 @@ from predictor.commands.common import json_flag, print_json, say
 def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -> None:
     r"""Set cases side by side: what differs, where the time differs, why the faster is faster.
 
-    Flags hold for every case.
+    Flags hold for every case; --gpu may list several GPUs, with commas between.
 
     \b
     predictor compare A.toml B.toml
     predictor compare llama3-8b qwen3-8b --gpu h100-sxm5-80gb --num-gpus 8
+    predictor compare llama3-70b --gpu h100-sxm5-80gb,h200-sxm5-141gb --num-gpus 64
     """
     from predictor.iteration import estimate  # noqa: PLC0415
-    from predictor.report.comparison import Comparison, comparison_text  # noqa: PLC0415
+    from predictor.report.comparison import Comparison  # noqa: PLC0415
+    from predictor.report.comparison_text import comparison_dict, comparison_text  # noqa: PLC0415
 
-    if len(cases) < 2:  # noqa: PLR2004 - one case has nothing beside it
-        raise click.UsageError("compare needs two cases or more; estimate shows one")
-    estimates = tuple(estimate(read_case(case, dict(flags))) for case in cases)
-    told = Comparison(names=_names(cases), estimates=estimates)
+    gpus = _gpus(flags["gpu"])
+    asked = [(case, gpu) for case in cases for gpu in gpus]
+    if len(asked) < 2:  # noqa: PLR2004 - one case has nothing beside it
+        raise click.UsageError(
+            "compare needs two cases or more, or --gpu SKU,SKU; `predictor estimate` shows one"
+        )
+    estimates = tuple(estimate(read_case(case, {**flags, "gpu": gpu})) for case, gpu in asked)
+    compared = Comparison(names=_names(asked), estimates=estimates)
     if as_json:
-        print_json(told.to_dict())
+        print_json(comparison_dict(compared))
         return
-    say(comparison_text(told))
+    say(comparison_text(compared))
 
 
-def _names(cases: tuple[str, ...]) -> tuple[str, ...]:
-    """Short names of files, where they are all different; else the paths."""
-    short = tuple(Path(case).stem if Path(case).suffix in SUFFIXES else case for case in cases)
-    if len(set(short)) == len(short):
-        return short
-    if len(set(cases)) == len(cases):
-        return cases
+def _gpus(flag: object) -> list[str | None]:
+    """GPUs of the flag; one of None where it is absent."""
+    return [None] if flag is None else [name.strip() for name in str(flag).split(",")]
+
+
+def _names(asked: list[tuple[str, str | None]]) -> tuple[str, ...]:
+    """What sets the cases apart: names of models or files, GPUs, or both; else also numbers."""
+    cases = [case for case, _ in asked]
+    stems = [Path(case).stem if Path(case).suffix in SUFFIXES else case for case in cases]
+    gpus = [str(gpu) for _, gpu in asked]
+    both = [f"{stem} on {gpu}" for stem, gpu in zip(stems, gpus, strict=True)]
+    for names in (stems, gpus, both, cases):
+        if len(set(names)) == len(names):
+            return tuple(names)
     return tuple(f"{at}: {case}" for at, case in enumerate(cases, start=1))
 
 
@@ -91,7 +104,8 @@ def what_if_command(
     predictor what-if examples/llama3_8b_one_node.toml --hardware hbm_bandwidth=x2
     """
     from predictor.iteration.what_if import what_if  # noqa: PLC0415
-    from predictor.report.comparison import Comparison, comparison_text  # noqa: PLC0415
+    from predictor.report.comparison import Comparison  # noqa: PLC0415
+    from predictor.report.comparison_text import comparison_dict, comparison_text  # noqa: PLC0415
     from predictor.report.table import paragraph  # noqa: PLC0415
 
     if not fields and not hardware:
@@ -99,10 +113,10 @@ def what_if_command(
     found = what_if(read_case(case, flags), fields=fields, hardware=hardware)
     changes = [*fields, *hardware]
     pair = found.before, found.after
-    told = Comparison(names=("before", "after"), estimates=pair, beside=hardware)
+    compared = Comparison(names=("before", "after"), estimates=pair, beside=hardware)
     if as_json:
-        print_json({"changes": changes, "notes": list(found.notes), **told.to_dict()})
+        print_json({"changes": changes, "notes": list(found.notes), **comparison_dict(compared)})
         return
     lines = paragraph(f"what if {', '.join(changes)}", 100)
     notes = [line for note in found.notes for line in paragraph(f"note: {note}", 100)]
-    say("\n".join([*lines, "", comparison_text(told), *(["", *notes] if notes else [])]))
+    say("\n".join([*lines, "", comparison_text(compared), *(["", *notes] if notes else [])]))

@@ -13,8 +13,10 @@ from predictor.errors import CaseError
 from predictor.iteration import estimate
 from predictor.iteration.account import account_of
 from predictor.iteration.what_if import what_if
-from predictor.report.comparison import Comparison, comparison_text
+from predictor.report.comparison import Comparison
+from predictor.report.comparison_text import comparison_text
 from predictor.report.explanation import explanation_of, explanation_text
+from predictor.report.reasons import reasons
 from predictor.report.table import paragraph
 
 pytestmark = pytest.mark.skipif(
@@ -53,10 +55,29 @@ def test_a_comparison_names_what_differs_and_adds_up() -> None:
 def test_the_reason_is_about_the_part_that_differs_most() -> None:
     wide = {"preset": "llama3-70b", "num_layers": 8}
     told = compared(case(model=wide), case(model=wide, plan={"tensor_parallel": 8}))
-    (reason,) = told.reasons()
+    (reason,) = reasons(told)
     assert reason.startswith("A is ")
     assert "less on communication" in reason
     assert "plan.tensor_parallel (2 against 8)" in reason
+
+
+def test_the_reason_names_no_field_that_cannot_matter_to_the_part() -> None:
+    told = compared(case(), case(model={"num_attention_heads": 16, "ffn_hidden_size": 7168}))
+    (reason,) = reasons(told)
+    assert "Differences that influence matrix products: " in reason
+    told = compared(case(), case(training={"seq_length": 16384}, model={"ffn_hidden_size": 14400}))
+    (reason,) = reasons(told)
+    assert "less on attention" in reason
+    assert reason.endswith(
+        "Differences that influence attention: training.seq_length (4096 against 16384)."
+    )
+
+
+def test_a_faster_case_that_does_not_fit_says_so() -> None:
+    large = {"preset": "llama3-70b", "num_layers": 80}
+    told = compared(case(model=large), case(model=large, training={"recompute": "full"}))
+    (reason,) = reasons(told)
+    assert reason.endswith("But A does not fit in the GPUs' memory.")
 
 
 def test_different_work_is_compared_by_the_token() -> None:
@@ -68,7 +89,7 @@ def test_different_work_is_compared_by_the_token() -> None:
 
 def test_a_case_beside_itself_is_the_same() -> None:
     told = compared(case(), case())
-    assert told.reasons() == ("A and B take the same time within 1%.",)
+    assert reasons(told) == ("A and B take the same time within 1.0 %.",)
     assert "the cases are the same" in comparison_text(told)
 
 
@@ -208,6 +229,7 @@ MODEL = ["--gpu", "h100-sxm5-80gb", "--num-gpus", "8"]
     "arguments",
     [
         ["compare", "llama3-8b", "qwen3-8b", *MODEL],
+        ["compare", "llama3-8b", *MODEL, "--gpu", "h100-sxm5-80gb, h200-sxm5-141gb"],
         ["explain", "llama3-8b", *MODEL],
         ["what-if", "llama3-8b", *MODEL, "--hardware", "hbm_bandwidth=+20%"],
     ],
