@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
 
 from predictor.commands.case_flags import case_options, read_brought
-from predictor.commands.common import say
-from predictor.errors import CaseError
-from predictor.files import write_result
+from predictor.commands.common import FORCE, say, write_case
 
 
 @click.command("case", params=case_options())
 @click.argument("case", metavar="[CASE.toml|MODEL]", required=False)
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="File."
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write; default: stdout.",
 )
-@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@FORCE
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a case, for editors.")
 def case_command(
     case: str | None, *, output: Path | None, force: bool, schema: bool, **flags: object
@@ -42,16 +43,4 @@ def case_command(
     if output is None:
         say(text, nl=False)
         return
-    _write(output, text, force=force)
-    say(f"wrote {output}", err=True)
-
-
-def _write(path: Path, text: str, *, force: bool) -> None:
-    """Write a whole file or none.
-
-    Raises:
-        CaseError: It is there already, or cannot be written.
-    """
-    if os.path.lexists(path) and not force:
-        raise CaseError(f"{path}: exists; --force replaces it")
-    write_result(path, text, CaseError)
+    write_case(output, text, force=force)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from predictor.errors import CaseError
+from predictor.files import write_result
 from predictor.printable import hidden_as, printable
 
 if TYPE_CHECKING:
@@ -23,6 +26,30 @@ OUTPUT = click.option(
     required=True,
     help="File to write.",
 )
+
+
+FORCE = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+
+
+def check_absent(path: Path, *, force: bool) -> None:
+    """Check that a case file may be written.
+
+    Raises:
+        CaseError: It exists, and is not to be replaced.
+    """
+    if os.path.lexists(path) and not force:
+        raise CaseError(f"{path}: exists; --force replaces it")
+
+
+def write_case(path: Path, text: str, *, force: bool) -> None:
+    """Write a case file, whole or not at all, and say so.
+
+    Raises:
+        CaseError: It exists and is not to be replaced, or cannot be written.
+    """
+    check_absent(path, force=force)
+    write_result(path, text, CaseError)
+    say(f"wrote {path}", err=True)
 
 
 def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:

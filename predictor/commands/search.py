@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from predictor.commands.case_flags import base, case_options
-from predictor.commands.common import json_flag, print_json, say
+from predictor.commands.common import FORCE, check_absent, json_flag, print_json, say, write_case
+from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from predictor.search.result import SearchResult
 
 _OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
 _NO_CONSTRAINTS = frozenset(
@@ -45,10 +50,20 @@ def _constraints() -> list[click.Parameter]:
 @click.option("--pareto", metavar="A,B,...", help="Front of time, usd, energy, memory, gpus.")
 @click.option("--top", type=click.INT, default=10, help="Plans to show (10).")
 @click.option("--processes", type=click.INT, help="That work at it (one a core, 8 at most).")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the best plan as a case file, for estimate, explain, report and trace.",
+)
+@FORCE
 @json_flag
-def search_command(
+def search_command(  # noqa: PLR0913 - one argument an option
     case: str | None,
     *,
+    output: Path | None,
+    force: bool,
     objective: str,
     pareto: str | None,
     top: int,
@@ -62,10 +77,13 @@ def search_command(
     predictor search llama3-70b --gpu h100-sxm5-80gb --num-gpus 256 --global-batch-size 512
     predictor search gpt3-175b --gpu a100-sxm4-80gb,h100-sxm5-80gb --num-gpus 256-1024 \
         --global-batch-size 1536 --tensor-parallel 4,8 --schedule 1f1b --objective usd
+    predictor search CASE.toml -o best.toml
     """
     from predictor.search.cores import cores  # noqa: PLC0415
     from predictor.search.finding import search_for  # noqa: PLC0415
 
+    if output is not None:
+        check_absent(output, force=force)
     mapping, _ = base(case)
     if (config := flags.pop("hf_config")) is not None:
         mapping["model"] = {"hf_config": config}
@@ -79,7 +97,24 @@ def search_command(
     )
     if as_json:
         print_json(found.to_dict())
-        return
-    from predictor.report.search import search_text  # noqa: PLC0415
+    else:
+        from predictor.report.search import search_text  # noqa: PLC0415
 
-    say(search_text(found))
+        say(search_text(found))
+    if output is not None:
+        _write_best(found, output, force=force)
+
+
+def _write_best(found: SearchResult, path: Path, *, force: bool) -> None:
+    """Write the best plan as a case file.
+
+    Raises:
+        CaseError: No plan fits, or the file cannot be written.
+    """
+    from predictor.case.importers import Brought, case_file  # noqa: PLC0415
+
+    if not found.plans:
+        raise CaseError(f"{path}: not written, because no plan fits")
+    best = found.plans[0].case
+    brought = Brought(origin=f"predictor search, least {found.objective}", fields={})
+    write_case(path, case_file(best, brought), force=force)

@@ -40,6 +40,9 @@ OVERLAPS = {
 }
 """Letters of what overlaps: gradients, parameters, messages, tensor-parallel transfers."""
 
+_LESS_WANTED = ("energy", "90 %", "USD")
+"""Columns that a table does without where it is too wide, the first of them first."""
+
 
 def search_text(result: SearchResult) -> str:
     """Return what was found, what was not and why, and what nearly was."""
@@ -68,15 +71,24 @@ def _table(plans: tuple[Estimate, ...]) -> list[str]:
         and len(plans) > 1
         and all(row[name] == rows[0][name] for row in rows)
     }
-    shown = [name for name in names if name not in common]
-    table = [shown, *([row[name] for name in shown] for row in rows)]
-    right = [place for place, name in enumerate(shown) if name not in {"schedule", "recompute"}]
-    lines = [shortened(line, WIDTH) for line in columns(table, right=right)]
+    lines = _aligned(rows, [name for name in names if name not in common])
     told = ", ".join(f"{name} {value}" for name, value in common.items() if value != "1")
     model = plans[0].case.model.name or "the model"
     first = wrap(f"{model}, {plans[0].case.implementation}; all plans: {told}", WIDTH)
     last = "overlap of g gradients, p parameters, m messages, t tensor-parallel transfers"
     return [*first, *lines, last]
+
+
+def _aligned(rows: list[dict[str, str]], shown: list[str]) -> list[str]:
+    """Rows as columns; where they are too wide for a line, without those of ``_LESS_WANTED``."""
+    for left_out in (None, *_LESS_WANTED):
+        shown = [name for name in shown if name != left_out]
+        table = [shown, *([row[name] for name in shown] for row in rows)]
+        right = [at for at, name in enumerate(shown) if name not in {"schedule", "recompute"}]
+        lines = columns(table, right=right)
+        if max(map(len, lines)) <= WIDTH:
+            return lines
+    return [shortened(line, WIDTH) for line in lines]
 
 
 def _row(number: int, plan: Estimate) -> dict[str, str]:

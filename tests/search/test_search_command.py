@@ -62,3 +62,39 @@ def test_what_a_user_did_is_one_line(capsys, arguments, words):
     assert captured.out == ""
     assert words in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_the_best_plan_becomes_a_case_file_with_the_same_estimate(capsys, tmp_path):
+    path = tmp_path / "best.toml"
+    assert run([*ASKED, "--json", "-o", str(path)]) == 0
+    best = json.loads(capsys.readouterr().out)["plans"][0]
+    assert run(["estimate", str(path), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["iteration_seconds"] == best["iteration_seconds"]
+    assert again["defaults_taken"] == []
+
+
+def test_a_file_that_exists_is_not_replaced_unasked(capsys, tmp_path):
+    path = tmp_path / "best.toml"
+    path.write_text("mine", encoding="utf-8")
+    assert run([*ASKED, "-o", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, path.read_text(encoding="utf-8")) == ("", "mine")
+    assert "--force replaces it" in captured.err
+
+
+def test_no_file_is_written_where_no_plan_fits(capsys, tmp_path):
+    path = tmp_path / "best.toml"
+    asked = ["search", "llama3-405b", *ASKED[2:8], "-o", str(path)]
+    assert run(asked) == 2
+    captured = capsys.readouterr()
+    assert "no plan fits" in captured.out
+    assert "not written, because no plan fits" in captured.err
+    assert not path.exists()
+
+
+def test_a_table_that_is_too_wide_loses_energy_and_not_the_plan(capsys):
+    assert run(["search", "gpt3-1.3b", *ASKED[2:8], "--seq-length", "2048"]) == 0
+    head = next(x for x in capsys.readouterr().out.splitlines() if x.lstrip().startswith("time"))
+    assert head.split()[-2:] == ["sharding", "overlap"]
+    assert "energy" not in head

@@ -29,8 +29,8 @@ class Brought:
 
     origin: str
     fields: Mapping[str, Found]
-    free: tuple[str, ...]
-    unknown: tuple[str, ...]
+    free: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def mapping(self) -> dict[str, Any]:
         """Tables of a case; what is not understood becomes notes of the model."""
