@@ -36,7 +36,7 @@ MAX_ERROR_CHARACTERS = 2000
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Group, no_args_is_help=False, context_settings=CONTEXT)
+@click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(package_name="llm-iteration-predictor")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def predictor(*, debug: bool) -> None:

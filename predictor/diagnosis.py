@@ -102,7 +102,7 @@ def diagnose(errors: Sequence[float], shares: Sequence[Mapping[str, float]]) -> 
         return _untold(0, "no record has an estimate")
     typical = float(np.median(np.abs(wrong)))
     if typical < SMALL_ERROR:
-        words = f"nothing to explain: the typical error is {typical:.1%}"
+        words = f"nothing to explain: the typical error is {100 * typical:.1f} %"
         return _untold(count, words)
     factors, explained = _fits(wrong, shares)
     if count < LEAST_RECORDS:
@@ -150,7 +150,7 @@ def _judged(factors: Mapping[str, float], explained: Mapping[str, float]) -> tup
     best = ranked[0]
     told = (
         f"{_named(best)} takes {factors[best]:.2f} times what is predicted, which explains "
-        f"{possible[best]:.0%} of the squared errors"
+        f"{100 * possible[best]:.0f} % of the squared errors"
     )
     left = CLEARLY * (1.0 - possible[best]) + ROUNDING
     alike = [name for name in ranked[1:] if 1.0 - possible[name] < left]

@@ -41,7 +41,6 @@ def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
 
 
 BAD = {
-    "no command": ((), "Missing command"),
     "unknown command": (("estimat",), "No such command 'estimat'"),
     "unknown model": (("estimate", "llama3-8c", *LLAMA[2:]), "did you mean 'llama3-8b'"),
     "unknown gpu": ((*LLAMA[:2], "--gpu", "h100", "--num-gpus", "8"), "'h100-sxm5-80gb'"),
@@ -266,12 +265,13 @@ def test_a_full_disk_below_stdout_is_no_bug_of_ours(
     assert ended.err == "predictor: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize(("group", "word"), [((), "estimate"), (("import",), "nccl-tests")])
 def test_a_group_without_its_command_shows_what_there_is(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], group: tuple[str, ...], word: str
 ) -> None:
-    ended = called(capsys, "import")
-    assert ended.code == 2
-    assert "\n  nccl-tests" in ended.err
+    ended = called(capsys, *group)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"\n  {word} " in ended.err
 
 
 def test_the_command_loads_no_heavy_library() -> None:

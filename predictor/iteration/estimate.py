@@ -99,12 +99,14 @@ def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) ->
     """
     if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
         return _estimate(case, strict=strict, costs=costs)
-    for tensor_parallel in tensor_parallel_candidates(case):
+    tried = tensor_parallel_candidates(case)
+    for tensor_parallel in tried:
         wider = replace(case, plan=replace(case.plan, tensor_parallel=tensor_parallel))
         if _fits(wider):
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
             return _estimate(wider, strict=strict, taken=(words,), costs=costs)
-    return _estimate(case, strict=strict, costs=costs)
+    words = f"plan.tensor_parallel = 1 (none of {', '.join(map(str, tried))} fits)"
+    return _estimate(case, strict=strict, taken=(words,), costs=costs)
 
 
 def estimate_many(cases: Iterable[Case], *, strict: bool = False) -> list[Estimate]:

@@ -267,7 +267,8 @@ class Run:
         groups = f"groups that were measured on {self._costs.gpu.sku}"
         if known > 1.0 - LEAST_SHARE:
             return f"collectives are of {groups}"
-        return f"{known:.0%} of the time in collectives is of {groups}; the rest is {extrapolated}"
+        share = f"{100 * known:.0f} %"
+        return f"{share} of the time in collectives is of {groups}; the rest is {extrapolated}"
 
     def top_operators(self, count: int = TOP_OPERATORS) -> tuple[OperatorShare, ...]:
         """The costliest operators of the busiest stage."""

@@ -17,7 +17,7 @@ from predictor.iteration.estimate import run_of
 from predictor.values import frozen
 
 STEP: Final = 0.1
-MORE: Final = f"+{STEP:.0%}".replace("%", " %")
+MORE: Final = f"+{100 * STEP:.0f} %"
 LESS: Final = MORE.replace("+", "-")
 
 PROPERTIES: Final = {

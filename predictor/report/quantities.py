@@ -75,10 +75,16 @@ def signed_percent_text(share: float) -> str:
 
 
 def usd_text(usd: float) -> str:
-    """Return an amount with as many digits as it needs."""
+    """Return an amount: whole dollars if large, cents, or three digits below a dollar."""
     if usd >= _LEAST_WHOLE_USD:
         return f"{usd:,.0f} USD"
-    return f"{usd:.2f} USD" if usd >= 1 else f"{usd:.3g} USD"
+    return f"{usd:.2f} USD" if usd >= 1 else f"{usd:#.3g} USD"
+
+
+def price_text(usd_per_gpu_hour: float | None, source: str) -> str:
+    """Return a price in words, with the first part of its source: who lists it, for what."""
+    seller = source.partition(";")[0]
+    return f"at {usd_per_gpu_hour:.4g} USD/GPU-hour ({seller})"
 
 
 def joules_text(joules: float) -> str:

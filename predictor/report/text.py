@@ -1,4 +1,4 @@
-"""An estimate for people: at most 100 columns, plain characters."""
+"""An estimate for people, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from predictor.report.quantities import (
     count_text,
     joules_text,
     percent_text,
+    price_text,
     rate_text,
     seconds_text,
     seconds_texts,
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from predictor.case import Case
+    from predictor.case.schema import Plan
     from predictor.iteration import Estimate
 
 WIDTH = 100
 INDENT = GAP = "  "
 FULL, EMPTY = "#", "."
+SIXTEEN_BITS = frozenset({"bf16", "fp16"})
 _HARD_SPACE = "\x00"
 _COLUMNS = "runs, seconds, share of the peak of what bounds them, origin"
 # A share below this is not worth a line.
@@ -50,16 +53,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 def heading(case: Case) -> list[str]:
     """Model and machine, plan, batch: three lines."""
-    plan, training, cluster = case.plan, case.training, case.cluster
-    degrees = {
-        "tensor": plan.tensor_parallel,
-        "context": plan.context_parallel,
-        "pipeline": plan.pipeline_parallel,
-        "expert": plan.expert_parallel,
-        "data": plan.data_parallel,
-    }
-    told = [f"{name} {degree}" for name, degree in degrees.items() if degree and degree > 1]
-    layout = f"parallel: {', '.join(told)}; sharding {plan.sharding}" if told else "one GPU"
+    training, cluster = case.training, case.cluster
     batch = (
         f"sequence {training.seq_length}, global batch {training.global_batch_size} in "
         f"micro-batches of {training.micro_batch_size}, {training.precision}, "
@@ -68,38 +62,62 @@ def heading(case: Case) -> list[str]:
     model = case.model.name or f"{case.model.num_layers} layers of {case.model.hidden_size}"
     return [
         f"{model} on {cluster.num_gpus} x {cluster.gpu}, {case.implementation}",
-        layout,
+        _layout(case.plan),
         batch,
     ]
+
+
+def _layout(plan: Plan) -> str:
+    """Degrees of parallelism above one, with the schedule of a pipeline, and the sharding."""
+    chunks = f", {plan.virtual_pipeline} chunks a stage" if plan.virtual_pipeline > 1 else ""
+    degrees = {
+        "tensor": (plan.tensor_parallel, ""),
+        "context": (plan.context_parallel, ""),
+        "pipeline": (plan.pipeline_parallel, f" ({plan.schedule}{chunks})"),
+        "expert": (plan.expert_parallel, ""),
+        "data": (plan.data_parallel, ""),
+    }
+    shown = [f"{name} {degree}{how}" for name, (degree, how) in degrees.items() if degree > 1]
+    return f"parallel: {', '.join(shown)}; sharding {plan.sharding}" if shown else "one GPU"
 
 
 def _figures(estimate: Estimate) -> list[str]:
     gpu = load_gpu(estimate.case.cluster.gpu)
     whole = estimate.iteration_seconds
     low, high = estimate.interval_seconds
-    verdict = "fits" if estimate.fits else "DOES NOT FIT"
-    throughput = (
-        f"{count_text(estimate.tokens_per_second_per_gpu)} tokens/s a GPU, "
-        f"{rate_text(estimate.model_flops_per_second_per_gpu)}, MFU {percent_text(estimate.mfu)}"
-    )
-    memory = (
-        f"{bytes_text(estimate.memory_bytes_per_gpu)} allocated, "
-        f"{bytes_text(estimate.memory_reserved_bytes_per_gpu)} reserved of "
-        f"{bytes_text(gpu.memory_bytes)}: {verdict}"
-    )
     interval = f"90 % in {seconds_text(low)} to {seconds_text(high)}"
-    half = f"+- {percent_text((high - low) / 2 / whole)}"
+    half = f"±{percent_text((high - low) / 2 / whole)}"
     rows = [
         ("iteration", f"{seconds_text(whole)}, {interval} ({half})"),
-        ("throughput", throughput),
-        ("memory", memory),
+        ("throughput", throughput_text(estimate)),
+        ("memory", memory_text(estimate)),
         ("waiting", _waiting(estimate)),
         ("energy", f"{joules_text(estimate.joules_per_iteration)} in all GPUs"),
     ]
     if estimate.usd_per_iteration is not None:
-        price = f"{usd_text(estimate.usd_per_iteration)} at {gpu.usd_per_gpu_hour} USD/GPU-hour"
-        rows.append(("price", f"{price} ({gpu.price_source.split(';')[0]})"))
+        price = price_text(gpu.usd_per_gpu_hour, gpu.price_source)
+        rows.append(("price", f"{usd_text(estimate.usd_per_iteration)} {price}"))
     return [shortened(line, WIDTH) for line in columns(rows)]
+
+
+def throughput_text(estimate: Estimate) -> str:
+    """Return tokens a second and MFU; the peak is named where products run in other formats."""
+    whole = "" if estimate.case.training.precision in SIXTEEN_BITS else " of the bf16 peak"
+    return (
+        f"{count_text(estimate.tokens_per_second_per_gpu)} tokens/s a GPU, "
+        f"{rate_text(estimate.model_flops_per_second_per_gpu)}, "
+        f"MFU {percent_text(estimate.mfu)}{whole}"
+    )
+
+
+def memory_text(estimate: Estimate) -> str:
+    """Return what the fullest GPU allocates and reserves, and whether that fits."""
+    return (
+        f"{bytes_text(estimate.memory_bytes_per_gpu)} allocated, "
+        f"{bytes_text(estimate.memory_reserved_bytes_per_gpu)} reserved of "
+        f"{bytes_text(load_gpu(estimate.case.cluster.gpu).memory_bytes)}: "
+        f"{'fits' if estimate.fits else 'DOES NOT FIT'}"
+    )
 
 
 def _waiting(estimate: Estimate) -> str:

@@ -10,11 +10,13 @@ from predictor.report.quantities import (
     days_text,
     energy_text,
     percent_text,
+    price_text,
     seconds_text,
     short_count_text,
     usd_text,
 )
 from predictor.report.table import columns, shortened
+from predictor.report.text import heading, memory_text, throughput_text
 from predictor.units import HOUR_SECONDS
 
 if TYPE_CHECKING:
@@ -27,20 +29,16 @@ MOST_PHASES = 12
 
 def training_run_text(run: TrainingRun) -> str:
     """Return a run with its intervals, what its iterations are and where the price comes from."""
-    cluster, plan = run.case.cluster, run.case.plan
-    head = (
-        f"{run.case.model.name or 'model'} on {cluster.num_gpus} x {cluster.gpu}, "
-        f"{run.case.implementation}: {short_count_text(run.tokens)} tokens"
-    )
-    degrees = (
-        f"tensor {plan.tensor_parallel}, context {plan.context_parallel}, pipeline "
-        f"{plan.pipeline_parallel}, expert {plan.expert_parallel}, data {plan.data_parallel}"
-    )
+    full_batch = run.phases[-1].estimate
+    fullest = next((each.estimate for each in run.phases if not each.estimate.fits), full_batch)
+    machine, *plan = heading(full_batch.case)
     low, high = run.interval_seconds
-    hours = [seconds / HOUR_SECONDS * cluster.num_gpus for seconds in (low, high)]
+    hours = [seconds / HOUR_SECONDS * run.case.cluster.num_gpus for seconds in (low, high)]
     energy = [energy_text(joules) for joules in run.scaled_interval(run.joules)]
     rows = [
         ("iterations", _iterations(run)),
+        ("throughput", throughput_text(full_batch)),
+        ("memory", memory_text(fullest)),
         ("time", f"{days_text(run.seconds)}, 90 % in {days_text(low)} to {days_text(high)}"),
         ("GPU-hours", f"{count_text(run.gpu_hours)}, {' to '.join(map(count_text, hours))}"),
         ("energy", f"{energy_text(run.joules)} in the GPUs, {' to '.join(energy)}"),
@@ -48,22 +46,21 @@ def training_run_text(run: TrainingRun) -> str:
     if run.usd is not None and run.price is not None:
         money = " to ".join(usd_text(usd) for usd in run.scaled_interval(run.usd))
         rows.append(("price", f"{usd_text(run.usd)}, {money}"))
-        rows.append(("", f"at {run.price.usd_per_gpu_hour:g} USD/GPU-hour ({run.price.source})"))
+        rows.append(("", price_text(run.price.usd_per_gpu_hour, run.price.source)))
     if run.failures is not None:
         lost = percent_text(1.0 - 1.0 / run.slowdown)
         every = seconds_text(run.failures.work_seconds)
         rows.append(("failures", f"{lost} of the time is lost; a checkpoint every {every}"))
-    if not run.fits:
-        rows.append(("memory", "DOES NOT FIT: `predictor estimate` shows what takes it"))
-    lines = [head, degrees, "", *(shortened(line, WIDTH) for line in columns(rows))]
+    lines = [f"{machine}: {short_count_text(run.tokens)} tokens", *plan, ""]
+    lines += [shortened(line, WIDTH) for line in columns(rows)]
     return "\n".join([*lines, *_phases(run), *_remarks(run)])
 
 
 def _iterations(run: TrainingRun) -> str:
     last = run.phases[-1]
     return (
-        f"{count_text(run.iterations)}, at the full batch of {last.global_batch_size} sequences "
-        f"{seconds_text(last.estimate.iteration_seconds)} each"
+        f"{count_text(run.iterations)}; {seconds_text(last.estimate.iteration_seconds)} each at "
+        f"the full batch of {count_text(last.global_batch_size)} sequences"
     )
 
 

@@ -119,7 +119,7 @@ def _mostly(shares: dict[str, float]) -> str:
     if not shares:
         return "-"
     name = max(shares, key=lambda each: shares[each])
-    return f"{name} {shares[name]:.0%}"
+    return f"{name} {percent_text(shares[name])}"
 
 
 def _diagnosis(content: dict[str, Any]) -> list[str]:

@@ -178,6 +178,6 @@ def test_the_note_on_communication_tells_measured_groups_from_others() -> None:
     assert inside == "collectives are of groups that were measured on h200-sxm5-141gb"
     assert origin["extrapolated"] < 0.01
     mixed, _ = words_on_communication(16, 4)
-    assert "% of the time in collectives is of groups that were measured" in mixed
+    assert " % of the time in collectives is of groups that were measured" in mixed
     outside, _ = words_on_communication(32, 1)
     assert outside == "communication is extrapolated from fitted levels of links, not measured"
