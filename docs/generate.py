@@ -22,8 +22,10 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from predictor.case.cluster_schema import Links
 from predictor.case.defaults import DEFAULTS
-from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.model_schema import Mla, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, kinds
 from predictor.case.whole import IMPLEMENTATION
 from predictor.cli import run

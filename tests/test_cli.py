@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from predictor.case import bench_results_folder
-from predictor.case.schema import SECTIONS, Mla, Moe
+from predictor.case.model_schema import Mla, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import kinds
 from predictor.cli import run
 from predictor.commands.case_flags import case_flags

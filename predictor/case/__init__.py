@@ -6,16 +6,19 @@ presets of models, networks and GPUs. Out: a frozen :class:`Case` in which every
 key; and, from :func:`resolve`, the same case with every documented default filled in.
 """
 
+from predictor.case.cluster_schema import Cluster
 from predictor.case.gpus import Gpu, bench_results_folder, domain_gpus, gpu_names, load_gpu
+from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.models import HYBRID_RULE, is_hybrid, load_model, model_names
 from predictor.case.networks import Network, load_network, network_names
+from predictor.case.plan_schema import Plan
 from predictor.case.resolve import (
     Resolved,
     resolve,
     tensor_parallel_candidates,
     with_expert_exchange,
 )
-from predictor.case.schema import Cluster, Mla, Model, Moe, Plan, Training
+from predictor.case.training_schema import Training
 from predictor.case.whole import Case
 
 __all__ = [

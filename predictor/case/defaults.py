@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from predictor.case import usual
+from predictor.case import usual, usual_experts
 from predictor.case.gpus import load_gpu
 from predictor.values import frozen
 
@@ -175,7 +175,7 @@ DEFAULTS: tuple[Default, ...] = (
     Default(
         "plan.expert_tensor_parallel",
         "tensor_parallel, as Megatron-Core has it; 1 where that does not divide",
-        usual.expert_tensor_parallel,
+        usual_experts.expert_tensor_parallel,
     ),
     Default(
         "plan.sequence_parallel",
@@ -244,20 +244,20 @@ DEFAULTS: tuple[Default, ...] = (
         "alltoall; deepep in nemo-automodel, and in megatron-core-te where a token's experts lie "
         "on several nodes and its routing is limited to groups, or they are narrower than the "
         "model, whole on their ranks, and stages do not interleave",
-        usual.dispatcher,
+        usual_experts.dispatcher,
         matters=lambda d: d["plan"]["expert_parallel"] > 1,
     ),
     Default(
         "plan.moe_overlap",
         "in megatron-core-te where stages interleave and experts narrower than the model lie on "
         "several nodes",
-        lambda d: True if usual.overlaps_experts(d) else None,
+        lambda d: True if usual_experts.overlaps_experts(d) else None,
     ),
     Default(
         "plan.moe_permute_fusion",
         "in megatron-core-te with CUDA graphs or where moe_overlap or the deepep dispatcher would "
         "be the default, as in NVIDIA's recipes; else false, as in Megatron-Core",
-        usual.fuses_permutation,
+        usual_experts.fuses_permutation,
     ),
     Default(
         "cluster.inter_node_bytes_per_second_per_gpu", "that of the network", usual.inter_node_rate

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, get_args
 
-from predictor.case.schema import RecomputeModule
+from predictor.case.training_schema import RecomputeModule
 
 _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\b(deepep|hybridep)\b", "moe_dispatcher", "deepep"),

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import Any
 
+from predictor.case.cluster_schema import Links
 from predictor.case.defaults import DEFAULTS
 from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Spread, Text
+from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.models import model_names
-from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, kinds
 from predictor.case.whole import IMPLEMENTATION
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from math import inf
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from predictor.errors import nearest
 
@@ -46,10 +46,6 @@ class Count:
     def words(self) -> str:
         """Return for example ``1 to 10000``."""
         return f"{self.least} to {self.most}"
-
-
-LEAST_RATE: Final = 1e-3
-"""Bytes a second of the slowest link that is worth a question; less only overflows."""
 
 
 class Real:

@@ -12,7 +12,7 @@ import io
 from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Final
 
-from predictor.case.kinds import LEAST_RATE
+from predictor.case.limits import LEAST_RATE
 from predictor.errors import CaseError, nearest
 from predictor.files import MEBIBYTE, read_text
 

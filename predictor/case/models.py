@@ -6,8 +6,8 @@ import re
 from functools import cache
 from typing import Any
 
+from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.presets import aliases, preset_names, read_preset
-from predictor.case.schema import Mla, Model, Moe
 
 # What a source appends to a model's name: "(fine-tune)", "-proxy-12L".
 _SUFFIX = re.compile(r"\s*\(.*\)$|-proxy-\d+l$")

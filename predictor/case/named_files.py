@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from predictor.case.rules import RuleError
+from predictor.case.rule import RuleError
 from predictor.case.section import shown
 from predictor.errors import CaseError
 from predictor.files import MEBIBYTE, inside, read_text

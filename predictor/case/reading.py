@@ -6,16 +6,19 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from predictor.case.cluster_schema import Links
 from predictor.case.details import plan_from_details, training_from_details
 from predictor.case.gpus import gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
+from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
 from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
-from predictor.case.rules import RuleError
-from predictor.case.schema import SECTIONS, Links, Mla, Model, Moe, Training
+from predictor.case.rule import RuleError
+from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, shown
+from predictor.case.training_schema import Training
 from predictor.case.whole import Case
 from predictor.errors import CaseError, nearest
 from predictor.files import MEBIBYTE, read_json, read_toml

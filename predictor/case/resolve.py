@@ -10,7 +10,7 @@ from predictor.case.defaults import DEFAULTS, EXCHANGE
 from predictor.case.gpus import bench_results_folder
 from predictor.case.models import find_preset, model_fields
 from predictor.case.reading import case_from_sections
-from predictor.case.rules import RuleError
+from predictor.case.rule import RuleError
 from predictor.values import frozen
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from predictor.case.kinds import Kind, KindError
-from predictor.case.rules import RuleError
+from predictor.case.rule import RuleError
 from predictor.values import frozen
 
 if TYPE_CHECKING:

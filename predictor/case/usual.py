@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from predictor.case.gpus import domain_gpus, load_gpu
+from predictor.case.gpus import load_gpu
 from predictor.case.networks import load_network, named_network
 from predictor.errors import CaseError
 
@@ -132,14 +132,6 @@ def data_parallel(draft: Draft) -> int:
     return int(draft["cluster"]["num_gpus"] // ranks)
 
 
-def expert_tensor_parallel(draft: Draft) -> int:
-    """The tensor degree, where it divides what attention's mapping leaves."""
-    plan = draft["plan"]
-    ranks = draft["cluster"]["num_gpus"] // plan["pipeline_parallel"]
-    wanted = plan["tensor_parallel"] if draft["model"].get("moe") else 1
-    return wanted if ranks % (wanted * plan["expert_parallel"]) == 0 else 1
-
-
 def global_batch_size(draft: Draft) -> int:
     """Eight micro-batches for each replica."""
     replicas, micro = draft["plan"]["data_parallel"], draft["training"]["micro_batch_size"]
@@ -191,49 +183,6 @@ def cuda_graph(draft: Draft) -> str:
     if draft["model"].get("moe") is not None:
         return "attention"
     return "iteration" if draft["training"]["precision"] in {"fp8", "mxfp8", "nvfp4"} else "none"
-
-
-def _experts_cross_nodes(draft: Draft) -> bool:
-    plan, cluster = draft["plan"], draft["cluster"]
-    ranks = plan["expert_parallel"] * plan["expert_tensor_parallel"]
-    return bool(ranks > domain_gpus(load_gpu(cluster["gpu"]), cluster["gpus_per_node"]))
-
-
-def _narrow_experts(draft: Draft) -> bool:
-    """Whether experts are narrower than the model, as those that many of a token visits are."""
-    moe = draft["model"].get("moe")
-    return bool(moe) and moe["expert_ffn_hidden_size"] < draft["model"]["hidden_size"]
-
-
-def dispatcher(draft: Draft) -> str:
-    """How tokens reach experts in stacks that choose by themselves.
-
-    NVIDIA's recipes send a token once to a node where it would cross the network to many narrow
-    experts, unless stages interleave and another micro-batch hides what is sent.
-    """
-    if stack(draft) == "nemo-automodel":
-        return "deepep"
-    if stack(draft) != "megatron-core-te" or not _experts_cross_nodes(draft):
-        return "alltoall"
-    moe, plan = draft["model"].get("moe") or {}, draft["plan"]
-    limited = (moe.get("groups_per_token") or 1) < (moe.get("routing_groups") or 1)
-    exposed = plan["virtual_pipeline"] == 1 and plan["expert_tensor_parallel"] == 1
-    return "deepep" if limited or (exposed and _narrow_experts(draft)) else "alltoall"
-
-
-def overlaps_experts(draft: Draft) -> bool:
-    """Megatron-Core computes one micro-batch beside another's exchange where chunks interleave."""
-    if stack(draft) != "megatron-core-te" or draft["plan"]["virtual_pipeline"] == 1:
-        return False
-    return _narrow_experts(draft) and _experts_cross_nodes(draft)
-
-
-def fuses_permutation(draft: Draft) -> bool | None:
-    """As NVIDIA's recipes do, where other defaults are theirs; else off, Megatron-Core's own."""
-    if draft["model"].get("moe") is None or stack(draft) != "megatron-core-te":
-        return None
-    graphs = draft["plan"].get("cuda_graph") != "none"
-    return graphs or overlaps_experts(draft) or dispatcher(draft) == "deepep"
 
 
 def network(draft: Draft) -> str | None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.kinds import KindError, Text
-from predictor.case.rules import RuleError, check
-from predictor.case.schema import Cluster, Model, Plan, Training
+from predictor.case.plan_schema import Plan
+from predictor.case.rule import RuleError
+from predictor.case.rules import check
 from predictor.case.section import optional, plain_items, shown
+from predictor.case.training_schema import Training
 from predictor.values import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from predictor.case.cluster_schema import Cluster
+    from predictor.case.model_schema import Model
 
 IMPLEMENTATION = Text(r"[a-z0-9][a-z0-9.-]*", longest=64)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Text
-from predictor.case.schema import SECTIONS, Mla, Moe, field_paths
+from predictor.case.model_schema import Mla, Moe
+from predictor.case.schema import SECTIONS, field_paths
 from predictor.case.section import Section, kinds
 from predictor.case.whole import IMPLEMENTATION
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Case, load_gpu
-from predictor.case.schema import Cluster, Links
+from predictor.case.cluster_schema import Cluster, Links
 from predictor.costs import Fabric
 from predictor.costs.prediction import Floats, Ints
 from predictor.errors import CaseError

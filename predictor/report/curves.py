@@ -1,34 +1,28 @@
-"""Measured points of an operator beside its fitted curve, along the size that grows in training.
+"""Measured points of a line beside its fitted curve, as achieved rates.
 
-A line is an operator whose fields are all fixed but one (``RUNNING``). Its points are what the
-tables hold on that line; its curve is what the cost function answers between and beyond them, with
-the 90 % interval. Both come as achieved rates, because times of a line span decades.
+The curve is what the cost function answers between the points and beyond them, with the 90 %
+interval. Rates are drawn, not times, because the times of a line span decades.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from predictor.costs.families import FAMILIES
-from predictor.costs.ladder import measured_operators, measured_point, size_names
-from predictor.errors import PredictorError, nearest
-from predictor.operators import OPERATORS, Collective, Operator, field_names
+from predictor.costs.ladder import measured_point
+from predictor.operators import OPERATORS, Collective, Operator
+from predictor.report.lines import RUNNING, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from predictor.costs import Costs, Prediction
     from predictor.costs.prediction import Floats
 
     Predict = Callable[[Sequence[Operator]], Prediction]
-    Line = tuple[tuple[str, Any], ...]
 
-RUNNING: Final = {name: size_names(name)[0] for name in FAMILIES} | {"attention": "seq_length"}
 STEP: Final = {"m": 64, "tokens": 64, "seq_length": 128, "elements": 1024, "bytes": 1024}
 """Curves are drawn at multiples of these (others: ``LEAST_STEP``); ragged sizes are other lines."""
 
@@ -37,10 +31,6 @@ LEAST_STEP: Final = 8
 DRAWN: Final = 60
 BEYOND: Final = 4.0
 """A curve goes on this far beyond what was measured or asked."""
-
-LEAST_POINTS: Final = 2
-ALIKE: Final = ("kind", "kernel", "causal", "direction")
-"""Fields in which a line must agree to stand for another; what computes, in its format too."""
 
 TERA, GIGA = 1e12, 1e9
 
@@ -83,23 +73,6 @@ class Curve:
     fit: Span
 
 
-def line_of(operator: Operator) -> Line:
-    """Every field of an operator but the running one."""
-    running = RUNNING[operator.name]
-    names = field_names(operator.name)
-    return tuple((name, getattr(operator, name)) for name in names if name != running)
-
-
-def lines_of(costs: Costs, name: str) -> dict[Line, list[Operator]]:
-    """What the tables of a SKU hold of an operator, by line; sizes rise."""
-    running = RUNNING[name]
-    found: dict[Line, dict[int, Operator]] = defaultdict(dict)
-    for cache in () if costs.borrowed else ("cold", "warm"):
-        for operator in measured_operators(name, costs.measured.get(f"{name}/{cache}", {})):
-            found[line_of(operator)].setdefault(getattr(operator, running), operator)
-    return {line: [by_size[size] for size in sorted(by_size)] for line, by_size in found.items()}
-
-
 def curve(
     costs: Costs, operator: Operator, points: Sequence[Operator], predict: Predict | None = None
 ) -> Curve:
@@ -129,35 +102,6 @@ def curve(
         points=_span(points, running, seen),
         fit=_span(asked, running, fit),
     )
-
-
-def nearest_line(costs: Costs, operator: Operator) -> list[Operator]:
-    """Points of the measured line that is nearest to an operator's own; none where none is alike.
-
-    Lines of one kind (forward, backward ...) are compared by the ratios of their sizes; a flag or
-    word that differs counts as a factor of two.
-    """
-    own = dict(line_of(operator))
-    alike = ALIKE if isinstance(operator, Collective) else (*ALIKE, "dtype")
-    found = [
-        (_distance(own, dict(line), alike), -len(points), points)
-        for line, points in lines_of(costs, operator.name).items()
-        if len(points) >= LEAST_POINTS
-    ]
-    near = [each for each in found if math.isfinite(each[0])]
-    return min(near, key=lambda each: each[:2])[2] if near else []
-
-
-def _distance(one: Mapping[str, Any], other: Mapping[str, Any], alike: Iterable[str]) -> float:
-    total = 0.0
-    for name, value in one.items():
-        if name in alike and value != other[name]:
-            return math.inf
-        if isinstance(value, int) and not isinstance(value, bool):
-            total += abs(math.log2((value + 1) / (other[name] + 1)))
-        else:
-            total += float(value != other[name])
-    return total
 
 
 def _sizes(least: float, most: float, step: int) -> list[int]:
@@ -198,64 +142,3 @@ def _title(operator: Operator) -> str:
             continue
         told.append(str(value) if isinstance(value, str) else f"{name}={value}")
     return f"{operator.name} {', '.join(told)}"
-
-
-def common_lines(
-    tables: Mapping[str, dict[Line, list[Operator]]],
-    count: int,
-    where: Mapping[str, str] | None = None,
-) -> list[Line]:
-    """The lines with the most points over several GPUs, of different kinds where there are some.
-
-    Args:
-        tables: By SKU, what :func:`lines_of` found.
-        count: How many lines at most.
-        where: Values that fixed fields must have, as text.
-
-    Raises:
-        PredictorError: No line is like that.
-    """
-    points: dict[Line, int] = defaultdict(int)
-    for lines in tables.values():
-        for line, operators in lines.items():
-            points[line] += len(operators)
-    _check(points, where or {})
-    wanted = [line for line in points if _fits(line, where or {})]
-    if not wanted:
-        told = ", ".join(f"{key}={value}" for key, value in (where or {}).items())
-        gpus = ", ".join(tables)
-        raise PredictorError(f"no measured line of {gpus} has {told}; leave some of it out")
-    ranked = sorted(wanted, key=lambda line: -points[line])
-    chosen: list[Line] = []
-    for line in ranked:  # one of each kind first
-        kind = dict(line).get("kind", dict(line).get("kernel"))
-        if all(dict(other).get("kind", dict(other).get("kernel")) != kind for other in chosen):
-            chosen.append(line)
-    chosen += [line for line in ranked if line not in chosen]
-    return chosen[:count]
-
-
-def _fits(line: Line, where: Mapping[str, str]) -> bool:
-    fields = dict(line)
-    return all(str(fields[key]).lower() == value.lower() for key, value in where.items())
-
-
-def _check(points: Mapping[Line, int], where: Mapping[str, str]) -> None:
-    names = {name for line in points for name, _ in line}
-    for key, value in where.items():
-        if key not in names:
-            known = ", ".join(sorted(names))
-            raise PredictorError(
-                f"--where {key}={value}: no field of a line{nearest(key, names)}; there are {known}"
-            )
-        values = {str(dict(line)[key]) for line in points}
-        if value.lower() not in {each.lower() for each in values}:
-            told = ", ".join(sorted(values, key=_by_number)[:12])
-            raise PredictorError(f"--where {key}={value}: was not measured; there are {told}")
-
-
-def _by_number(text: str) -> tuple[float, str]:
-    try:
-        return float(text), text
-    except ValueError:
-        return 0.0, text

@@ -5,59 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from predictor.case import load_gpu
-from predictor.costs.power import TENSOR_FAMILIES
-from predictor.iteration.account import Account, account_of
-from predictor.iteration.sensitivity import Sensitivity, sensitivities
-from predictor.iteration.shape import micro_batches_of
-from predictor.report.quantities import (
-    bytes_text,
-    count_text,
-    percent_text,
-    rate_text,
-    seconds_text,
-    signed_percent_text,
-)
+from predictor.iteration.account import account_of
+from predictor.iteration.sensitivity import sensitivities
+from predictor.report import explained_rest, explained_time
 from predictor.report.table import paragraph
 
 if TYPE_CHECKING:
     from predictor.case import Case
+    from predictor.report.paragraph import Paragraph
 
 WIDTH = 100
-LEAST_SHARE = 0.005
-FORMULA = frozenset({"gpipe", "1f1b", "interleaved"})
-SHOWN_CHANGES = 3
-_LOSSES = {
-    "extra arithmetic": "arithmetic beyond the model's own, of recomputation, padding or a stage's "
-    "uneven share",
-    "below peak": "products and attention below the peak rate",
-    "moving bytes": "kernels that only move bytes",
-    "host": "waiting for the host's launches",
-    "communication": "waiting for communication",
-    "bubble": "the pipeline's bubble",
-}
-_BOUNDS = {
-    "compute": "the tensor cores: products and attention",
-    "memory": "the memory's bandwidth: kernels that only move bytes",
-    "host": "the host, which launches kernels more slowly than the GPU runs them",
-    "communication": "communication that nothing hides",
-    "bubble": "stages of the pipeline that wait for each other",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """One question and its answer.
-
-    Attributes:
-        title: The question, in a word or two.
-        sentences: The answer.
-        numbers: The numbers in it, by name, in SI units.
-    """
-
-    title: str
-    sentences: tuple[str, ...]
-    numbers: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,203 +44,22 @@ def explanation_of(case: Case) -> Explanation:
     """
     account = account_of(case)
     paragraphs = (
-        _result(account),
-        _bound(account),
-        _mfu(account),
-        _communication(account),
-        _bubble(account),
-        _memory(account),
-        _certainty(account),
-        _changes(sensitivities(account.estimate.case)),
+        explained_time.result(account),
+        explained_time.bound(account),
+        explained_time.mfu(account),
+        explained_time.communication(account),
+        explained_time.bubble(account),
+        explained_rest.memory(account),
+        explained_rest.certainty(account),
+        explained_rest.changes(sensitivities(account.estimate.case)),
     )
     return Explanation(tuple(each for each in paragraphs if each is not None))
 
 
-def explanation_text(told: Explanation) -> str:
+def explanation_text(explanation: Explanation) -> str:
     """Return the paragraphs, at most 100 columns wide."""
     blocks = [
         "\n".join(paragraph(f"{each.title}: {' '.join(each.sentences)}", WIDTH))
-        for each in told.paragraphs
+        for each in explanation.paragraphs
     ]
     return "\n\n".join(blocks)
-
-
-def _result(account: Account) -> Paragraph:
-    answer = account.estimate
-    training, cluster = answer.case.training, answer.case.cluster
-    tokens = training.seq_length * training.global_batch_size
-    low, high = answer.interval_seconds
-    sentence = (
-        f"one iteration of {count_text(tokens)} tokens on {count_text(cluster.num_gpus)} "
-        f"{cluster.gpu} takes {seconds_text(answer.iteration_seconds)}, with 90 % between "
-        f"{seconds_text(low)} and {seconds_text(high)}: "
-        f"{count_text(answer.tokens_per_second_per_gpu)} tokens/s a GPU, "
-        f"{rate_text(answer.model_flops_per_second_per_gpu)}."
-    )
-    numbers = {"iteration_seconds": answer.iteration_seconds, "tokens": tokens}
-    return Paragraph("result", (sentence,), numbers)
-
-
-def _bound(account: Account) -> Paragraph:
-    answer = account.estimate
-    classes = dict.fromkeys(_BOUNDS, 0.0)
-    for name, seconds in answer.breakdown.items():
-        kind = "compute" if name in TENSOR_FAMILIES else name if name in _BOUNDS else "memory"
-        classes[kind] += seconds / answer.iteration_seconds
-    first, second = sorted(classes, key=lambda kind: -classes[kind])[:2]
-    sentences = [f"{_BOUNDS[first]}, {percent_text(classes[first])} of the time."]
-    if classes[second] >= LEAST_SHARE:
-        sentences.append(f"Next: {_BOUNDS[second]}, {percent_text(classes[second])}.")
-    top = answer.top_operators[0] if answer.top_operators else None
-    if top is not None:
-        sentences.append(
-            f"The costliest single kernel is {top.label} ({count_text(top.launches)} runs, "
-            f"{seconds_text(top.seconds)}), at {percent_text(top.share_of_peak)} of the peak of "
-            f"{top.bound_by}."
-        )
-    if account.clock_hz < account.max_clock_hz:
-        sentences.append(
-            f"The power limit holds the clock at {account.clock_hz / 1e6:.0f} of "
-            f"{account.max_clock_hz / 1e6:.0f} MHz."
-        )
-    return Paragraph("what bounds the step", tuple(sentences), {"shares": classes})
-
-
-def _mfu(account: Account) -> Paragraph:
-    answer, losses = account.estimate, account.losses
-    whole = answer.iteration_seconds
-    peak = load_gpu(answer.case.cluster.gpu).peak_flops_per_second["bf16"]
-    sentences = [
-        (
-            f"{percent_text(answer.mfu)}: at the datasheet's {rate_text(peak)} the model's own "
-            f"arithmetic would take {seconds_text(losses['ideal'])} of the {seconds_text(whole)}."
-        ),
-    ]
-    lost = [(name, seconds) for name, seconds in losses.items() if name != "ideal"]
-    told = [
-        f"{percent_text(seconds / whole)} to {_LOSSES[name]} ({seconds_text(seconds)})"
-        for name, seconds in sorted(lost, key=lambda item: -item[1])
-        if seconds / whole >= LEAST_SHARE
-    ]
-    if told:
-        sentences.append(f"The rest is lost: {'; '.join(told)}.")
-    return Paragraph("MFU", tuple(sentences), {"mfu": answer.mfu, "seconds": dict(losses)})
-
-
-def _communication(account: Account) -> Paragraph | None:
-    answer = account.estimate
-    if answer.case.cluster.num_gpus == 1:
-        return None
-    exposed, total = answer.exposed_communication_seconds, account.collective_seconds
-    whole = answer.iteration_seconds
-    numbers = {"collective_seconds": total, "exposed_seconds": exposed}
-    if total <= 0 and exposed <= 0:
-        return Paragraph("communication", ("nothing is sent.",), numbers)
-    sentences = [
-        (
-            f"the collectives of the busiest stage take {seconds_text(total)} in all, and "
-            f"{seconds_text(exposed)} of the step ({percent_text(exposed / whole)}) wait for "
-            "communication."
-        ),
-    ]
-    hidden = max(0.0, 1.0 - exposed / total) if total > 0 else 0.0
-    if total > 0 and hidden > LEAST_SHARE:
-        sentences.append(f"{percent_text(hidden)} of them run beside computation.")
-    elif exposed > total:
-        sentences.append("Messages between stages, and waiting for slower ones, are in it.")
-    return Paragraph("communication", tuple(sentences), numbers)
-
-
-def _bubble(account: Account) -> Paragraph | None:
-    answer = account.estimate
-    plan = answer.case.plan
-    stages, chunks = plan.pipeline_parallel, plan.virtual_pipeline
-    if stages == 1:
-        return None
-    micro = micro_batches_of(answer.case)
-    whole, bubble = answer.iteration_seconds, answer.bubble_seconds
-    numbers: dict[str, Any] = {"bubble_seconds": bubble, "micro_batches": micro}
-    timeline = (
-        f"the timeline has {seconds_text(bubble)}, {percent_text(bubble / whole)} of the step"
-    )
-    if plan.schedule not in FORMULA:
-        sentence = f"{timeline}, with schedule {plan.schedule} and {micro} micro-batches."
-        return Paragraph("bubble", (sentence,), numbers)
-    share = (stages - 1) / (chunks * micro)
-    numbers["formula_share"] = share
-    symbols = "(p - 1)/(v m)" if chunks > 1 else "(p - 1)/m"
-    parts = f"({stages} - 1)/({chunks} x {micro})" if chunks > 1 else f"({stages} - 1)/{micro}"
-    sentences = (
-        (
-            f"by the formula {symbols} = {parts} = {percent_text(share)} of a stage's work, for p "
-            f"stages{', v chunks' if chunks > 1 else ''} and m micro-batches; {timeline}."
-        ),
-        "The timeline also knows uneven stages, embedding, loss and what hides in the bubble.",
-    )
-    return Paragraph("bubble", sentences, numbers)
-
-
-def _memory(account: Account) -> Paragraph:
-    answer = account.estimate
-    capacity = load_gpu(answer.case.cluster.gpu).memory_bytes
-    reserved, allocated = answer.memory_reserved_bytes_per_gpu, answer.memory_bytes_per_gpu
-    ranked = sorted(answer.memory_parts.items(), key=lambda item: -item[1])
-    parts = ", ".join(
-        f"{name.replace('_', ' ')} {bytes_text(size)} ({percent_text(size / allocated)})"
-        for name, size in ranked
-        if size / allocated >= LEAST_SHARE
-    )
-    room = capacity - reserved
-    verdict = f"{bytes_text(room)} stay free" if room >= 0 else f"{bytes_text(-room)} are missing"
-    sentences = (
-        (
-            f"the fullest GPU allocates {bytes_text(allocated)} at its peak and reserves "
-            f"{bytes_text(reserved)} of {bytes_text(capacity)}: {verdict}."
-        ),
-        f"At the peak: {parts}.",
-    )
-    numbers = {"parts": dict(answer.memory_parts), "capacity_bytes": capacity}
-    return Paragraph("memory", sentences, numbers)
-
-
-def _certainty(account: Account) -> Paragraph:
-    answer = account.estimate
-    whole = answer.iteration_seconds
-    half = (answer.interval_seconds[1] - answer.interval_seconds[0]) / 2
-    squares = sum(term * term for term in account.uncertainties.values())
-    ranked = sorted(account.uncertainties.items(), key=lambda item: -item[1])
-    told = ", ".join(
-        f"{name.replace('_', ' ')} ±{percent_text(term / whole)}"
-        for name, term in ranked[:3]
-        if term / whole >= LEAST_SHARE / 5
-    )
-    first, largest = ranked[0]
-    origin = ", ".join(
-        f"{percent_text(share)} {name}"
-        for name, share in answer.origin.items()
-        if share > 0.0005  # noqa: PLR2004
-    )
-    words = {
-        "model of a step": "what the model of a step leaves out: how far published runs were off",
-        "communication": "the links, which were fitted to published curves and not measured here",
-        "device": "that devices of one kind differ",
-    }
-    sentences = (
-        f"±{percent_text(half / whole)} holds nine of ten; the widest terms: {told}.",
-        (
-            f"{percent_text(largest * largest / squares)} of the variance is "
-            f"{words.get(first, f'the cost function of {first}')}."
-        ),
-        f"The seconds are {origin}.",
-    )
-    numbers = {"half_seconds": half, "terms": dict(account.uncertainties)}
-    return Paragraph("how sure", sentences, numbers)
-
-
-def _changes(found: tuple[Sensitivity, ...]) -> Paragraph | None:
-    worth = [each for each in found if each.share <= -LEAST_SHARE / 5][:SHOWN_CHANGES]
-    numbers = {"shares": {each.change: each.share for each in found}}
-    if not worth:
-        return None
-    told = ", ".join(f"{each.change}: {signed_percent_text(each.share)}" for each in worth)
-    return Paragraph("what would help", (f"{told} of the time.",), numbers)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from predictor.costs import load_costs
 from predictor.errors import PredictorError, nearest
-from predictor.report.curves import RUNNING, Curve, common_lines, curve, lines_of
+from predictor.report.curves import Curve, curve
 from predictor.report.figure import COLOURS, new_figure, save, style
+from predictor.report.lines import RUNNING, common_lines, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

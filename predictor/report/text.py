@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from predictor.case import Case
-    from predictor.case.schema import Plan
+    from predictor.case.plan_schema import Plan
     from predictor.iteration import Estimate
 
 WIDTH = 100

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.case import Case, domain_gpus, load_gpu
-from predictor.case.rules import RuleError
-from predictor.case.schema import Plan, Training
+from predictor.case.plan_schema import Plan
+from predictor.case.rule import RuleError
+from predictor.case.training_schema import Training
 from predictor.costs.prediction import Ints
 from predictor.errors import NotPredictable
 from predictor.iteration.placement import is_even

@@ -32,11 +32,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from predictor.case import bench_results_folder
+from predictor.case.cluster_schema import Links
 from predictor.case.gpus import has_gpu
 from predictor.case.kinds import Sequence
+from predictor.case.model_schema import Mla, Moe
 from predictor.case.named_files import located
 from predictor.case.reading import read_mapping
-from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, kinds, shown
 from predictor.errors import CaseError, nearest
 from predictor.files import inside

@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 
 from predictor.case import Case, model_names
 from predictor.case.json_schema import case_schema
-from predictor.case.schema import SECTIONS, Mla, Moe
+from predictor.case.model_schema import Mla, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import kinds
 from predictor.cli import run
 from predictor.errors import CaseError

@@ -10,7 +10,8 @@ from predictor.case import bench_results_folder
 from predictor.costs import load_costs
 from predictor.errors import PredictorError
 from predictor.operators import AllReduce, Gemm
-from predictor.report.curves import common_lines, curve, line_of, lines_of, nearest_line
+from predictor.report.curves import curve
+from predictor.report.lines import common_lines, line_of, lines_of, nearest_line
 from predictor.report.plot import curves_of, plot_operator
 
 if TYPE_CHECKING:

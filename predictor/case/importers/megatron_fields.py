@@ -20,7 +20,8 @@ from predictor.case.importers.megatron_names import (
     LATENT_COUNTS,
     POSITIONS,
 )
-from predictor.case.schema import MAX_LAYERS, RecomputeModule
+from predictor.case.limits import MAX_LAYERS
+from predictor.case.training_schema import RecomputeModule
 
 
 def read_fields(settings: Settings) -> None:

@@ -7,9 +7,11 @@ from dataclasses import fields
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
+from predictor.case.cluster_schema import Links
 from predictor.case.defaults import DEFAULTS, Default
+from predictor.case.model_schema import Mla, Moe
 from predictor.case.resolve import resolve
-from predictor.case.schema import SECTIONS, Links, Mla, Moe
+from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, kinds
 
 if TYPE_CHECKING:

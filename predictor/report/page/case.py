@@ -12,7 +12,8 @@ from predictor.iteration.collectives import collective_costs
 from predictor.iteration.estimate import memory_of_stages, run_of
 from predictor.iteration.sensitivity import sensitivities
 from predictor.operators import Collective
-from predictor.report.curves import LEAST_POINTS, RUNNING, curve, line_of, lines_of, nearest_line
+from predictor.report.curves import curve
+from predictor.report.lines import LEAST_POINTS, RUNNING, line_of, lines_of, nearest_line
 from predictor.report.page.curves import curve_chart
 from predictor.report.page.foundations import foundations
 from predictor.report.page.memory import memory
