@@ -99,9 +99,11 @@ def without_twin(seconds: Floats, borrowed: Prediction, origin: Origin) -> Predi
 def nearest_measured(
     gpu: Gpu, folder: Path, *, fit_file: str, excluded: Sequence[str]
 ) -> str | None:
-    """SKU that has measured a family which ``gpu`` lacks: of its generation, of its balance.
+    """SKU that has measured a family which ``gpu`` lacks: of its generation, chip and balance.
 
-    Balance is flops over bytes of the datasheet: kernels of two GPUs are bound alike where it is.
+    A chip is known by its compute capability: 10.3 takes half as long over exponentials as 10.0,
+    and attention is bound by them. Balance is flops over bytes of the datasheet: kernels of two
+    GPUs are bound alike where it is.
     """
     lacking = [
         name for name in TRANSFERRED_FAMILIES if not (folder / gpu.sku / f"{name}.csv").is_file()
@@ -115,8 +117,9 @@ def nearest_measured(
             continue
         other = load_gpu(sku)
         apart = abs(log(_balance(other) / _balance(gpu)))
-        found.append((other.generation != gpu.generation, apart, sku))
-    return min(found)[2] if found else None
+        strange = other.compute_capability != gpu.compute_capability
+        found.append((other.generation != gpu.generation, strange, apart, sku))
+    return min(found)[-1] if found else None
 
 
 def _balance(gpu: Gpu) -> float:

@@ -120,12 +120,21 @@ def test_the_nearest_sku_is_of_the_same_architecture_then_of_the_same_balance() 
     folder = bench_results_folder()
     chosen = {
         sku: nearest_measured(load_gpu(sku), folder, fit_file=FIT_FILE, excluded=(sku,))
-        for sku in ("a100-sxm4-40gb", "h800-sxm5-80gb", "h100-sxm5-80gb", A100)
+        for sku in ("a100-sxm4-40gb", "h800-sxm5-80gb", "h100-sxm5-80gb", A100, "b300-sxm")
     }
     assert chosen["a100-sxm4-40gb"] == A100
     assert chosen["h800-sxm5-80gb"] == "h100-sxm5-80gb"
     assert chosen["h100-sxm5-80gb"] is None  # lacks nothing
     assert chosen[A100] == "h200-sxm5-141gb"  # 153 flops a byte; H200 has 206, H100 295
+    assert chosen["b300-sxm"] == "gb300"  # of its chip; B200 has its balance
+
+
+def test_steady_rates_of_unknown_power_serve_their_own_sku() -> None:
+    told, silent = load_costs("h100-sxm5-80gb").heat, load_costs("b200-sxm").heat
+    for sku in ("gb200", "gb300", "b300-sxm"):
+        found = load_costs(sku).heat
+        assert found.families["gemm"].clock_hz == told.families["gemm"].clock_hz
+        assert found.families["gemm"].clock_hz != silent.families["gemm"].clock_hz
 
 
 def test_a_measured_sku_needs_no_reference() -> None:
