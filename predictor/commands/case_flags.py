@@ -93,7 +93,7 @@ def _case_options() -> tuple[click.Parameter, ...]:
         ),
         click.Option(
             ["--from-format", "from_formats"],
-            metavar="huggingface|megatron|torchtitan|nemo|deepspeed",
+            metavar="huggingface|megatron|torchtitan|nemo|nanotron|deepspeed",
             multiple=True,
             help="Format of --from, where it is not found by itself; once, or once a file.",
         ),

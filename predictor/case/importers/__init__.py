@@ -1,10 +1,10 @@
 """What people already run: other tools' configurations in, fields of a case with their source out.
 
 In: a Hugging Face ``config.json``, Megatron-LM's arguments, a torchtitan TOML, a recipe of
-Megatron-Bridge or NeMo as YAML, a DeepSpeed JSON. Nothing in them is executed. Out:
-:class:`Brought`, the fields of a case, each with file, line and the file's own words; the settings
-that change neither time nor memory; and those that are not understood, which the case carries as
-notes.
+Megatron-Bridge or NeMo as YAML, a nanotron YAML, a DeepSpeed JSON. Nothing in them is executed.
+Out: :class:`Brought`, the fields of a case, each with file, line and the file's own words; the
+settings that change neither time nor memory; and those that are not understood, which the case
+carries as notes.
 """
 
 from predictor.case.importers.found import Draft, Found, Imported

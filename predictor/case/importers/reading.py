@@ -10,6 +10,7 @@ from predictor.case.importers import (
     deepspeed,
     huggingface,
     megatron_arguments,
+    nanotron,
     nemo,
     torchtitan,
 )
@@ -32,6 +33,7 @@ FORMS: dict[str, Callable[[str, str], Imported]] = {
     megatron_arguments.FORM: megatron_arguments.read_arguments,
     torchtitan.FORM: torchtitan.read_torchtitan,
     nemo.FORM: nemo.read_recipe,
+    nanotron.FORM: nanotron.read_nanotron,
     deepspeed.FORM: deepspeed.read_deepspeed,
 }
 """Readers by the name of their format, as ``--from-format`` takes it."""
@@ -105,7 +107,7 @@ def _detected(path: Path, text: str) -> str:
     """
     suffix = path.suffix.lower()
     if suffix in {".yaml", ".yml"}:
-        return nemo.FORM
+        return nanotron.FORM if nanotron.MARK.search(text) else nemo.FORM
     if suffix not in {".json", ".toml"}:
         return megatron_arguments.FORM
     keys = set(parse(str(path), text, suffix[1:]))
