@@ -173,12 +173,11 @@ def gathered_in_buckets(forward: Program, replicas: Replicas, shape: StepShape) 
     return _accompanied(result)
 
 
-@lru_cache(maxsize=1024)
 def first_forward(
+    shape: StepShape,
     forward: Program,
     awaited: tuple[HeldParameters, ...],
     replicas: Replicas,
-    shape: StepShape,
     *,
     waits: bool,
 ) -> Program:

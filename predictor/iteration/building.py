@@ -1,13 +1,8 @@
-"""From a stack and a stage to the programs that its micro-batches run.
+"""From a stack and a stage to the programs that its micro-batches run."""
 
-Nothing runs beside the first forward and the last backward pass of a step, where other passes run
-beside one of another micro-batch, which hides their experts' exchanges (Megatron-Core 0.18,
-``combined_1f1b.py``).
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from predictor.iteration.buckets import (
     GATHERED,
@@ -20,21 +15,11 @@ from predictor.iteration.buckets import (
     reduced_in_buckets,
     reductions,
 )
-from predictor.iteration.launches import Launch, Program, Segment, Step, Wait
-from predictor.iteration.layer import Layer
+from predictor.iteration.launches import Program, Step, Wait
+from predictor.iteration.parts import parts_of
 from predictor.iteration.programs import ChunkPrograms, StagePrograms
-from predictor.iteration.stack import Part, Replicas, Stack
+from predictor.iteration.stack import Replicas, Stack
 from predictor.iteration.step import Chunk, Stage, StepShape
-from predictor.values import frozen
-
-
-@frozen
-class Piece:
-    """The segments of one part; ``weight`` matters where the backward pass is split."""
-
-    forward: Segment
-    backward: Segment
-    weight: Segment
 
 
 class Builder:
@@ -42,10 +27,9 @@ class Builder:
 
     def __init__(self, stack: Stack, shape: StepShape, *, split_backward: bool) -> None:
         """Name the stack, the sizes, and whether weight gradients are deferred."""
-        self._stack, self._shape, self._split = stack, shape, split_backward
-        self._parts = cache(self._segments_of_part)
-        self._lone = _apart(shape)
-        self._layer: Callable[..., Part] = cache(self._part_of_layer)
+        self._stack, self._shape, self._split = stack, shape.of_parts(), split_backward
+        self._first_forward = cache(partial(first_forward, self._shape))
+        self._parts = parts_of(stack, self._shape, split_backward=split_backward)
 
     def stages(self, stages: Sequence[Stage]) -> tuple[StagePrograms, ...]:
         """Programs of all stages; those that hold the same share theirs."""
@@ -56,20 +40,6 @@ class Builder:
                 known[held] = self._stage(stage)
         return tuple(known[stage.index == 0, stage.chunks] for stage in stages)
 
-    def piece(
-        self,
-        label: str,
-        layer: Layer | None = None,
-        *,
-        replayed: bool = False,
-        lone: bool = False,
-    ) -> "Piece":
-        """The segments of one part: ``layer``, ``embedding`` or ``head and loss``.
-
-        ``lone``: as the first forward and the last backward pass of a step have them.
-        """
-        return self._parts(label, layer, replayed=replayed, lone=lone)
-
     def _stage(self, stage: Stage) -> StagePrograms:
         alone = self._shape.data.ranks * self._shape.replicas.ranks == 1
         replicas = Replicas() if alone else self._stack.replicas(stage)
@@ -77,16 +47,26 @@ class Builder:
         alike = cache(lambda chunk: self._chunk(chunk, replicas, accumulate))
         chunks = [alike(chunk) for chunk in stage.chunks]
         if replicas.overlap_gather and replicas.aligned_gather:
-            chunks = _aligned(chunks, replicas, self._shape)
+            chunks = self._aligned(chunks, replicas)
         return StagePrograms(
             chunks=tuple(chunks),
             reduce=(*self._reduce(stage, replicas), *self._stack.reduced(stage)),
             step=(*self._stack.optimizer(stage), *self._gather(stage, replicas)),
         )
 
+    def _aligned(self, chunks: Sequence[ChunkPrograms], replicas: Replicas) -> list[ChunkPrograms]:
+        """Chunks whose parameters arrive beside the chunk before; the first one's are there."""
+        result = []
+        following: list[ChunkPrograms | None] = [*chunks[1:], None]
+        for index, (chunk, after) in enumerate(zip(chunks, following, strict=True)):
+            awaited = () if after is None else (HeldParameters.of_program(after.forward),)
+            first = self._first_forward(chunk.first_forward, awaited, replicas, waits=index > 0)
+            result.append(replace(chunk, first_forward=first))
+        return result
+
     def _chunk(self, chunk: Chunk, replicas: Replicas, accumulate: Program) -> ChunkPrograms:
         forward, backward, weight = passes = self._passes(chunk, lone=False)
-        first, last, _ = self._passes(chunk, lone=True) if self._lone else passes
+        first, last, _ = self._passes(chunk, lone=True) if self._parts.apart else passes
         if replicas.overlap_gather and not replicas.aligned_gather and replicas.gather_bytes:
             first = gathered_in_buckets(first, replicas, self._shape)
         if self._shape.micro_batches == 1:
@@ -109,59 +89,21 @@ class Builder:
 
     def _passes(self, chunk: Chunk, *, lone: bool) -> tuple[Program, Program, Program]:
         """Forward, backward and deferred weight gradients of a chunk."""
+        piece = self._parts.piece
         pieces = [
-            (self.piece("layer", block.layer, replayed=block.replayed, lone=lone), block.count)
+            (piece("layer", block.layer, replayed=block.replayed, lone=lone), block.count)
             for block in chunk.blocks
         ]
         if chunk.embedding:
-            pieces.insert(0, (self.piece("embedding"), 1))
+            pieces.insert(0, (piece("embedding"), 1))
         if chunk.head:
-            pieces.append((self.piece("head and loss"), 1))
-        forward = tuple((piece.forward, times) for piece, times in pieces if times)
-        backward = tuple((piece.backward, times) for piece, times in reversed(pieces) if times)
+            pieces.append((piece("head and loss"), 1))
+        forward = tuple((each.forward, times) for each, times in pieces if times)
+        backward = tuple((each.backward, times) for each, times in reversed(pieces) if times)
         weight: Program = ()
         if self._split:
-            weight = tuple((piece.weight, times) for piece, times in reversed(pieces) if times)
+            weight = tuple((each.weight, times) for each, times in reversed(pieces) if times)
         return forward, backward, weight
-
-    def _segments_of_part(
-        self, label: str, layer: Layer | None, *, replayed: bool, lone: bool
-    ) -> "Piece":
-        part = self._part(label, layer, lone=lone)
-        steps, host = part.backward, part.backward_host
-        name = f"{label} backward"
-        if replayed:
-            steps = (*part.replay, *steps)
-            name = f"{label} replay and backward"
-            if host is not None:
-                host = (*(part.replay_host or ()), *host)
-        steps = (*part.entry, *steps)
-        forward = Segment(
-            label=f"{label} forward" if label == "layer" else label,
-            phase="forward",
-            steps=part.forward,
-            host=part.forward_host,
-            launch_seconds=part.launch_seconds,
-            call_seconds=part.call_seconds,
-            parameters=part.parameters,
-            expert_parameters=part.expert_parameters,
-        )
-        backward = replace(forward, label=name, phase="backward", steps=steps, host=host)
-        if not self._split:
-            return Piece(forward, backward, backward)
-        deferred = tuple(s for s in steps if isinstance(s, Launch) and s.deferrable)
-        kept = tuple(s for s in steps if not (isinstance(s, Launch) and s.deferrable))
-        weight = replace(backward, label=f"{label} weight", steps=deferred, host=None)
-        return Piece(forward, replace(backward, steps=kept), weight)
-
-    def _part(self, label: str, layer: Layer | None, *, lone: bool) -> Part:
-        if layer is not None:
-            return self._layer(layer, lone=lone and layer.experts is not None)
-        stack = self._stack
-        return (stack.embedding if label == "embedding" else stack.head)(self._shape)
-
-    def _part_of_layer(self, layer: Layer, *, lone: bool) -> Part:
-        return self._stack.layer(self._lone if lone and self._lone else self._shape, layer)
 
     def _reduce(self, stage: Stage, replicas: Replicas) -> Program:
         """Wait for reductions under way, or run them now."""
@@ -186,24 +128,3 @@ class Builder:
             return ()
         steps = (*launched, Wait("gather"))
         return ((communication(GATHERED, "optimizer", steps), 1),)
-
-
-def _apart(shape: StepShape) -> StepShape | None:
-    """Sizes of a pass that waits for its experts' exchanges, where others hide them; else None."""
-    experts = shape.experts
-    if experts is None or experts.overlap is not True:
-        return None
-    return replace(shape, experts=replace(experts, lone=True))
-
-
-def _aligned(
-    chunks: Sequence[ChunkPrograms], replicas: Replicas, shape: StepShape
-) -> list[ChunkPrograms]:
-    """Chunks whose parameters arrive beside the chunk before; the first one's are there."""
-    result = []
-    following: list[ChunkPrograms | None] = [*chunks[1:], None]
-    for index, (chunk, after) in enumerate(zip(chunks, following, strict=True)):
-        awaited = () if after is None else (HeldParameters.of_program(after.forward),)
-        first = first_forward(chunk.first_forward, awaited, replicas, shape, waits=index > 0)
-        result.append(replace(chunk, first_forward=first))
-    return result

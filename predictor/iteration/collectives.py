@@ -2,27 +2,55 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from predictor.case import Case
+from predictor.case.schema import Cluster
 from predictor.costs import Costs, Fabric, Prediction
 from predictor.costs.fabric import NVLS_LEAST_RANKS
+from predictor.costs.model import MEMORY
 from predictor.operators import Collective
 from predictor.operators.collective import EVEN
+
+if TYPE_CHECKING:
+    from predictor.costs.prediction import PredictionRow
 
 CollectiveCosts = Callable[[Sequence[Collective]], Prediction]
 
 
 def collective_costs(case: Case, costs: Costs) -> CollectiveCosts:
-    """The cost function of collectives on a case's cluster; switches reduce where they can.
+    """The cost function of collectives on a case's cluster, which remembers what it answered."""
+    return _remembering(case.cluster, costs)
+
+
+@lru_cache(maxsize=64)
+def _remembering(cluster: Cluster, costs: Costs) -> CollectiveCosts:
+    known: dict[Collective, PredictionRow] = {}
+    answer = _on_cluster(cluster, costs)
+
+    def predict(operators: Sequence[Collective]) -> Prediction:
+        if len(known) > MEMORY:
+            known.clear()
+        new = [each for each in dict.fromkeys(operators) if each not in known]
+        if new:
+            known.update(zip(new, answer(new).rows(), strict=True))
+        return Prediction.from_rows([known[each] for each in operators])
+
+    return predict
+
+
+def _on_cluster(cluster: Cluster, costs: Costs) -> CollectiveCosts:
+    """The cost function of collectives on a cluster; switches reduce where they can.
 
     A group inside one scale-up domain takes what such a group took on this SKU, where one was
     measured: the domain is the GPU's own. Others take what the links of the cluster say. Where the
     cluster's network was published with rates inside a node too, bytes there move no faster. What
     crosses links that are slower than even takes as much longer as those links say.
     """
-    fabric = Fabric.of(case.cluster, costs.gpu)
+    fabric = Fabric.of(cluster, costs.gpu)
 
     def unhindered(operators: Sequence[Collective]) -> Prediction:
         asked = [

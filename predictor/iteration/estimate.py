@@ -32,6 +32,9 @@ from predictor.values import frozen
 FEW_MICRO_BATCHES: Final = 2
 """Whether there is more than one decides what each launches; how many, the pipeline counts."""
 
+UNHEARD: Final[dict[str, Any]] = {"overlap_p2p": None}
+"""Fields of a plan that no launch depends on, as one case has them that stands for all."""
+
 
 @frozen(kw_only=True)
 class Estimate:
@@ -192,12 +195,26 @@ class _Plan:
     pipeline: Pipeline
     segments: tuple[Segment, ...]
 
+    def overlapped(self, case: Case) -> bool:
+        """Whether messages run beside computation; of split passes, only a receiver waits."""
+        shape = replace(self.stages[0].shape, overlap_p2p=case.plan.overlap_p2p)
+        return shape.schedule in SPLIT_BACKWARD or self.stack.overlap_p2p(shape)
 
-@lru_cache(maxsize=256)
+
 def _stages(case: Case) -> tuple[Stage, ...]:
     """What the stages of a resolved case hold."""
-    stack = load_stack(str(case.implementation))
-    return stages_of(case, step_shape(case, vocab_multiple=stack.vocab_multiple))
+    held = _held(_alike(case))
+    shape = replace(
+        held[0].shape, micro_batches=micro_batches_of(case), overlap_p2p=case.plan.overlap_p2p
+    )
+    return tuple(replace(stage, shape=shape) for stage in held)
+
+
+@lru_cache(maxsize=256)
+def _held(alike: Case) -> tuple[Stage, ...]:
+    """The same of a case that stands for all alike ones."""
+    stack = load_stack(str(alike.implementation))
+    return stages_of(alike, step_shape(alike, vocab_multiple=stack.vocab_multiple))
 
 
 @lru_cache(maxsize=256)
@@ -212,7 +229,7 @@ def _plan(case: Case) -> _Plan:
         schedule=str(case.plan.schedule),
         chunks=case.plan.virtual_pipeline,
         micro_batches=shape.micro_batches,
-        overlapped=split or stack.overlap_p2p(shape),  # split passes: only a receiver waits
+        overlapped=split or stack.overlap_p2p(shape),
         agrees=stack.agrees(shape),
     )
     programs = [program for stage in pipeline.stages for program in stage.programs()]
@@ -252,7 +269,11 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     """
     alike = _alike(case)
     plan, links = _plan(alike), _links(alike, costs)
-    pipeline = replace(plan.pipeline, micro_batches=micro_batches_of(case))
+    pipeline = replace(
+        plan.pipeline,
+        micro_batches=micro_batches_of(case),
+        overlapped=plan.overlapped(case),
+    )
     return Run(case, pipeline, _sheet(plan, alike, costs), links, costs, strict=strict)
 
 
@@ -260,13 +281,14 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
 def _alike(case: Case) -> Case:
     """A resolved case that launches the same: its batch cut to two micro-batches if it has more.
 
-    The pipeline alone counts them; cases that differ in batch share programs and their prices.
+    The pipeline alone counts them, and knows what its messages run beside; cases that differ in
+    these share programs and their prices.
     """
-    count = micro_batches_of(case)
-    if count <= FEW_MICRO_BATCHES:
-        return case
-    batch = case.training.global_batch_size // count * FEW_MICRO_BATCHES
-    return replace(case, training=replace(case.training, global_batch_size=batch))
+    count, training = micro_batches_of(case), case.training
+    if count > FEW_MICRO_BATCHES:
+        batch = training.global_batch_size // count * FEW_MICRO_BATCHES
+        training = replace(training, global_batch_size=batch)
+    return replace(case, training=training, plan=replace(case.plan, **UNHEARD))
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 
 from predictor.case import HYBRID_RULE, Case, Model, Training, is_hybrid, load_gpu
@@ -145,15 +146,19 @@ def recomputed_modules(training: Training, *, selective: bool) -> frozenset[str]
 
 def stages_of(case: Case, shape: StepShape) -> tuple[Stage, ...]:
     """What every pipeline stage holds and runs; stages of one shape are equal but for the index."""
-    held = chunks_of(case)
-    return tuple(_stage(case, shape, index, chunks) for index, chunks in enumerate(held))
+    alike = cache(lambda chunks: _stage(case, shape, chunks))
+    return tuple(
+        replace(alike(chunks), index=index) for index, chunks in enumerate(chunks_of(case))
+    )
 
 
 def chunks_of(case: Case) -> tuple[tuple[Chunk, ...], ...]:
     """The chunks of every pipeline stage."""
     counts = load_stack(str(case.implementation)).layers(case.model, case.plan)
     kinds = _kinds(case)
-    replays = replays_of(case)
+    replays = replays_of(
+        case, recompute=str(case.training.recompute), stages=case.plan.pipeline_parallel
+    )
     start, chunks = 0, []
     for index, count in enumerate(counts):
         last = index == len(counts) - 1
@@ -179,12 +184,12 @@ def _kinds(case: Case) -> tuple[Layer, ...]:
     )
 
 
-def replays_of(case: Case) -> int:
+def replays_of(case: Case, *, recompute: str, stages: int) -> int:
     """Layers of a chunk that run again in the backward pass, from its first one on."""
-    if case.training.recompute == "selective":
+    if recompute == "selective":
         share = load_stack(str(case.implementation)).selective_blocks
-        return round(share * case.model.num_layers / case.plan.pipeline_parallel)
-    if case.training.recompute != "full":
+        return round(share * case.model.num_layers / stages)
+    if recompute != "full":
         return 0
     wanted = case.training.recompute_layers
     return case.model.num_layers if wanted is None else wanted
@@ -230,13 +235,13 @@ def held_by(model: Model, shape: StepShape, chunks: Sequence[Chunk]) -> Held:
     return Held(held, experts, tensors)
 
 
-def _stage(case: Case, shape: StepShape, index: int, chunks: tuple[Chunk, ...]) -> Stage:
+def _stage(case: Case, shape: StepShape, chunks: tuple[Chunk, ...]) -> Stage:
     held = held_by(case.model, shape, chunks)
     sharded = shape.sharding != "none"
     shards = shape.data.ranks if sharded else 1
     expert_shards = shape.experts.data.ranks if sharded and shape.experts else 1
     return Stage(
-        index=index,
+        index=0,
         shape=shape,
         chunks=chunks,
         parameters=held.dense + held.experts,

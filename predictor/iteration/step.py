@@ -1,6 +1,7 @@
 """Sizes that launches follow from: a micro-batch on one rank, and what each stage holds."""
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from predictor.iteration.groups import Group
@@ -91,6 +92,17 @@ class StepShape:
     replicas: Group = ALONE
     world: Group = ALONE
     experts: ExpertPlan | None = None
+
+    def of_parts(self) -> "StepShape":
+        """The same to layers, embedding and head: how passes and buckets are ordered left out."""
+        return replace(
+            self,
+            overlap_grad_reduce=None,
+            overlap_param_gather=None,
+            overlap_p2p=None,
+            schedule="1f1b",
+            chunks=1,
+        )
 
     @property
     def selective_recompute(self) -> bool:

@@ -15,9 +15,9 @@ from predictor.iteration.groups import message
 from predictor.iteration.places import Places
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.search.cuts import Cut, Cuts
+from predictor.search.layouts import Layouts
 from predictor.search.passes import Composer, StagePasses
 from predictor.search.pieces import Stock
-from predictor.search.room import Layouts
 from predictor.search.schedule_forms import Hops, pipeline_seconds
 from predictor.search.settling import LOCAL
 from predictor.search.shapes import distinct
@@ -78,18 +78,18 @@ class Bodies:
 
     def _batch(self, numbers: Sequence[int], rows: Sequence[Ints]) -> Batch:
         cuts = [self._layouts.cuts[number] for number in numbers]
-        parts, places, begin = [], [], 0
-        for cut, mine in zip(cuts, rows, strict=True):
-            groups, which = np.unique(self._pieces.group[mine], return_inverse=True)
-            parts.append(self._composer.passes(cut, groups))
+        groups, places, begin = [], [], 0
+        for mine in rows:
+            used, which = np.unique(self._pieces.group[mine], return_inverse=True)
+            groups.append(used)
             places.append(begin + which)
-            begin += len(groups)
+            begin += len(used)
         which = np.repeat(np.arange(len(cuts)), [len(mine) for mine in rows])
         hops = [self._hops(cut, mine) for cut, mine in zip(cuts, rows, strict=True)]
         return Batch(
             cuts=Cuts.of(cuts, which),
             rows=np.concatenate(rows),
-            passes=StagePasses.joined(parts).take(np.concatenate(places)),
+            passes=self._composer.passes(cuts, groups).take(np.concatenate(places)),
             hops=Hops.joined(hops),
         )
 

@@ -9,7 +9,8 @@ import numpy as np
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats
 from predictor.search.evaluate import FLAGS, Plans
-from predictor.search.room import Layouts, Room
+from predictor.search.layouts import Layouts
+from predictor.search.room import Room
 from predictor.search.space import Space
 from predictor.units import HOUR_SECONDS
 
@@ -19,9 +20,6 @@ RERANKED: Final = 50
 FRONT: Final = 4 * RERANKED
 """Plans of a front that are kept of each round."""
 
-LEAST_SPREAD: Final = 0.005
-"""By which ratios of exact estimates to the array form are taken to differ at least."""
-
 NUMBERS: Final = (
     "tensor_parallel",
     "context_parallel",
@@ -30,6 +28,10 @@ NUMBERS: Final = (
     "expert_parallel",
     "expert_tensor_parallel",
 )
+
+
+FORMS: Final = ("schedule", "sharding")
+"""Fields of a plan that say which closed forms it is evaluated by, beside its overlaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +46,14 @@ class Candidate:
     quantities: tuple[float, ...]
     case: Mapping[str, Any]
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What closed forms and overlaps its seconds come from, and of which GPU."""
+        plan = self.case["plan"]
+        return self.case["cluster"]["gpu"], *(plan.get(name) for name in (*FORMS, *FLAGS))
+
 
 QUANTITIES: Final = ("time", "usd", "energy", "memory", "gpus")
-
-
-class Trust:
-    """How far exact estimates were from what the array form said, in one search.
-
-    Candidates of one search are alike, and so are their errors: another one's exact quantity is
-    taken to be no less than the lowest ratio seen allows, less once more all that ratios differ by
-    and ``LEAST_SPREAD``.
-    """
-
-    def __init__(self) -> None:
-        """Start with nothing learnt."""
-        self._ratios: list[Floats] = []
-
-    def learn(self, array: Sequence[float], exact: Sequence[float]) -> None:
-        """Compare the quantities of one candidate."""
-        self._ratios.append(_over(exact, array))
-
-    def least(self, array: Sequence[float]) -> tuple[float, ...]:
-        """What exact quantities are at least taken to be."""
-        if not self._ratios:
-            return (0.0,) * len(array)
-        low, high = np.min(self._ratios, axis=0), np.max(self._ratios, axis=0)
-        return tuple((np.array(array) * (2.0 * low - high - LEAST_SPREAD)).tolist())
-
-
-def _over(one: Sequence[float], other: Sequence[float]) -> Floats:
-    """Ratios; 1 where both are infinite, as USD without a price are."""
-    pairs = zip(one, other, strict=True)
-    return np.array([1.0 if each == rest else each / rest for each, rest in pairs])
 
 
 def candidates_of(

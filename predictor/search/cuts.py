@@ -15,7 +15,7 @@ from predictor.case import Case, Model
 from predictor.costs.prediction import Ints
 from predictor.iteration.dimensions import layers_of
 from predictor.iteration.layer import Layer
-from predictor.iteration.shape import chunks_of, replays_of
+from predictor.iteration.shape import chunks_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,12 @@ class Cut:
         stages: Of the pipeline.
         chunks: Of a stage.
         schedule: Order of the passes.
-        recompute: What the backward pass runs again.
         holds: The distinct stages, in the order of their first places.
     """
 
     stages: int
     chunks: int
     schedule: str
-    recompute: str
     holds: tuple[StageCut, ...]
 
 
@@ -117,41 +115,47 @@ class Cuts:
 
 
 @lru_cache(maxsize=1024)
-def cut_of(case: Case, *, stages: int, chunks: int, schedule: str, recompute: str) -> Cut:
-    """Lay the model of a resolved case over stages as the framework does."""
-    plan = replace(
-        case.plan,
-        pipeline_parallel=stages,
-        virtual_pipeline=chunks,
-        schedule=cast("Any", schedule),
-        data_parallel=case.cluster.num_gpus // stages,
-    )
-    training = replace(
-        case.training,
-        recompute=cast("Any", recompute),
-        global_batch_size=case.cluster.num_gpus // stages,
-    )
-    held = _chunks(replace(case, plan=plan, training=training))
+def cut_of(case: Case, stages: int, chunks: int, schedule: str, replays: int) -> Cut:
+    """Lay the model of a resolved case over stages as the framework does.
+
+    Args:
+        case: The case; its own plan and recomputation do not count.
+        stages: Of the pipeline.
+        chunks: Of a stage.
+        schedule: Order of the passes.
+        replays: Layers of a chunk that run again in the backward pass, from its first one on.
+    """
+    both_ways = schedule == "dualpipe"
+    if 0 < replays < len(layers_of(case.model)):
+        held = _laid(case, stages, chunks, both_ways=both_ways, replays=replays)
+    else:
+        held = _laid(case, stages, chunks, both_ways=both_ways)
+        held = _replayed(held) if replays else held
     found: dict[tuple[ChunkCut, ...], list[int]] = {}
     for index, mine in enumerate(held):
         found.setdefault(mine, []).append(index)
     holds = [StageCut(held, places[0], places[-1], len(places)) for held, places in found.items()]
-    return Cut(stages, chunks, schedule, recompute, tuple(holds))
-
-
-def _chunks(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
-    """Chunks of every stage; where all layers replay or none does, those of one case serve all."""
-    replays = replays_of(case)
-    if 0 < replays < len(layers_of(case.model)):
-        return _laid(case)
-    both_ways = case.plan.schedule == "dualpipe"
-    layout = replace(case.plan, schedule=cast("Any", "dualpipe" if both_ways else None))
-    plain = _laid(replace(case, plan=layout, training=replace(case.training, recompute="none")))
-    return _replayed(plain) if replays else plain
+    return Cut(stages, chunks, schedule, tuple(holds))
 
 
 @lru_cache(maxsize=256)
-def _laid(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
+def _laid(
+    case: Case, stages: int, chunks: int, *, both_ways: bool, replays: int = 0
+) -> tuple[tuple[ChunkCut, ...], ...]:
+    """Chunks of every stage."""
+    plan = replace(
+        case.plan,
+        pipeline_parallel=stages,
+        virtual_pipeline=chunks,
+        schedule=cast("Any", "dualpipe" if both_ways else None),
+        data_parallel=case.cluster.num_gpus // stages,
+    )
+    training = replace(
+        case.training,
+        recompute=cast("Any", "full" if replays else "none"),
+        recompute_layers=cast("Any", replays or None),
+        global_batch_size=case.cluster.num_gpus // stages,
+    )
     kinds = _kinds(case.model)
     return tuple(
         tuple(
@@ -162,7 +166,7 @@ def _laid(case: Case) -> tuple[tuple[ChunkCut, ...], ...]:
             )
             for chunk in mine
         )
-        for mine in chunks_of(case)
+        for mine in chunks_of(replace(case, plan=plan, training=training))
     )
 
 

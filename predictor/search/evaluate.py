@@ -12,16 +12,13 @@ from typing import Any, Final
 import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.implementations import load as load_stack
 from predictor.search.bodies import Batch, Bodies
 from predictor.search.company import Company, factors_of
-from predictor.search.cuts import cut_of
+from predictor.search.layouts import Layouts, layouts_of
 from predictor.search.menu import MENUS
 from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
-from predictor.search.room import Layouts
 from predictor.search.settling import LOCAL, settled
-from predictor.search.shapes import Shapes, distinct
 from predictor.search.space import Space
 
 FLAGS: Final = ("overlap_grad_reduce", "overlap_param_gather", "overlap_p2p")
@@ -50,27 +47,6 @@ class Plans:
     seconds: Floats
     joules: Floats
     flags: tuple[bool | None, ...]
-
-
-def layouts_of(space: Space, shapes: Shapes | None = None) -> Layouts:
-    """Lay the model over the stages of every layout; shapes of the case that are known serve."""
-    stack = load_stack(str(space.case.implementation))
-    shapes = shapes or Shapes(space.case, stack.vocab_multiple)
-    names = ("pipeline_parallel", "virtual_pipeline", "schedule", "recompute")
-    first, which = distinct([space.columns[name] for name in names])
-    cuts = []
-    for row in first:
-        stages, chunks, schedule, recompute = (int(space.columns[name][row]) for name in names)
-        cuts.append(
-            cut_of(
-                space.case,
-                stages=stages,
-                chunks=chunks,
-                schedule=space.values["schedule"][schedule],
-                recompute=space.values["recompute"][recompute],
-            )
-        )
-    return Layouts(space, stack, shapes, tuple(cuts), which)
 
 
 class Least:

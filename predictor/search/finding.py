@@ -19,17 +19,17 @@ from predictor.search.candidates import (
     QUANTITIES,
     RERANKED,
     Candidate,
-    Trust,
     front,
     sampled,
 )
 from predictor.search.cores import spread, uncollected
-from predictor.search.evaluate import layouts_of
 from predictor.search.exploring import Exploration
+from predictor.search.layouts import layouts_of
 from predictor.search.misses import Misfits, near_misses
 from predictor.search.question import Question, counts, values_of
 from predictor.search.result import NearMiss, SearchResult
 from predictor.search.space import space_of
+from predictor.search.trust import Trust
 
 
 def search(  # noqa: PLR0913 - each of them is a flag of the command
@@ -204,18 +204,19 @@ class _Search:
         worth = self._worth()
         found = spread(_estimated, [each.case for each in worth], question.processes)
         with closing(found):
-            for candidate in worth:
+            for place, candidate in enumerate(worth):
                 shown = [_quantities(each) for each in self._estimates if each.fits]
                 if len(shown) >= question.top and not question.pareto:
                     last = sorted(map(self._order, shown))[question.top - 1]
-                    if self._order(trust.least(candidate.quantities)) > last:
+                    rest = worth[place:]
+                    if not any(self._order(trust.least(each)) <= last for each in rest):
                         return
                 exact = next(found)
                 if isinstance(exact, NotPredictable):
                     self._rejected[str(exact)] += 1
                     continue
                 self._estimates.append(exact)
-                trust.learn(candidate.quantities, _quantities(exact))
+                trust.learn(candidate, _quantities(exact))
 
     def _worth(self) -> list[Candidate]:
         """Candidates to estimate, best first."""

@@ -6,8 +6,9 @@ import numpy as np
 
 from predictor.costs.prediction import Floats, Ints
 from predictor.search.candidates import plan_of
+from predictor.search.layouts import Layouts
 from predictor.search.result import NearMiss
-from predictor.search.room import Layouts, Room
+from predictor.search.room import Room
 from predictor.units import GIB
 
 SHOWN: Final = 3

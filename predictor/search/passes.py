@@ -66,12 +66,6 @@ class StagePasses:
         """Those of some groups, in their order."""
         return StagePasses(*(getattr(self, each.name)[groups] for each in fields(self)))
 
-    @classmethod
-    def joined(cls, parts: Sequence["StagePasses"]) -> "StagePasses":
-        """Those of some groups after those of others."""
-        columns = [[getattr(part, each.name) for part in parts] for each in fields(cls)]
-        return cls(*(np.concatenate(column) for column in columns))
-
 
 class Composer:
     """Composes chunks out of parts, for all groups at once; powers, chunks and stages are kept."""
@@ -80,20 +74,29 @@ class Composer:
         """Take the parts of all groups."""
         kept = essential(pieces.matrix) if len(pieces.matrix) else np.array([0, 1])
         self._pieces = pieces
-        self._matrix = pieces.matrix[:, :, kept[:, None], kept]
+        self._matrix = np.ascontiguousarray(pieces.matrix[:, :, kept[:, None], kept].T).T
         self._powers: dict[tuple[int, int, int], Floats] = {}
         self._chunks: dict[tuple[ChunkCut, bool], _Chunk] = {}
-        self._stages: dict[tuple[tuple[ChunkCut, ...], bool], list[Floats]] = {}
 
-    def passes(self, cut: Cut, groups: Ints) -> StagePasses:
-        """Seconds of a cut's stages for some groups."""
-        split = cut.schedule in SPLIT_BACKWARD
-        stages = [self._stage(stage.chunks, groups, split=split) for stage in cut.holds]
-        columns = zip(*stages, strict=True)
-        return StagePasses(*(np.stack(column, axis=1) for column in columns))
+    def passes(self, cuts: Sequence[Cut], groups: Sequence[Ints]) -> StagePasses:
+        """Seconds of the stages of some cuts, each for some groups, one cut's after another's.
 
-    def _stage(self, chunks: tuple[ChunkCut, ...], groups: Ints, *, split: bool) -> list[Floats]:
-        """Fields of :class:`StagePasses` of a stage."""
+        The cuts are of one schedule and have as many distinct stages.
+        """
+        split = cuts[0].schedule in SPLIT_BACKWARD
+        columns = []
+        for place in range(len(cuts[0].holds)):
+            pairs = zip((cut.holds[place].chunks for cut in cuts), groups, strict=True)
+            found = [self._stage(chunks, mine, split=split) for chunks, mine in pairs]
+            rates = _rates(np.concatenate([whole.T for whole, _ in found], axis=-1).T)
+            summed = [np.concatenate(each) for each in zip(*(s for _, s in found), strict=True)]
+            columns.append([*summed[:3], *rates, *summed[3:]])
+        return StagePasses(*(np.stack(each, axis=1) for each in zip(*columns, strict=True)))
+
+    def _stage(
+        self, chunks: tuple[ChunkCut, ...], groups: Ints, *, split: bool
+    ) -> tuple[Floats, list[Floats]]:
+        """What a stage runs for a micro-batch, and the other fields of :class:`StagePasses`."""
         alike = [(self._chunk(chunk, split=split), len([*same])) for chunk, same in groupby(chunks)]
         whole = chain([power(_side_by_side(chunk.matrix, groups), n) for chunk, n in alike])
         summed = [
@@ -102,7 +105,7 @@ class Composer:
                 *([(value, n) for value in chunk.values] for chunk, n in alike), strict=True
             )
         ]
-        return [*summed[:3], *_rates(whole), *summed[3:]]
+        return whole, summed
 
     def _chunk(self, chunk: ChunkCut, *, split: bool) -> "_Chunk":
         key = chunk, split
@@ -194,7 +197,7 @@ class _Chunk:
 
 def _side_by_side(matrices: Floats, places: Ints) -> Floats:
     """Some matrices, laid so that an operation on one entry of all of them reads on in memory."""
-    return np.moveaxis(np.moveaxis(matrices, (2, 3), (0, 1))[:, :, places], (0, 1), (2, 3))
+    return matrices.T.take(places, axis=-1).T
 
 
 def _from_rest(matrix: Floats) -> Floats:

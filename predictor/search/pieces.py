@@ -16,17 +16,17 @@ import numpy as np
 from predictor.case import Case
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
-from predictor.iteration.building import Builder
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.launches import FAMILIES, STREAMS, Segment
 from predictor.iteration.layer import Layer
 from predictor.iteration.maxplus import NEVER, chain, identity
+from predictor.iteration.parts import Parts, parts_of
 from predictor.iteration.priced import GAP, Sheet, price
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
 from predictor.iteration.step import StepShape
+from predictor.search.layouts import Layouts
 from predictor.search.menu import MENUS
-from predictor.search.room import Layouts
 from predictor.search.settling import clocks_of
 from predictor.search.shapes import distinct
 
@@ -105,7 +105,7 @@ class Stock:
         self.case, self.costs, self.clocks = case, costs, clocks_of(costs)
         self._known: dict[Key, list[int]] = {}
         self._chains: dict[Chain, int] = {}
-        self._new: list[Segment | Chain] = []
+        self._new: dict[Segment | Chain, int] = {}
         self._matrix = np.empty((0, len(self.clocks), SIZE, SIZE))
         self._families = np.empty((0, len(self.clocks), len(FAMILIES)))
 
@@ -191,12 +191,11 @@ class Stock:
         return self._chains[numbers]
 
     def _added(self, new: Segment | Chain) -> int:
-        self._new.append(new)
-        return len(self._matrix) + len(self._new) - 1
+        return self._new.setdefault(new, len(self._matrix) + len(self._new))
 
     def _extend(self) -> None:
         """Price and walk what is new."""
-        new, self._new = self._new, []
+        new, self._new = [*self._new], {}
         begin = len(self._matrix)
         segments = {each: at for at, each in enumerate(new) if isinstance(each, Segment)}
         if not new:
@@ -252,8 +251,8 @@ class _Group:
         return self._layouts.shapes.of(self._layouts.space, self._row)
 
     @cached_property
-    def _builder(self) -> Builder:
-        return Builder(self._layouts.stack, self._shape, split_backward=self.split)
+    def _parts(self) -> Parts:
+        return parts_of(self._layouts.stack, self._shape.of_parts(), split_backward=self.split)
 
     def waits(self, layer: Layer) -> bool:
         """Whether a lone pass of a layer waits for exchanges that others hide."""
@@ -263,9 +262,9 @@ class _Group:
     def named(self, part: Layer | str, *, lone: bool) -> list[Segment]:
         """Forward, backward, replayed and deferred segments of a part; it may lack the latter."""
         if isinstance(part, str):
-            piece = self._builder.piece(part)
+            piece = self._parts.piece(part)
             return [piece.forward, piece.backward, piece.backward, piece.weight]
-        made = partial(self._builder.piece, "layer", part, lone=lone)
+        made = partial(self._parts.piece, "layer", part, lone=lone)
         piece = made()
         again = made(replayed=True) if self.replays else piece
         return [piece.forward, piece.backward, again.backward, piece.weight]

@@ -13,9 +13,9 @@ import numpy as np
 from predictor.costs.prediction import Ints
 from predictor.search.aims import Aim
 from predictor.search.evaluate import Least
+from predictor.search.layouts import Layouts
 from predictor.search.pieces import Stock, groups_of
 from predictor.search.replicas import Tails
-from predictor.search.room import Layouts
 
 FIRST: Final = 16
 """Groups priced before anything is known; later rounds take twice as many as the one before."""

@@ -2,15 +2,14 @@
 
 Collectives of a bucket are those that :mod:`predictor.iteration.buckets` names, each distinct one
 priced once. Programs whose kernels walk over all parameters (accumulation, the gradients' norm, the
-optimizer) take seconds that are affine in what a rank holds and owns: they are priced for a sample
-of the stages and carried over to all.
+optimizer) are those of the stack, priced together for all distinct stages.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,8 @@ from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, price
 from predictor.iteration.stack import Replicas
 from predictor.iteration.step import Block, Chunk, Stage
-from predictor.search.room import ROLES, Layouts
+from predictor.search.layouts import ROLES, Layouts
 from predictor.search.shapes import distinct
-
-SAMPLES: Final = 24
-SPREAD: Final = (1, 2, 4)
-"""Sizes of stages over which the sample is spread."""
-
-TINY_SECONDS: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +118,10 @@ class Tails:
         blocking = (ones * np.array(whole)).reshape(-1, 2).sum(axis=1)
         times = np.maximum(buckets, 1)
         stack = self._layouts.stack
-        accumulate = self._sampled(lambda stage: (stack.accumulate(stage),))
-        update = self._sampled(lambda stage: (stack.reduced(stage), stack.optimizer(stage)))
+        accumulate = self._program_seconds([(stack.accumulate(each),) for each in self._probes])
+        update = self._program_seconds(
+            [(stack.reduced(each), stack.optimizer(each)) for each in self._probes]
+        )
         return Tail(
             blocking,
             Exchange(sums * times, buckets),
@@ -190,7 +185,7 @@ class Tails:
         experts = ("expert_parallel", "expert_tensor_parallel")
         rows = [layouts.column(name) for name in (*names, *experts)]
         keys = [np.repeat(row, shape[1]) for row in rows]
-        keys += [held.dense.ravel(), held.experts.ravel(), layouts.role[layouts.cut].ravel()]
+        keys += [held.dense.ravel(), held.experts.ravel(), layouts.role.ravel()]
         first, which = distinct(keys)
         self._probes = [self._probe(*divmod(int(place), shape[1])) for place in first]
         return first, which.reshape(shape)
@@ -220,7 +215,7 @@ class Tails:
         at = (row, stage)
         layer = layouts.kinds(row)[-1]
         count = max(1, round((held.dense[at] + held.experts[at]) / layer.parameters))
-        embedding, head = ROLES[layouts.role[layouts.cut[row], stage]]
+        embedding, head = ROLES[layouts.role[at]]
         chunk = Chunk(blocks=(Block(layer=layer, count=count),), embedding=embedding, head=head)
         return Stage(
             index=0 if embedding else 1,
@@ -249,21 +244,6 @@ class Tails:
         seconds = predict(list(known)).seconds if known else np.zeros(0)
         spent = iter(seconds[places].tolist() if places else [])
         return [np.array([sum(next(spent) for _ in each) for each in kind]) for kind in launches]
-
-    def _sampled(self, programs: Callable[[Stage], tuple[Program, ...]]) -> Floats:
-        """Seconds and host seconds of programs of every stage, affine in what it holds and owns."""
-        names = ("parameters", "owned_parameters", "tensors", "owned_tensors")
-        sizes = np.array([[1.0, *(getattr(s, name) for name in names)] for s in self._probes])
-        chosen = _spread_sample(sizes)
-        exact = self._program_seconds([programs(self._probes[at]) for at in chosen])
-        scale = sizes.max(axis=0)
-        found = []
-        for column in exact.T:
-            weight = 1.0 / np.maximum(column, TINY_SECONDS)[:, None]
-            wanted = sizes[chosen] / scale * weight
-            factors = np.linalg.lstsq(wanted, column * weight[:, 0], rcond=None)[0]
-            found.append(np.maximum(sizes / scale @ factors, 0.0))
-        return np.stack(found, axis=1)
 
     def _program_seconds(self, several: Sequence[Sequence[Program]]) -> Floats:
         """Seconds and host seconds of lists of programs, priced together; by list."""
@@ -305,10 +285,3 @@ def _buckets(stage: Stage, replicas: Replicas) -> int:
     fullest = max(block.layer.dense_parameters, block.layer.expert_parameters)
     layers = -(-limit // max(fullest, 1))
     return max(1, round(stage.parameters / (layers * block.layer.parameters)))
-
-
-def _spread_sample(sizes: Floats) -> Ints:
-    """Rows spread over what stages hold and own."""
-    each = min(SAMPLES // len(SPREAD), len(sizes))
-    places = np.linspace(0, len(sizes) - 1, each).round().astype(int)
-    return np.unique(np.concatenate([np.argsort(sizes[:, column])[places] for column in SPREAD]))

@@ -1,7 +1,6 @@
 """The array form is the exact estimate within 2 % on 97 of 100 random plans, 8 % on all.
 
-Of the 516 plans drawn here, 13 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
-Seven of these are pipelines of DeepSeek's layers.
+Of the 836 plans drawn here, 26 are further than 2 % off, the median of each stack is 0.1 to 0.5 %.
 """
 
 import numpy as np
@@ -13,14 +12,15 @@ from predictor.costs import load_costs
 from predictor.errors import NotPredictable
 from predictor.iteration import estimate
 from predictor.search.candidates import case_of
-from predictor.search.evaluate import Evaluation, layouts_of
+from predictor.search.evaluate import Evaluation
+from predictor.search.layouts import layouts_of
 from predictor.search.pieces import Stock
 from predictor.search.question import Question
 from predictor.search.replicas import Tails
 from predictor.search.room import room_of
 from predictor.search.space import space_of
 
-PLANS = 60
+PLANS = 100
 """Of each stack, if so many fit."""
 
 TE = "megatron-core-te"
@@ -36,8 +36,8 @@ STACKS = [
     ("llama2-7b", "torchtitan", 16, {}),
 ]
 
-WITHIN = {"deepseek-v2-lite": 0.88, "nanotron": 0.93}
-"""Least share of plans within 2 %, where it is not 0.95."""
+WITHIN = 0.93
+"""Least share of a stack's plans within 2 %."""
 
 WORST = 0.08
 """Largest error."""
@@ -59,6 +59,7 @@ def evaluated(model, implementation, gpus, constraints):
     layouts = layouts.take(random.permutation(fits)[: 4 * PLANS])
     plans = plans_of(layouts, costs)
     every = [(part, place) for part in plans for place in range(len(part.layout))]
+    every.sort(key=lambda each: (each[0].layout[each[1]], str(each[0].flags)))
     for chosen in random.permutation(len(every))[:PLANS]:
         part, place = every[chosen]
         sections_of = case_of(sections, layouts.space, int(part.layout[place]), part.flags)
@@ -78,11 +79,31 @@ def test_array_form_is_the_exact_estimate(model, implementation, gpus, constrain
         errors.append((error, joules / exact.joules_per_iteration - 1, sections))
     worst = max(errors, key=lambda each: abs(each[0]))
     assert len(errors) >= 36
-    least = WITHIN.get(model, WITHIN.get(implementation, 0.95))
-    assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= least, worst
+    assert np.mean([abs(each[0]) < 0.02 for each in errors]) >= WITHIN, worst
     assert np.median([abs(each[0]) for each in errors]) < 0.007
     assert abs(worst[0]) < WORST, worst
     assert np.median([abs(each[1]) for each in errors]) < 0.025
+
+
+@pytest.mark.parametrize(
+    ("model", "implementation", "gpus"),
+    [("gpt3-6.7b", TE, 16), ("mixtral-8x7b", "megatron-core-local", 16), ("llama2-7b", TE, 16)],
+)
+def test_a_plan_takes_the_same_whatever_is_evaluated_beside_it(model, implementation, gpus):
+    asked = question(model, implementation, gpus=gpus, batch=4 * gpus, constraints={})
+    _, case = asked.cases()[0]
+    costs = load_costs(case.cluster.gpu)
+    layouts = layouts_of(space_of(case, 4 * gpus, {}))
+    rows = np.random.default_rng(1).permutation(len(layouts))[:60]
+    layouts = layouts.take(rows)
+    together = {}
+    for part in plans_of(layouts, costs):
+        for place, seconds, joules in zip(part.layout, part.seconds, part.joules, strict=True):
+            together[int(place), part.flags] = seconds, joules
+    for place in range(0, len(layouts), 7):
+        for part in plans_of(layouts.take(np.array([place])), costs):
+            alone = part.seconds[0], part.joules[0]
+            assert together[place, part.flags] == pytest.approx(alone, rel=1e-9)
 
 
 def test_array_form_knows_passes_that_nothing_hides():

@@ -3,7 +3,7 @@
 import pytest
 from asked import question
 
-from predictor.search.evaluate import layouts_of
+from predictor.search.layouts import layouts_of
 from predictor.search.pieces import ENDS, _Group, _keys, groups_of
 from predictor.search.space import space_of
 

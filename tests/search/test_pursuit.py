@@ -7,7 +7,8 @@ from asked import question
 from predictor import search
 from predictor.costs import load_costs
 from predictor.search import aims, candidates, finding, pursuit
-from predictor.search.evaluate import Evaluation, Least, layouts_of
+from predictor.search.evaluate import Evaluation, Least
+from predictor.search.layouts import layouts_of
 from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
 from predictor.search.room import room_of

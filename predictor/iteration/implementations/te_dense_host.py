@@ -35,15 +35,15 @@ def dense_host(phase: str, steps: Sequence[Step], *, graphs: str, rings: bool) -
         return ()
     launches = [step for step in steps if isinstance(step, Launch)]
     remote = [each for each in launches if isinstance(each.operator, Collective)]
-    exchanged = [each for each in remote if rings and each.stream == "tensor"]
+    calls = [each for each in remote if not (rings and each.stream == "tensor")]
     products = sum(each.kernels for each in launches if isinstance(each.operator, Gemm))
     kernels = sum(each.kernels for each in launches) - len(remote) - products
     plain = PLAIN_LAUNCHES[phase] - PRODUCTS[phase]
-    bare = len(exchanged) + max(products - PRODUCTS[phase], 0)
+    bare = len(remote) - len(calls) + max(products - PRODUCTS[phase], 0)
     work = [
         (Host(stack=local_moe.STACK, block="llama", phase=phase, quantity="layer"), 1.0),
         (Host(stack="cuda", quantity="launch"), float(bare)),
-        *called([each for each in remote if each not in exchanged]),
+        *called(calls),
         *module_launches(phase, max(kernels - plain, 0)),
     ]
     return tuple((activity, times) for activity, times in work if times)
