@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.case import Case
-from predictor.case.schema import Cluster
+from predictor.case import Case, Cluster
 from predictor.costs import Costs, Fabric, Prediction
 from predictor.costs.fabric import NVLS_LEAST_RANKS
 from predictor.costs.model import MEMORY

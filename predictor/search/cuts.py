@@ -176,12 +176,15 @@ def _kinds(model: Model) -> Mapping[Layer, int]:
     return {kind: place for place, kind in enumerate(dict.fromkeys(layers_of(model)))}
 
 
-@lru_cache(maxsize=256)
 def _replayed(held: tuple[tuple[ChunkCut, ...], ...]) -> tuple[tuple[ChunkCut, ...], ...]:
     return tuple(
         tuple(
-            replace(chunk, pieces=tuple(replace(piece, replayed=True) for piece in chunk.pieces))
-            for chunk in mine
+            ChunkCut(
+                tuple(Piece(piece.kind, replayed=True, count=piece.count) for piece in each.pieces),
+                each.embedding,
+                each.head,
+            )
+            for each in mine
         )
         for mine in held
     )

@@ -161,7 +161,8 @@ class Evaluation:
         """Every plan: each combination of overlaps that makes a difference, in one table."""
         layouts, bodies, heat = self._layouts, self._bodies, self._stock.costs.heat
         flags = list(product(*layouts.space.flags.values()))
-        beside = {flag[:2]: self._tails.overlapped(*flag[:2]) for flag in flags}
+        pairs = dict.fromkeys(flag[:2] for flag in flags)
+        beside = {pair: self._tails.overlapped(*pair) for pair in pairs}
         varied = {flag: layouts.varied(flag) for flag in flags}
         found: dict[tuple[bool | None, ...], list[tuple[Ints, Floats, Floats]]] = {}
         for plain in bodies.batches():
