@@ -241,15 +241,42 @@ def test_a_list_of_slices_costs_a_launch_for_every_rank():
     assert sum(isinstance(step, Sync) for step in found.forward) == 4
 
 
-def test_internevo_runs_flash_attention_and_plain_weight_gradients():
+def internevo(*, tensor=1):
     model = {"preset": "llama2-7b"}
-    asked = case("internevo").to_dict() | {"model": model}
-    wanted = resolve(Case.from_dict(asked)).case
-    shape = step_shape(wanted)
-    found = load("internevo").layer(shape, shape.layer)
-    assert [op.impl for op in operators(found.forward, Attention)] == ["flash"]
+    asked = case("internevo", tensor=tensor).to_dict() | {"model": model}
+    shape = step_shape(resolve(Case.from_dict(asked)).case)
+    return shape, load("internevo").layer(shape, shape.layer)
+
+
+def test_internevo_runs_early_flash_attention_and_plain_weight_gradients():
+    shape, found = internevo()
+    assert shape.gradient_bytes == 2
+    for steps in (found.forward, found.replay, found.backward):
+        assert [op.impl for op in operators(steps, Attention)] == ["flash", "flash"]
     assert not any(op.accumulate for op in operators(found.backward, Gemm))
-    assert wanted.training.gradient_dtype == "bf16"
+
+
+def test_internevo_makes_norms_again_once_with_and_without_a_replay():
+    _, found = internevo()
+    copies = names(found.forward).count("cast_up")
+    assert copies == 2  # an fp32 copy before each norm
+    assert names(found.replay).count("cast_up") == 0
+    assert names(found.backward).count("cast_up") == 2 * copies  # again, and Apex' fp32 gradients
+
+
+def test_internevo_sums_input_gradients_of_three_products_beside_their_weight_gradients():
+    _, found = internevo(tensor=2)
+    kinds = [
+        step.operator.kind if isinstance(step.operator, Gemm) else step.operator.name
+        for step in found.backward
+        if isinstance(step, Launch) and step.operator.name in {"gemm", "all_reduce"}
+    ]
+    assert kinds == [
+        *("dgrad", "wgrad"),  # down
+        *2 * ("dgrad", "all_reduce", "wgrad"),  # gate and up, each with a sum of its own
+        *("dgrad", "wgrad"),  # output
+        *("dgrad", "all_reduce", "wgrad"),  # queries, keys and values
+    ]
 
 
 @pytest.mark.parametrize(

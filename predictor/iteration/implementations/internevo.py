@@ -1,29 +1,31 @@
-"""``internevo``: InternEvo of 2023-09 to 2024-01 with ``configs/7B_sft.py``.
+"""``internevo``: InternLM's trainer of 2023-07, which became InternEvo, with ``configs/7B_sft.py``.
 
-FlashAttention 2, fused norm and rotary embedding, scripted SwiGLU, FlashAttention's loss over bf16
-logits (``internlm/model/modeling_internlm.py``). The hybrid ZeRO optimizer
+Source: InternLM at fa7337b3, whose documentation has the first published table: torch 1.13, Apex
+23.05, FlashAttention 1.0.5 with its fused products and loss (``internlm/model``). Norms take fp32
+copies, and they and the add before them run again in the backward pass instead of being kept
+(``dropout_selective_checkpoint``). The hybrid ZeRO optimizer
 (``solver/optimizer/hybrid_zero_optim.py``) sums bf16 gradients over all replicas beside the last
-backward pass. Each rank of the sharding group owns whole tensors and broadcasts what it stepped,
-owner after owner, beside the next forward pass (``overlap_sync_grad``, ``overlap_sync_param``);
-micro-batches add up in bf16.
+backward pass; micro-batches add up in bf16. Each rank of the sharding group owns whole tensors,
+steps them by PyTorch's AdamW pass by pass, and broadcasts them, owner after owner, beside nothing
+(``broadcast_params(overlap=False)``; ``overlap_sync_param`` stays off in later releases' configs).
 """
 
 import math
-from dataclasses import replace
 
+from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations.early_flash import flash_1
 from predictor.iteration.implementations.megatron_blocks import LAUNCH_SECONDS, eager
-from predictor.iteration.launches import Program, Segment, Step, Tape
+from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.megatron_memory import fused_memory
 from predictor.iteration.stack import Part, Replicas, Stack
 from predictor.iteration.step import Stage, StepShape
-from predictor.operators import Attention, Gemm
+from predictor.operators import Gemm
 
 BUCKET_PARAMETERS = 512 * 1024**2
 """``reduce_bucket_size`` of the example's ``hybrid_zero_optimizer``."""
-
 
 MATRICES_OF_A_LAYER = 5
 """Fused queries, keys and values, their output, and three of the feed-forward."""
@@ -39,65 +41,98 @@ def _linear_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="wgrad", api="cublaslt"))
 
 
-def _attention(shape: StepShape, layer: Layer, kind: str) -> Attention:
-    return replace(shape.attention(kind, layer), impl="flash")
+def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """The sum of the input's gradient runs beside wgrad (FlashAttention's ``fused_dense.py``)."""
+    tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="dgrad", api="cublaslt"))
+    tape.start(shape.partial_sum(into), "tensor")
+    tape.run(Gemm(m=shape.tokens, n=out, k=into, kind="wgrad", api="cublaslt"))
+    tape.wait("tensor")
 
 
-def _part(forward: tuple[Step, ...], backward: tuple[Step, ...], parameters: int) -> Part:
+def _norm(tape: Tape, shape: StepShape) -> None:
+    """Apex' norm of an fp32 copy: it reads four bytes a number and writes two, as a cast does."""
+    tape.fresh(eager("cast_up", shape.tokens, shape.hidden))
+    tape.fresh(te.fused("cast_down", shape.tokens, shape.hidden))
+
+
+def _norm_backward(tape: Tape, shape: StepShape) -> None:
+    """Gradients of input (bf16 and fp32 read, fp32 written) and weight, then of the copy.
+
+    Apex' two kernels are timed as those of this project that move the same bytes.
+    """
+    tape.fresh(te.fused("add_fp32", shape.tokens, shape.hidden))
+    tape.run(te.fused("cast_up", shape.tokens, shape.hidden))
+    tape.fresh(eager("cast_down", shape.tokens, shape.hidden))
+
+
+def _part(forward: Tape, backward: Tape, parameters: int, *, replay: Tape | None = None) -> Part:
     return Part(
-        forward=forward,
-        backward=backward,
-        replay=forward,
+        forward=forward.steps(),
+        backward=backward.steps(),
+        replay=(replay or forward).steps(),
         launch_seconds=LAUNCH_SECONDS,
         parameters=parameters,
     )
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One layer of one rank; tensor ranks sum activations twice each way, without overlap."""
-    forward, backward = Tape(), Tape()
-    _layer_forward(forward, shape, layer)
+    """One layer of one rank.
+
+    What a replay of the whole layer makes again beside its products is what the backward pass makes
+    again without one, and stands there.
+    """
+    forward, replay, backward = Tape(), Tape(), Tape()
+    _layer_forward(forward, shape, layer, norms=True)
+    _layer_forward(replay, shape, layer, norms=False)
     _layer_backward(backward, shape, layer)
-    return _part(forward.steps(), backward.steps(), layer.parameters)
+    return _part(forward, backward, layer.parameters, replay=replay)
 
 
-def _layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
+def _layer_forward(tape: Tape, shape: StepShape, layer: Layer, *, norms: bool) -> None:
+    """Positions are looked up after the host has read the highest of them."""
     n, h = shape.tokens, layer.hidden
-    tape.fresh(te.fused("rms_norm", n, h))
+    if norms:
+        _norm(tape, shape)
     _linear_forward(tape, shape, layer.q + 2 * layer.kv, h)
-    tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
-    tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
-    tape.run(_attention(shape, layer, "forward"))
+    tape.sync()
+    for columns in (layer.q, layer.kv):
+        tape.run(eager("embedding", n, layer.head_dim // 2))  # cosines, or sines, of each position
+        tape.fresh(te.fused("rotary", n * columns // layer.head_dim, layer.head_dim))
+    flash_1(tape, shape.attention("forward", layer))
     _linear_forward(tape, shape, h, layer.q)
     tape.collective(shape.partial_sum(h))
-    tape.fresh(te.fused("residual_add", n, h))
-    tape.fresh(te.fused("rms_norm", n, h))
+    if norms:
+        tape.fresh(eager("add", n, h))
+        _norm(tape, shape)
     for _ in range(2):
         _linear_forward(tape, shape, layer.ffn, h)
-    tape.fresh(te.fused("silu_mul", n, layer.ffn))
+    tape.fresh(eager("silu", n, layer.ffn))
+    tape.fresh(eager("mul", n, layer.ffn))
     _linear_forward(tape, shape, h, layer.ffn)
     tape.collective(shape.partial_sum(h))
-    tape.fresh(te.fused("residual_add", n, h))
+    tape.fresh(eager("add", n, h))
 
 
 def _layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n, h = shape.tokens, layer.hidden
     _linear_backward(tape, shape, h, layer.ffn)
-    tape.fresh(te.fused("silu_mul_backward", n, layer.ffn))
+    for name in ("mul", "mul", "silu_backward"):
+        tape.run(eager(name, n, layer.ffn))
     for _ in range(2):
-        _linear_backward(tape, shape, layer.ffn, h)
-    tape.fresh(te.fused("residual_add", n, h))
-    tape.collective(shape.partial_sum(h))
-    tape.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
-    tape.fresh(te.fused("residual_add", n, h))
+        _column_backward(tape, shape, layer.ffn, h)
+    tape.run(eager("add", n, h))
+    tape.run(eager("add", n, h))
+    _norm(tape, shape)
+    _norm_backward(tape, shape)
+    tape.fresh(eager("add", n, h))
     _linear_backward(tape, shape, h, layer.q)
-    tape.run(_attention(shape, layer, "backward"), kernels=3)
+    flash_1(tape, shape.attention("backward", layer))
     tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
     tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
-    _linear_backward(tape, shape, layer.q + 2 * layer.kv, h)
-    tape.collective(shape.partial_sum(h))
-    tape.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
-    tape.fresh(te.fused("residual_add", n, h))
+    _column_backward(tape, shape, layer.q + 2 * layer.kv, h)
+    _norm(tape, shape)
+    _norm_backward(tape, shape)
+    tape.fresh(eager("add", n, h))
 
 
 def embedding_part(shape: StepShape) -> Part:
@@ -106,23 +141,22 @@ def embedding_part(shape: StepShape) -> Part:
     forward.run(eager("embedding", shape.tokens, shape.hidden))
     forward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.run(eager("embedding_backward", shape.tokens, shape.hidden))
-    return _part(forward.steps(), backward.steps(), shape.vocab * shape.hidden)
+    return _part(forward, backward, shape.vocab * shape.hidden)
 
 
 def head_part(shape: StepShape) -> Part:
     """Final norm, logits, one fused loss over bf16 logits."""
     n, h, v = shape.tokens, shape.hidden, shape.vocab
     forward, backward = Tape(), Tape()
-    forward.fresh(te.fused("rms_norm", n, h))
+    _norm(forward, shape)
     _linear_forward(forward, shape, v, h)
     forward.run(te.fused("cross_entropy", n, v))
     forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
     forward.sync()
     backward.run(te.fused("cross_entropy_backward", n, v))
-    _linear_backward(backward, shape, v, h)
-    backward.collective(shape.partial_sum(h))
-    backward.fresh(te.fused("rms_norm_backward", n, h), kernels=2)
-    return _part(forward.steps(), backward.steps(), v * h)
+    _column_backward(backward, shape, v, h)
+    _norm_backward(backward, shape)
+    return _part(forward, backward, v * h)
 
 
 def accumulate(stage: Stage) -> Program:
@@ -136,8 +170,8 @@ def accumulate(stage: Stage) -> Program:
 def replicas(stage: Stage) -> Replicas:
     """Gradients are summed everywhere (``reduce_rank=None``); weights come from their owners.
 
-    An owner has tensors of the average share, or one that is larger (``ParamBcastSyncHandler`` of
-    ``solver/optimizer/utils.py``): no more ranks than there are matrices own any.
+    An owner has tensors of the average share, or one that is larger: no more ranks than there are
+    matrices own any.
     """
     sharded = stage.shape.sharding != "none"
     layers = sum(chunk.layers for chunk in stage.chunks)
@@ -150,13 +184,46 @@ def replicas(stage: Stage) -> Replicas:
         overlap_reduce=stage.shape.overlap_grad_reduce is not False,
         gather_bytes=steps.WEIGHT_BYTES if sharded else 0.0,
         owner_parameters=math.ceil(stage.parameters / owners),
-        overlap_gather=stage.shape.overlap_param_gather is not False,
+        overlap_gather=stage.shape.overlap_param_gather is True,
+    )
+
+
+def reduced(stage: Stage) -> Program:
+    """Buckets filled, divided and emptied; of what a rank owns, numbers that are none, and a norm.
+
+    The host reads both. Fp32 gradients are made of one flat copy, once for the norm and once to
+    keep.
+    """
+    shape, tape, owned = stage.shape, Tape(), stage.owned_parameters
+    if shape.data.ranks > 1:
+        for name in ("copy", "scale", "copy"):
+            tape.run(steps.flat(name, stage.parameters))
+    tape.run(steps.flat("square_sum", owned))
+    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
+    tape.sync()
+    tape.run(steps.flat("cast_up", owned))
+    tape.run(steps.flat("square_sum_fp32", owned))
+    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
+    tape.sync()
+    tape.run(steps.flat("copy", owned))
+    tape.run(steps.flat("cast_up", owned))
+    tape.run(steps.flat("scale_fp32", owned))
+    return steps.program("gradient norm", tape)
+
+
+def optimizer(stage: Stage) -> Program:
+    """AdamW pass by pass over one flat fp32 buffer, and a copy into the bf16 weights."""
+    tape = Tape()
+    tape.run(steps.flat("cast_down", stage.owned_parameters))
+    return (
+        *fsdp.pass_by_pass_optimizer(stage, kernels=1),
+        *steps.program("weights", tape),
     )
 
 
 STACK = Stack(
     name="internevo",
-    description="InternEvo (2023) with FlashAttention and its hybrid ZeRO optimizer",
+    description="InternLM's trainer, later InternEvo (2023), with FlashAttention 1.0",
     parallel=True,
     compared=False,
     layer=layer_part,
@@ -164,7 +231,7 @@ STACK = Stack(
     head=head_part,
     accumulate=accumulate,
     replicas=replicas,
-    reduced=steps.reduced,
-    optimizer=steps.optimizer,
+    reduced=reduced,
+    optimizer=optimizer,
     memory=fused_memory,
 )

@@ -13,6 +13,7 @@ from dataclasses import replace
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations.early_flash import flash_1
 from predictor.iteration.launches import Program, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.memory import Memory
@@ -21,11 +22,6 @@ from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Attention
 
 SHARDED = fsdp.Fsdp(copies=False, gradient_bytes=2)
-
-FLASH_1 = 2
-"""FlashAttention 1.0, in calls of FlashAttention-2 of the same sizes: "around 2x" on A100
-(arXiv:2307.08691, abstract; 1.7 to 3 over its figures 4 to 6). Not set on any record."""
-
 
 TRITON_ON = "Ampere"
 """What the benchmarks' script asks for by default: ``attn_impl: triton`` when A100s were measured
@@ -63,8 +59,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
             eager.tiny(tape, n, 3)
             tape.sync()
             tape.run(te.fused("copy", n, columns))
-        for _ in range(FLASH_1):
-            tape.run(flash(shape.attention("forward", layer)))
+        flash_1(tape, shape.attention("forward", layer))
         tape.run(te.fused("copy", n, layer.q))
     eager.linear_forward(tape, n, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", n, layer.hidden))
@@ -92,8 +87,7 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         tape.run(te.fused("cast_down", n, layer.q))
     else:
         tape.run(te.fused("copy", n, layer.q))
-        for _ in range(FLASH_1):
-            tape.run(flash(shape.attention("backward", layer)), kernels=3)
+        flash_1(tape, shape.attention("backward", layer))
         for columns in (layer.q, layer.kv, layer.kv):
             tape.run(eager.kernel("fill", n, columns))
             tape.run(te.fused("copy", n, columns))
