@@ -15,7 +15,7 @@ Source: the first releases with ZeRO-3 (DeepSpeed 0.3.13 to 0.3.16, March to May
   with the ranks, and the GPU waits for it.
 
 A slice is a view from Python and a copy's launch from C++: what a bare PyTorch call was measured to
-cost. States are those of the rank's own share.
+cost, on a host of its day. States are those of the rank's own share.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,6 +38,10 @@ LIVE_PARAMETERS = 1_000_000_000
 """Fewer whole parameters than this and the next weight is fetched ahead; a weight that is used
 again within as many is kept (defaults of ``runtime/zero/constants.py``)."""
 
+OLDER_HOST = 1.7
+"""What a call costs a host beside A100s over what it costs one beside H100s (plausible 1.2 to 2.0):
+``megatron_blocks.LAUNCH_SECONDS`` over the 26 to 32 µs of a module's launch there."""
+
 LAYERS_GATHERED = 2
 """The layer at work and the one that is fetched."""
 
@@ -49,14 +53,15 @@ def _sliced(
     if sent is None:
         return
     ranks = shape.data.ranks
+    slices = ((BARE_LAUNCH, OLDER_HOST * ranks),)
     send = Launch(sent, stream=stream)
     copies = Launch(steps.flat("copy", size), kernels=ranks, stream=stream)
     if stream == "gather":
         tape.run(steps.flat("zero", size))
-        tape.section(((BARE_LAUNCH, float(ranks)),), (send, copies))
+        tape.section(slices, (send, copies))
     else:
         tape.run(steps.flat("scale", size))
-        tape.section(((BARE_LAUNCH, float(ranks)),), (copies, send))
+        tape.section(slices, (copies, send))
 
 
 def _gather(tape: Tape, shape: StepShape, size: int) -> None:
