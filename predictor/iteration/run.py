@@ -216,6 +216,7 @@ class Run:
             self.breakdown,
             device_half_seconds=device_half_seconds(self._costs.devices, self.breakdown),
             compared=compared,
+            experts=self._case.model.moe is not None,
         )
 
     def _halves(self) -> dict[str, float]:
