@@ -22,8 +22,10 @@ def main() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
     atexit.register(gc.freeze)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from predictor.cli import run  # noqa: PLC0415 - what it imports is what makes the objects
-
+    try:
+        from predictor.cli import run  # noqa: PLC0415 - what it imports is what makes the objects
+    except KeyboardInterrupt:  # from here on, run() says so itself
+        sys.exit("predictor: interrupted")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -48,6 +48,11 @@ BAD = {
     "unknown flag": ((*LLAMA, "--tensor-paralel", "2"), "--tensor-parallel"),
     "no gpu": (("estimate", "llama3-8b", "--num-gpus", "8"), "or as --gpu"),
     "no model": (("estimate", *LLAMA[2:]), "a case file or a model is needed"),
+    "case of nothing": (("case",), "a case file or a model is needed"),
+    "folder of a plan": (
+        ("search", *LLAMA[1:], "--global-batch-size", "8", "-o", "absent/best.toml"),
+        "absent/best.toml: cannot be written (No such file or directory)",
+    ),
     "half a model": (("estimate", "--num-layers", "3"), "as --hidden-size"),
     "word for number": ((*LLAMA[:4], "--num-gpus", "eight"), "'eight' is not a valid integer"),
     "fraction": ((*LLAMA, "--micro-batch-size", "1.5"), "'1.5' is not a valid integer"),
@@ -239,6 +244,20 @@ def test_an_internal_error_is_one_line_and_a_traceback_only_on_request(
     )
     with pytest.raises(ZeroDivisionError):
         run(["--debug", "models"])
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line() -> None:
+    script = (
+        "import builtins\n"
+        "from predictor.__main__ import main\n"
+        "def stopped(*_, **__): raise KeyboardInterrupt\n"
+        "builtins.__import__ = stopped\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "predictor: interrupted\n")
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

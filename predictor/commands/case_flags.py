@@ -126,12 +126,16 @@ def read_case(name: str | None, flags: dict[str, object]) -> Case:
     if flags.get("from_files"):
         return read_brought(name, flags)[0]
     given = _given(flags)
+    _check_model(name, given)
+    mapping, origin = base(name)
+    return case_from_dict(overlaid(mapping, given), origin=origin)
+
+
+def _check_model(name: str | None, given: dict[str, object]) -> None:
     if name is None and not any(case_flags()[flag][0] == "model" for flag in given):
         raise click.UsageError(
             "a case file or a model is needed, as llama3-8b; `predictor models` lists them"
         )
-    mapping, origin = base(name)
-    return case_from_dict(overlaid(mapping, given), origin=origin)
 
 
 def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brought]:
@@ -139,10 +143,13 @@ def read_brought(name: str | None, flags: dict[str, object]) -> tuple[Case, Brou
 
     Raises:
         CaseError: Something is not legal.
+        UsageError: No model is named, or formats do not belong to files.
     """
     from predictor.case.importers import case_of, merged, read_configuration  # noqa: PLC0415
 
     names = [str(each) for each in _several(flags, "from_files")]
+    if not names:
+        _check_model(name, _given(flags))
     forms = [str(each) for each in _several(flags, "from_formats")]
     if len(forms) not in {0, 1, len(names)}:
         raise click.UsageError("--from-format must be given once, or once for each --from")

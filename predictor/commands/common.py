@@ -32,11 +32,16 @@ FORCE = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 
 
 def check_absent(path: Path, *, force: bool) -> None:
-    """Check that a case file may be written.
+    """Check that a case file may be written, before the work whose result it will hold.
 
     Raises:
-        CaseError: It exists, and is not to be replaced.
+        CaseError: It exists and is not to be replaced, or its folder does not exist.
     """
+    if not path.parent.is_dir():
+        raise CaseError(
+            f"{path}: cannot be written (No such file or directory); name a file in a folder that "
+            "exists"
+        )
     if os.path.lexists(path) and not force:
         raise CaseError(f"{path}: exists; --force replaces it")
 

@@ -68,7 +68,7 @@ def merged(sources: Sequence[Imported], given: Mapping[str, object]) -> Brought:
             fields[derived.path] = Found(value, derived.where, stated=False)
     _refuse_open(sources, fields)
     return Brought(
-        origin=" + ".join(source.origin for source in sources),
+        origin=" + ".join(source.origin for source in sources) or "command line",
         fields=fields,
         free=tuple(name for source in sources for name in source.free),
         unknown=tuple(words for source in sources for words in source.unknown),
