@@ -155,7 +155,8 @@ def golden() -> str:
 
     The libraries' exponentials differ in the last bits: 1e-12 between NumPy 1.26 and 2.5.
     """
-    from predictor.validate import check, read_records
+    from predictor.run_records import read_records
+    from predictor.validate import check
 
     records = [record for path in _record_files() for record in read_records(path)]
     answers = {}

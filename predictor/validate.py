@@ -1,13 +1,7 @@
-"""Run records to errors: how far estimates are from measured iterations.
+"""Run records to errors: how far estimates are from measured iterations."""
 
-A record is a case plus what was measured (docs/case_reference.md). Records are read here and in
-tests, and by nothing that estimates.
-"""
-
-import gzip
 import math
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +9,13 @@ from typing import Any
 import numpy as np
 
 from predictor.case import Case
-from predictor.case.named_files import located
-from predictor.case.section import shown
+from predictor.case.reading import RECORD_KEYS
 from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
-from predictor.files import MEBIBYTE, opened, parse_json
 from predictor.iteration import estimate
+from predictor.run_records import read_records
 
 CLOSE = 0.1
-LEAST_MEASURED, MOST_MEASURED = 1e-9, 1e18
-POSITIVE = f"must be a number from {LEAST_MEASURED:g} to {MOST_MEASURED:g}"
-"""Seconds and bytes that somebody may have measured; an error is a ratio to them."""
-
-MAX_FILE_BYTES = 256 * MEBIBYTE
-MAX_LINE_BYTES = MEBIBYTE
-NOT_A_CASE = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,76 +168,14 @@ def validate_file(path: Path) -> ValidationReport:
     """
     records = tuple(check(record) for record in read_records(path))
     if not records:
-        msg = f"{path}: holds no run record; docs/validating.md says what one is"
-        raise CaseError(msg)
+        raise CaseError(f"{path}: holds no run record; docs/validating.md says what one is")
     return ValidationReport(records=records)
-
-
-def read_records(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The records of a file, one object a line; a file named ``.gz`` is unpacked.
-
-    Lines are read one after another, so that memory holds one record.
-
-    Raises:
-        CaseError: See :func:`validate_file`.
-    """
-    for number, line in enumerate(_lines(path), start=1):
-        if line.strip():
-            place = f"{path}:{number}"
-            record = _required(place, parse_json(place, line, CaseError))
-            try:
-                yield located(record, path.parent)
-            except CaseError as error:
-                raise CaseError(f"{place}: {error}") from error
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Lines of text, each of at most a mebibyte, together of at most MAX_FILE_BYTES."""
-    left = MAX_FILE_BYTES
-    try:
-        with opened(path) as file, gzip.open(file) if path.suffix == ".gz" else file as stream:
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                left -= len(line)
-                if left < 0 or len(line) > MAX_LINE_BYTES:
-                    most = MAX_FILE_BYTES if left < 0 else MAX_LINE_BYTES
-                    what = "the file" if left < 0 else "a line"
-                    msg = f"{path}: {what} is larger than {most} bytes, the most that is read"
-                    raise CaseError(msg)
-                yield line.decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        msg = f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise CaseError(msg) from error
-
-
-def _required(place: str, record: Any) -> Mapping[str, Any]:  # noqa: ANN401
-    if not isinstance(record, dict):
-        msg = f"{place}: a run record is an object"
-        raise CaseError(msg)
-    for key in ("id", "source", "measured"):
-        if key not in record:
-            msg = f"{place}: a run record needs {key!r} beside the fields of a case"
-            raise CaseError(msg)
-    measured = record["measured"]
-    seconds = measured.get("iteration_seconds") if isinstance(measured, dict) else None
-    if not _positive(seconds):
-        msg = f"{place}: measured.iteration_seconds = {shown(seconds)}: {POSITIVE}"
-        raise CaseError(msg)
-    memory = measured.get("peak_memory_bytes")
-    if memory is not None and not _positive(memory):
-        msg = f"{place}: measured.peak_memory_bytes = {shown(memory)}: {POSITIVE}"
-        raise CaseError(msg)
-    return record
-
-
-def _positive(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and LEAST_MEASURED <= value <= MOST_MEASURED  # type: ignore[operator]
 
 
 def check(record: Mapping[str, Any]) -> Checked:
     """Estimate one record; nothing but the error depends on what was measured."""
     measured = record["measured"]
-    asked = {key: value for key, value in record.items() if key not in NOT_A_CASE}
+    asked = {key: value for key, value in record.items() if key not in RECORD_KEYS}
     identity, source = str(record["id"]), str(record["source"])
     seconds = float(measured["iteration_seconds"])
     try:

@@ -15,8 +15,8 @@ from predictor.errors import CaseError
 from predictor.files import inside, read_bytes
 from predictor.printable import printable
 from predictor.report.page.parts import words
+from predictor.run_records import read_records
 from predictor.search.study import read_study
-from predictor.validate import read_records
 
 SOURCES = sorted(Path(predictor.__file__).parent.rglob("*.py"))
 RUNNERS = {

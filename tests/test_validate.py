@@ -6,7 +6,8 @@ import json
 import pytest
 
 from predictor.errors import CaseError
-from predictor.validate import Checked, check, read_records, summarise, validate_file
+from predictor.run_records import read_records
+from predictor.validate import Checked, check, summarise, validate_file
 
 RECORD = {
     "id": "toy/1",

@@ -29,12 +29,13 @@ from predictor.costs.ladder import measured_operators, size_names
 from predictor.costs.points import read_tables
 from predictor.costs.questions import answer
 from predictor.report.page.search import read_search
+from predictor.run_records import read_records
 from predictor.search.prices import load_prices
 from predictor.search.study import read_study
 from predictor.tables.importers import read_aiconfigurator, read_nccl_tests
 from predictor.tables.reading import read_table
 from predictor.tables.runs import read_runs
-from predictor.validate import check, read_records
+from predictor.validate import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

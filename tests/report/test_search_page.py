@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from predictor.cli import run
-from predictor.report.page.search import front, search_page
+from predictor.report.page.search import search_page
+from predictor.report.page.search_charts import front
 
 if TYPE_CHECKING:
     from pathlib import Path

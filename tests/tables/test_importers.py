@@ -13,7 +13,7 @@ from predictor.errors import TableError
 from predictor.operators import AllGather, AllReduce, AllToAll, Attention, Gemm
 from predictor.tables import read_folder
 from predictor.tables.importers import read_aiconfigurator, read_nccl_tests, write_import
-from predictor.tables.importers.nccl_tests import read_log
+from predictor.tables.importers.nccl_logs import read_log
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from predictor.case.importers.files import flattened, parse
-from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings, ranks_of
+from predictor.case.importers.found import Draft, Imported, ranks_of
+from predictor.case.importers.settings import OFF, Setting, Settings
 from predictor.errors import CaseError
 
 FORM = "deepspeed"

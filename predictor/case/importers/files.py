@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from predictor import files
-from predictor.case.importers.found import Setting
+from predictor.case.importers.settings import Setting
 from predictor.case.reading import MAX_FILE_BYTES
 from predictor.errors import CaseError
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from predictor.case.importers.found import Draft, Imported, Setting, Settings
+from predictor.case.importers.megatron_defaults import read_defaults
 from predictor.case.importers.megatron_fields import read_fields
-from predictor.case.importers.megatron_layout import data_parallel_of
 from predictor.case.importers.megatron_names import FLAGS, is_free
-from predictor.case.importers.shell import Word, read_script
+from predictor.case.importers.settings import Setting, Settings
+from predictor.case.importers.shell import read_script
+from predictor.case.importers.shell_words import Word
 from predictor.errors import CaseError
+
+if TYPE_CHECKING:
+    from predictor.case.importers.found import Imported
 
 FORM = "megatron"
 
@@ -47,19 +52,6 @@ _SWITCHES: dict[str, tuple[str, object]] = {
 }
 # Arguments that begin with "no-" or "disable-" and are settings of their own.
 _OWN_NAME = ("no_rope_freq",)
-_DEFAULT_COUNTS = {
-    "tensor_model_parallel_size": "plan.tensor_parallel",
-    "pipeline_model_parallel_size": "plan.pipeline_parallel",
-    "context_parallel_size": "plan.context_parallel",
-    "expert_model_parallel_size": "plan.expert_parallel",
-}
-_WITHOUT_FLAG = {
-    "plan.sequence_parallel": "--sequence-parallel",
-    "plan.overlap_grad_reduce": "--overlap-grad-reduce",
-    "plan.overlap_param_gather": "--overlap-param-gather",
-    "plan.tp_overlap": "--tp-comm-overlap",
-    "plan.moe_overlap": "--overlap-moe-expert-parallel-comm",
-}
 
 
 def read_arguments(origin: str, text: str) -> Imported:
@@ -84,7 +76,7 @@ def read_arguments(origin: str, text: str) -> Imported:
     _read_gpus(settings)
     _read_command_only(settings)
     read_fields(settings)
-    _read_defaults(settings)
+    read_defaults(settings)
     return settings.finished(is_free)
 
 
@@ -235,60 +227,3 @@ def _read_command_only(settings: Settings) -> None:
     if settings.has("position_embedding"):
         settings.flag("position_embedding")  # deprecated, and ignored with a type beside it
     settings.flag("group_query_attention")
-
-
-def _read_defaults(settings: Settings) -> None:
-    """What Megatron does where an argument is absent; another file may say otherwise."""
-    for name, path in _DEFAULT_COUNTS.items():
-        settings.put_default(path, 1, f"Megatron's default, no --{name.replace('_', '-')}")
-    for path, flag in _WITHOUT_FLAG.items():
-        settings.put_default(path, value=False, words=f"Megatron's default, no {flag}")
-    settings.put_default("training.micro_batch_size", 1, "no --micro-batch-size")
-    settings.derive(
-        "training.global_batch_size",
-        _one_micro_batch,
-        "micro_batch_size x replicas, as Megatron without --global-batch-size",
-    )
-    settings.put_default("training.recompute", "none", "no --recompute-granularity")
-    settings.put_default("plan.sharding", "none", "no --use-distributed-optimizer")
-    settings.put_default("implementation", "megatron-core-te", "Megatron's default")
-    if settings.value_of("training.precision") is None:
-        settings.leave_open(
-            "training.precision",
-            "neither --bf16 nor --fp16: Megatron then trains in fp32, which is not modelled; give "
-            "--precision bf16",
-        )
-    if settings.value_of("model.num_layers") is not None:
-        _read_model_defaults(settings)
-
-
-def _one_micro_batch(draft: Draft) -> int | None:
-    replicas = data_parallel_of(draft)
-    return None if replicas is None else replicas * int(draft["training.micro_batch_size"])
-
-
-def _read_model_defaults(settings: Settings) -> None:
-    gated = settings.value_of("model.gated_mlp") or False
-    settings.put_default("model.gated_mlp", gated, "no --swiglu")
-    settings.put_default("model.activation", "gelu", "no --swiglu")
-    settings.put_default("model.normalization", "layernorm", "no --normalization")
-    settings.put_default("model.position_embedding", "learned", "no --position-embedding-type")
-    settings.put_default(
-        "model.tied_embeddings", value=True, words="no --untie-embeddings-and-output-weights"
-    )
-    settings.put_default("model.linear_bias", "all", "no --disable-bias-linear")
-    settings.put_default("model.qk_norm", value=False, words="no --qk-layernorm")
-    hidden = settings.value_of("model.hidden_size")
-    if hidden:
-        settings.put_default(
-            "model.ffn_hidden_size", 4 * hidden, "4 x hidden_size, no --ffn-hidden-size"
-        )
-    if not settings.flag("group_query_attention"):
-        heads = settings.value_of("model.num_attention_heads")
-        settings.put_default("model.num_query_groups", heads, "no --group-query-attention")
-    for name in ("attention_dropout", "hidden_dropout"):
-        if not settings.has(name):
-            flag = f"--{name.replace('_', '-')}"
-            settings.not_modelled(
-                f"{settings.origin}: no {flag}: Megatron drops 10 %, which is not modelled"
-            )

@@ -9,7 +9,6 @@ import ast
 import re
 from typing import Any, get_args
 
-from predictor.case.importers.found import OFF, Settings
 from predictor.case.importers.megatron_layout import read_context, read_pipeline, read_sharding
 from predictor.case.importers.megatron_names import (
     ACTIVATIONS,
@@ -20,6 +19,7 @@ from predictor.case.importers.megatron_names import (
     LATENT_COUNTS,
     POSITIONS,
 )
+from predictor.case.importers.settings import OFF, Settings
 from predictor.case.limits import MAX_LAYERS
 from predictor.case.training_schema import RecomputeModule
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from predictor.case.importers.found import OFF, Draft, Settings
+from typing import TYPE_CHECKING
+
 from predictor.case.importers.megatron_names import CONTEXTS, SHARDED
+from predictor.case.importers.settings import OFF, Settings
+
+if TYPE_CHECKING:
+    from predictor.case.importers.found import Draft
 
 
 def read_sharding(settings: Settings) -> None:

@@ -7,7 +7,7 @@ at a9497c6.
 
 import re
 
-from predictor.case.importers.found import OFF
+from predictor.case.importers.settings import OFF
 
 COUNTS = {
     "num_layers": "model.num_layers",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from predictor.case.importers.files import parse_yaml
-from predictor.case.importers.found import OFF, Draft, Imported, Settings, ranks_of
+from predictor.case.importers.found import Draft, Imported, ranks_of
+from predictor.case.importers.settings import OFF, Settings
 
 FORM = "nanotron"
 MARK = re.compile(r"^model:$(\n[ #].*)*\n +model_config:", re.MULTILINE)

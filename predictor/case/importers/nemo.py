@@ -7,13 +7,16 @@ a YAML file is silent cannot be known from it, so no default of a framework is t
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from predictor.case.importers.files import parse_yaml
-from predictor.case.importers.found import OFF, Imported, Setting, Settings
 from predictor.case.importers.megatron_arguments import read_arguments
 from predictor.case.importers.megatron_fields import read_fields
 from predictor.case.importers.megatron_names import is_free
+from predictor.case.importers.settings import OFF, Setting, Settings
+
+if TYPE_CHECKING:
+    from predictor.case.importers.found import Imported
 
 FORM = "nemo"
 

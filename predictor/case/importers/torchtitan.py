@@ -11,7 +11,9 @@ import re
 from typing import Any
 
 from predictor.case.importers.files import flattened, parse
-from predictor.case.importers.found import OFF, Draft, Imported, Setting, Settings, ranks_of
+from predictor.case.importers.found import Draft, Imported, ranks_of
+from predictor.case.importers.settings import OFF, Setting, Settings
+from predictor.case.importers.torchtitan_plan import read_plan
 
 FORM = "torchtitan"
 
@@ -50,13 +52,6 @@ _RENAMED = {
     "experimental.context_parallel_rotate_method": "parallelism.context_parallel_rotate_method",
     "experimental.enable_async_tensor_parallel": "parallelism.enable_async_tensor_parallel",
 }
-_DEGREES = {
-    "parallelism.tensor_parallel_degree": "plan.tensor_parallel",
-    "parallelism.pipeline_parallel_degree": "plan.pipeline_parallel",
-    "parallelism.context_parallel_degree": "plan.context_parallel",
-    "parallelism.expert_parallel_degree": "plan.expert_parallel",
-}
-_SCHEDULES = {"1F1B": "1f1b", "GPipe": "gpipe", "Interleaved1F1B": "interleaved"}
 _FREE = re.compile(
     r"""(job|profiling|metrics|checkpoint|lr_scheduler|comm|validation|validate|memory_estimation|debug)\.
     |optimizer\.(lr|eps|beta|weight_decay|implementation)
@@ -82,7 +77,7 @@ def read_torchtitan(origin: str, text: str) -> Imported:
     settings = Settings(origin, FORM, renamed)
     settings.put_default("implementation", "torchtitan", "a configuration of torchtitan")
     _read_model(settings)
-    _read_plan(settings)
+    read_plan(settings)
     _read_batch(settings)
     _read_numbers(settings)
     _read_recompute(settings)
@@ -104,94 +99,6 @@ def _read_model(settings: Settings) -> None:
         )
         return
     settings.put("model.preset", preset, "model.flavor")
-
-
-def _read_plan(settings: Settings) -> None:
-    for name, path in _DEGREES.items():
-        if settings.has(name):
-            settings.put(path, settings.count(name), name)
-        settings.put_default(path, 1, f"torchtitan's default, no {name}")
-    settings.put_default(
-        "plan.sequence_parallel",
-        settings.value_of("plan.tensor_parallel") > 1,
-        "beside tensor_parallel_degree",
-    )
-    copies = settings.count("parallelism.data_parallel_replicate_degree") or 1
-    shards = settings.count("parallelism.data_parallel_shard_degree")
-    shards = -1 if shards is None else shards
-    if shards == 0 or shards < -1:
-        name = "parallelism.data_parallel_shard_degree"
-        raise settings.fail(name, "must be at least 1, or -1 for all that is left")
-    if shards > 0:
-        settings.derive(
-            "cluster.num_gpus", lambda d: copies * shards * ranks_of(d), "product of degrees"
-        )
-    never = settings.raw("parallelism.fsdp_reshard_after_forward") == "never"
-    if shards == 1 and copies > 1:
-        settings.put("plan.sharding", "none", "parallelism.data_parallel_shard_degree")
-    else:
-        kind = "gradients" if never else "parameters"
-        words = "fsdp_reshard_after_forward = never" if never else "fully sharded"
-        settings.derive(
-            "plan.sharding", lambda d: kind if _replicas(d, 1) not in (None, 1) else None, words
-        )
-    if copies > 1 and shards != 1:
-        settings.derive(
-            "plan.sharding_group",
-            lambda d: _replicas(d, copies),
-            f"replicas over data_parallel_replicate_degree = {copies}",
-        )
-    if settings.flag("parallelism.enable_async_tensor_parallel"):
-        settings.put("plan.tp_overlap", value=True, name="parallelism.enable_async_tensor_parallel")
-    ways = {"allgather": "all-gather", "alltoall": "ring"}
-    way = settings.word("parallelism.context_parallel_rotate_method", ways)
-    if way is not None:
-        settings.put(
-            "plan.context_parallel_kind", way, "parallelism.context_parallel_rotate_method"
-        )
-    settings.put_default("plan.context_parallel_kind", "all-gather", "torchtitan's default")
-    _read_schedule(settings)
-
-
-def _read_schedule(settings: Settings) -> None:
-    stages = settings.value_of("plan.pipeline_parallel")
-    name = "parallelism.pipeline_parallel_schedule"
-    given = settings.raw(name)
-    schedule = None if given is None else str(given)
-    per_stage = settings.count("parallelism.pipeline_parallel_layers_per_stage")
-    if stages == 1:
-        settings.has("parallelism.pipeline_parallel_microbatch_size")
-        return
-    if schedule is not None and schedule not in _SCHEDULES:
-        known = ", ".join(_SCHEDULES)
-        settings.leave_open(
-            "plan.schedule", f"{name} = {schedule}: is not read; known: {known}; give --schedule"
-        )
-    elif schedule is not None:
-        settings.put("plan.schedule", _SCHEDULES[schedule], name)
-        if schedule == "Interleaved1F1B" and per_stage is None:
-            settings.put("plan.virtual_pipeline", 2, name)
-    if per_stage is not None:
-        settings.derive(
-            "plan.virtual_pipeline",
-            lambda d: _chunks(d, per_stage),
-            f"layers over stages and pipeline_parallel_layers_per_stage = {per_stage}",
-        )
-
-
-def _chunks(draft: Draft, per_stage: int) -> int | None:
-    layers, stages = draft.get("model.num_layers"), draft.get("plan.pipeline_parallel")
-    return max(1, -(-layers // per_stage) // stages) if layers and stages else None
-
-
-def _replicas(draft: Draft, copies: int) -> int | None:
-    """Ranks that share the states: shards times context ranks."""
-    gpus = draft.get("cluster.num_gpus")
-    if gpus is None:
-        return None
-    return (
-        int(gpus // ranks_of(draft) // copies * (draft.get("plan.context_parallel") or 1)) or None
-    )
 
 
 def _read_batch(settings: Settings) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from predictor.errors import PredictorError
 from predictor.files import MEBIBYTE, read_json
-from predictor.report.page.parts import Chart, Figure, Page, Section, Table, axis, colour, layout
-from predictor.report.page.parts import words as escaped
+from predictor.report.page.parts import Page, Section, Table
+from predictor.report.page.search_charts import pareto_chart
+from predictor.report.page.search_plans import fields_of, plan_text, value_text, varied_fields
 from predictor.report.page.writing import write_page
 from predictor.report.quantities import (
     bytes_text,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-Plan = dict[str, Any]
+    from predictor.report.page.search_plans import Plan
 
 NEEDED: Final = (
     "iteration_seconds",
@@ -32,12 +33,8 @@ NEEDED: Final = (
     "memory_reserved_bytes_per_gpu",
     "case",
 )
-SECTIONS: Final = ("training", "plan", "cluster")
-"""Sections of a case whose fields tell plans apart."""
-
 TABLE_ROWS: Final = 25
 MAX_FILE_BYTES: Final = 16 * MEBIBYTE
-NEARLY: Final = 1e-9
 _RULE: Final = "not what `predictor search --json` prints"
 
 
@@ -80,15 +77,19 @@ def _read(source: Path) -> dict[str, Any]:
 def search_page(found: dict[str, Any]) -> Page:
     """The page of a search's result."""
     plans: list[Plan] = found["plans"]
-    varied = _varied(plans)
-    charts = [_pareto("memory", plans, varied, "memory_reserved_bytes_per_gpu", GIB, "GiB a GPU")]
+    varied = varied_fields(plans)
+    charts = [
+        pareto_chart("memory", plans, varied, "memory_reserved_bytes_per_gpu", GIB, "GiB a GPU")
+    ]
     prices = {plan.get("usd_per_iteration") for plan in plans}
     machines = {
         f"{each['case']['cluster']['num_gpus']} x {each['case']['cluster']['gpu']}"
         for each in plans
     }
     if None not in prices and len(machines) > 1:
-        charts.append(_pareto("price", plans, varied, "usd_per_iteration", 1.0, "USD an iteration"))
+        charts.append(
+            pareto_chart("price", plans, varied, "usd_per_iteration", 1.0, "USD an iteration")
+        )
     best = plans[0]
     case = best["case"]
     model = case["model"].get("name") or f"{case['model']['num_layers']} layers"
@@ -105,7 +106,7 @@ def search_page(found: dict[str, Any]) -> Page:
     )
     return Page(
         title=f"Plans for {model} on {' or '.join(sorted(machines))}",
-        lines=(f"Best: {_told(best, varied)}",),
+        lines=(f"Best: {plan_text(best, varied)}",),
         figures=_figures(found, best),
         sections=tuple(each for each in sections if each.charts or each.table or each.notes),
     )
@@ -129,109 +130,12 @@ def _figures(found: dict[str, Any], best: Plan) -> tuple[tuple[str, str, str], .
     return tuple(told)
 
 
-def _fields(plan: Plan) -> dict[str, Any]:
-    """Fields of a plan's case: ``tensor_parallel`` and the like."""
-    case = plan["case"]
-    fields = {key: value for section in SECTIONS for key, value in case.get(section, {}).items()}
-    return {**fields, "implementation": case.get("implementation")}
-
-
-def _varied(plans: Sequence[Plan]) -> tuple[str, ...]:
-    """Fields in which plans differ, in the order of the case."""
-    all_fields = [_fields(plan) for plan in plans]
-    names = dict.fromkeys(name for fields in all_fields for name in fields)
-    return tuple(
-        name for name in names if len({str(fields.get(name)) for fields in all_fields}) > 1
-    )
-
-
-def _told(plan: Plan, varied: Sequence[str]) -> str:
-    fields = _fields(plan)
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_value(fields[name])}"
-        for name in varied
-        if fields.get(name) not in (None, False)
-    )
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else str(value)
-
-
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points that no other beats in both coordinates, from left to right."""
-    best = float("inf")
-    found = []
-    for place in sorted(range(len(points)), key=lambda place: points[place]):
-        if points[place][1] < best - NEARLY:
-            best = points[place][1]
-            found.append(place)
-    return found
-
-
-def _pareto(
-    name: str, plans: Sequence[Plan], varied: Sequence[str], key: str, scale: float, title: str
-) -> Chart:
-    points = [(plan[key] / scale, float(plan["iteration_seconds"])) for plan in plans]
-    best = front(points)
-    labels = [
-        f"{seconds_text(plan['iteration_seconds'])}, MFU {percent_text(plan['mfu'])}<br>"
-        + escaped(_told(plan, varied)).replace(", ", "<br>")
-        for plan in plans
-    ]
-    dots = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "plans",
-        "x": [x for x, _ in points],
-        "y": [y for _, y in points],
-        "customdata": labels,
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "marker": {"color": colour("gemm"), "size": 8, "opacity": 0.55},
-    }
-    line = {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": "nothing is better in both",
-        "x": [points[place][0] for place in best],
-        "y": [points[place][1] for place in best],
-        "customdata": [labels[place] for place in best],
-        "hovertemplate": "%{customdata}<extra></extra>",
-        "line": {"color": colour("communication"), "width": 1.5, "shape": "hv"},
-        "marker": {"color": colour("communication"), "size": 9},
-    }
-    figure: Figure = {
-        "data": [dots, line],
-        "layout": layout(
-            hovermode="closest",
-            xaxis=axis(title),
-            yaxis=axis("seconds an iteration"),
-        ),
-    }
-    seconds = seconds_texts(points[place][1] for place in best)
-    rows = [
-        (_told(plans[place], varied), text, f"{points[place][0]:.3g}")
-        for place, text in zip(best, seconds, strict=True)
-    ]
-    return Chart(
-        name=f"pareto-{name}",
-        title=f"Time against {name}",
-        summary=f"{len(plans)} plans; on the line are those that no other beats in both. Hover, or "
-        "open the numbers, for what they are.",
-        figure=figure,
-        table=Table(head=("plan", "iteration", title), rows=tuple(rows), numeric=frozenset({1, 2})),
-        height=440,
-    )
-
-
 def _table(plans: Sequence[Plan], varied: Sequence[str]) -> Table:
     shown = plans[:TABLE_ROWS]
     seconds = seconds_texts(plan["iteration_seconds"] for plan in shown)
     rows = []
     for place, (plan, text) in enumerate(zip(shown, seconds, strict=True), start=1):
-        fields = _fields(plan)
+        fields = fields_of(plan)
         price = plan.get("usd_per_iteration")
         rows.append(
             (
@@ -240,7 +144,7 @@ def _table(plans: Sequence[Plan], varied: Sequence[str]) -> Table:
                 percent_text(plan["mfu"]),
                 bytes_text(plan["memory_reserved_bytes_per_gpu"]),
                 "" if price is None else usd_text(price),
-                *(_value(fields.get(name)) for name in varied),
+                *(value_text(fields.get(name)) for name in varied),
             )
         )
     names = (name.replace("_", " ") for name in varied)
@@ -259,7 +163,7 @@ def _missed(found: dict[str, Any]) -> list[tuple[str, str]]:
     told = []
     for miss in found.get("near_misses", []):
         plan = ", ".join(
-            f"{name.replace('_', ' ')} {_value(v)}" for name, v in miss["plan"].items()
+            f"{name.replace('_', ' ')} {value_text(v)}" for name, v in miss["plan"].items()
         )
         lacks = f"lacks {bytes_text(miss['missing_bytes'])} a GPU"
         remedies = f"; {' or '.join(miss['remedies'])} would do" if miss["remedies"] else ""

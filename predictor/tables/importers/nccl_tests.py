@@ -1,70 +1,28 @@
 """Logs of NVIDIA's nccl-tests: what ``all_reduce_perf`` and its like print, or write with ``-J``.
 
-A log says its collective in its first lines (since 2.17), else in its command or its file's name.
-The header names the columns, which differ between versions (``root``, ``error`` or ``#wrong``,
-timestamps, per-iteration figures); ranks and hosts stand in the list of devices. ``size`` is the
-buffer that our operators' docstrings name. In-place times are taken where our operator is in place.
-Several logs of one collective are rounds of one measurement: median, lowest and highest.
+:mod:`predictor.tables.importers.nccl_logs` reads one log; here its sizes and times become rows.
+``size`` is the buffer that our operators' docstrings name. In-place times are taken where our
+operator is in place. Several logs of one collective are rounds of one measurement: median, lowest
+and highest.
 """
 
-import json
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
 from predictor.case import Gpu
 from predictor.errors import TableError, nearest
-from predictor.files import MEBIBYTE, read_bytes
 from predictor.operators import OPERATORS, Operator
+from predictor.tables.importers.nccl_logs import PROGRAMS, Log, read_log
 from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
-from predictor.values import frozen
 
-MAX_FILE_BYTES: Final = 16 * MEBIBYTE
 MICROSECONDS: Final = 1e-6
-
-_PROGRAMS: Final = {
-    "all_reduce": "all_reduce",
-    "all_gather": "all_gather",
-    "reduce_scatter": "reduce_scatter",
-    "alltoall": "all_to_all",
-    "broadcast": "broadcast",
-    "sendrecv": "send_recv",
-}
 _DTYPES: Final = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
-_PROGRAM: Final = re.compile(rf"\b({'|'.join(_PROGRAMS)})_perf\b")
-_RANK: Final = re.compile(r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s")
-_SIZE: Final = re.compile(r"[0-9]{1,18}")
-_STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d$|^\d\d:\d\d:\d\d$")
-_NO_NVLS: Final = re.compile(r"NCCL_NVLS_ENABLE(?:=| set by environment to )0")
-_LEAD: Final = 3
-"""Columns that stand before everything a version may leave out: size, count and type."""
-
-
-@frozen
-class Log:
-    """What one log says.
-
-    Attributes:
-        path: Of the file.
-        collective: Name of our operator.
-        hosts: Host of each rank of one group.
-        groups: Groups that ran at once.
-        timings: Bytes, format, and microseconds out of place and in place (None: not timed).
-        no_nvls: It says that NVLS was off.
-    """
-
-    path: Path
-    collective: str
-    hosts: tuple[str, ...]
-    groups: int
-    timings: tuple[tuple[int, str, float | None, float | None], ...]
-    no_nvls: bool
 
 
 def read_nccl_tests(
@@ -88,9 +46,9 @@ def read_nccl_tests(
         TableError: A log cannot be read, names no collective, no ranks or no times, or holds a
             number that is none (file, line and rule named).
     """
-    if collective is not None and collective not in _PROGRAMS.values():
-        known = ", ".join(_PROGRAMS.values())
-        hint = nearest(collective, _PROGRAMS.values())
+    if collective is not None and collective not in PROGRAMS.values():
+        known = ", ".join(PROGRAMS.values())
+        hint = nearest(collective, PROGRAMS.values())
         raise TableError(f"collective = {collective!r}: must be one of {known}{hint}")
     if not source.strip():
         raise TableError("an import needs its source: who measured, where it was published")
@@ -150,135 +108,3 @@ def _timed(log: Log, gpu: Gpu, ranks_per_node: int | None) -> Iterator[tuple[Ope
             ),
             microseconds * MICROSECONDS,
         )
-
-
-def read_log(path: Path, collective: str | None = None) -> Log:
-    """Read one log, text or JSON.
-
-    Raises:
-        TableError: See :func:`read_nccl_tests`.
-    """
-    text = read_bytes(path, TableError, MAX_FILE_BYTES).decode("utf-8", "replace")
-    log = _json_log(path, text, collective) if text.lstrip()[:1] == "{" else None
-    log = log or _text_log(path, text, collective)
-    if not log.hosts:
-        raise TableError(f"{path}: no line of the list of devices ('#  Rank 0 ... on host ...')")
-    if not log.timings:
-        raise TableError(f"{path}: no timings: neither rows under a header nor JSON results")
-    return log
-
-
-def _collective(path: Path, text: str, given: str | None) -> str:
-    if given is not None:
-        return given
-    found = {_PROGRAMS[name] for name in _PROGRAM.findall(text)}
-    squeezed = path.stem.lower().replace("_", "").replace("-", "")
-    found = found or {ours for ours in _PROGRAMS.values() if ours.replace("_", "") in squeezed}
-    if len(found) != 1:
-        state = "names no collective" if not found else f"names {', '.join(sorted(found))}"
-        raise TableError(f"{path}: {state}; say which it is with --collective")
-    return found.pop()
-
-
-def _text_log(path: Path, text: str, given: str | None) -> Log:
-    ranks: list[tuple[int, str]] = []
-    header: list[str] = []
-    timings = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := _RANK.match(line):
-            ranks.append((int(match[2] or 0), match[3]))
-        words = line.lstrip("# ").split()
-        if line.startswith("#") and words[:2] == ["size", "count"]:
-            header = [word for word in words if word != "timestamp"]
-            if "cputime" in header:
-                raise TableError(f"{path}:{number}: times of the CPU (-C 1); measure without")
-        elif header and words and _SIZE.fullmatch(words[0]) and not line.startswith("#"):
-            timings.append(_timing(f"{path}:{number}", header, words))
-    groups = Counter(group for group, _ in ranks)
-    first = min(groups, default=0)
-    return Log(
-        path=path,
-        collective=_collective(path, text, given),
-        hosts=tuple(host for group, host in ranks if group == first),
-        groups=max(1, len(groups)),
-        timings=tuple(timings),
-        no_nvls=bool(_NO_NVLS.search(text)),
-    )
-
-
-def _timing(
-    place: str, header: Sequence[str], words: Sequence[str]
-) -> tuple[int, str, float | None, float | None]:
-    """One row. Columns are counted from the right: an older version leaves ``redop`` empty."""
-    words = [word for word in words if not _STAMP.match(word)]
-    columns = [at - len(header) for at, name in enumerate(header) if name == "time"]
-    if not columns or not _LEAD - columns[0] <= len(words) <= len(header):
-        raise TableError(f"{place}: {len(words)} cells under a header of {len(header)}")
-    for at in (at - len(header) for at, name in enumerate(header) if name == "#wrong"):
-        _check_results(place, words[at])
-    first, *rest = (_microseconds(place, words[at]) for at in columns)
-    return int(words[0]), words[_LEAD - 1], first, rest[0] if rest else None
-
-
-def _check_results(place: str, wrong: object) -> None:
-    """Refuse the time of a collective that did not do its work; a log may not have looked.
-
-    Raises:
-        TableError: Some elements were wrong.
-    """
-    if wrong is not None and str(wrong) not in {"0", "N/A"}:
-        raise TableError(f"{place}: #wrong = {wrong}: the result was wrong; measure it again")
-
-
-def _microseconds(place: str, word: object) -> float | None:
-    if word == "N/A":
-        return None
-    try:
-        value = float(str(word))
-    except ValueError as error:
-        raise TableError(f"{place}: time = {word!r} must be a number of microseconds") from error
-    if not isfinite(value) or value <= 0:
-        raise TableError(f"{place}: time = {word!r} must be a positive number of microseconds")
-    return value
-
-
-def _json_log(path: Path, text: str, given: str | None) -> Log:
-    try:
-        raw = json.loads(text)
-        config = raw["config"]
-        devices = [(int(each["group"]), str(each["hostname"])) for each in config["devices"]]
-        if len(devices) <= 1:  # a build without MPI lists its first device alone
-            devices = [devices[0]] * (int(config["nthreads"]) * int(config["ngpus"]))
-        timings = [_json_timing(f"{path}, result {n}", row) for n, row in enumerate(raw["results"])]
-        program = " ".join(map(str, raw["args"][:1]))
-        environment = "\n".join(map(str, raw.get("env", ())))
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
-        raise TableError(f"{path}: not JSON of nccl-tests ({error!r})") from error
-    groups = sorted({group for group, _ in devices})
-    return Log(
-        path=path,
-        collective=_collective(path, program, given),
-        hosts=tuple(host for group, host in devices if group == groups[0]),
-        groups=len(groups),
-        timings=tuple(timings),
-        no_nvls=bool(_NO_NVLS.search(environment)),
-    )
-
-
-def _json_timing(place: str, row: Mapping[str, Any]) -> tuple[int, str, float | None, float | None]:
-    halves = (row.get("out_of_place"), row.get("in_place"))
-    if any(half is not None and "cpu_time" in half for half in halves):
-        raise TableError(f"{place}: times of the CPU (-C 1); measure without")
-    for half in halves:
-        _check_results(place, (half or {}).get("nwrong"))
-    times = [None if half is None else _microseconds(place, half["time"]) for half in halves]
-    size = int(row["size"])
-    return size, str(row["type"]), times[0], times[1]
