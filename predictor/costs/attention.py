@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from predictor.costs.attention_calls import BLOCK, Calls, calls_of
 from predictor.costs.design import (
     LAUNCH_SECONDS,
     Chip,
@@ -23,13 +24,6 @@ from predictor.costs.design import (
 from predictor.costs.prediction import Floats, Ints
 from predictor.costs.tile_design import heated
 from predictor.operators import Attention, Operator
-from predictor.values import frozen
-
-BLOCK: Final = 128
-"""Queries of a block, and keys of a step."""
-
-LANE: Final = 64
-"""Heads are padded to a multiple of this width."""
 
 FEW_KEYS: Final = 1024
 """Shorter sequences are a few blocks a head, whose order decides."""
@@ -86,43 +80,21 @@ exponentials; options change little, but for a bias, whose kernels reach half of
 does not say is taken from here."""
 
 
-@frozen(kw_only=True)
-class _Calls:
-    """Fields of attention calls as arrays.
-
-    Attributes:
-        backward: 1 in the backward pass.
-        heads: Query heads of all sequences.
-        queries: Of a sequence.
-        width: Of the products of one score: 2·(d + dv) flops forward, padded to whole lanes.
-        scores: Of a head, those of half-masked blocks as well.
-        edges: Of those, what blocks on the mask's edges compute in vain.
-        blocks: Of all heads.
-        longest: Scores of the block with the most keys.
-    """
-
-    backward: Floats
-    heads: Floats
-    queries: Floats
-    width: Floats
-    scores: Floats
-    edges: Floats
-    blocks: Floats
-    longest: Floats
-
-
 def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") -> LinearDesign:
     """Attention: launch plus its products at the tensor rate, or its tensors at HBM's (eq. 6)."""
     del cache  # as products
-    calls = _calls(rows)
+    calls = calls_of(rows)
     backward = calls.backward
     rate = peaks(chip, words(rows, "dtype"))
     compute = np.array([row.flops for row in rows if isinstance(row, Attention)]) / rate
     memory = column(rows, "bytes") / chip.bytes_per_second
     bound = LAUNCH_SECONDS * (1 + 2 * backward) + np.maximum(compute, memory)
     columns = _work(calls, rate, chip) | _options(rows, calls, rate, chip)
-    columns["helpers"] = backward * _helper_bytes(rows) / chip.bytes_per_second
-    columns["memory"] = np.maximum(memory - calls.heads * calls.scores * calls.width / rate, 0.0)
+    helpers = backward * _helper_bytes(rows) / chip.bytes_per_second
+    hidden = calls.heads * calls.scores * calls.width / rate + _exponentials(calls, chip)
+    hidden = hidden + BLOCK_SECONDS * np.maximum(calls.blocks / chip.sm_count, 1.0)
+    columns["helpers"] = helpers
+    columns["memory"] = np.maximum(memory - helpers - hidden, 0.0)
     keys, head = column(rows, "seq_length"), column(rows, "head_dim")
     sizes = np.stack([keys, calls.heads, head, keys / calls.queries], axis=1)
     group = _group(rows, calls)
@@ -136,32 +108,7 @@ def attention_design(rows: Sequence[Operator], chip: Chip, cache: str = "cold") 
     )
 
 
-def _calls(rows: Sequence[Operator]) -> _Calls:
-    queries, keys = column(rows, "queries"), column(rows, "seq_length")
-    window = column(rows, "window")
-    backward = (words(rows, "kind") == "backward").astype(float)
-    head, value = (np.ceil(column(rows, f) / LANE) * LANE for f in ("head_dim", "value_dim"))
-    packed = column(rows, "documents") > 1
-    edges = flags(rows, "causal") * (1 + (window > 0)) * (queries >= BLOCK)
-    documents = [row.document_lengths for row in rows if isinstance(row, Attention)]
-    cut = np.array([sum(np.ceil(n / BLOCK) for n in each) for each in documents])
-    heads = column(rows, "batch") * column(rows, "num_heads")
-    longest = np.where(packed, [max(each) for each in documents], keys)
-    longest = np.where(window > 0, np.minimum(window + BLOCK, longest), longest)
-    vain = edges * queries * BLOCK / 2 + packed * column(rows, "documents") * BLOCK**2 / 4
-    return _Calls(
-        backward=backward,
-        heads=heads,
-        queries=queries,
-        width=2 * np.where(backward > 0, 3 * head + 2 * value, head + value),
-        scores=column(rows, "scores") + vain,
-        edges=vain,
-        blocks=heads * np.where(packed, cut, np.ceil(queries / BLOCK)),
-        longest=longest * np.minimum(queries, BLOCK),
-    )
-
-
-def _work(calls: _Calls, rate: Floats, chip: Chip) -> dict[str, Floats]:
+def _work(calls: Calls, rate: Floats, chip: Chip) -> dict[str, Floats]:
     """Seconds of launches, blocks, products and exponentials, and of SMs that wait (eq. 6a-6d)."""
     products = calls.heads * calls.scores * calls.width / rate
     one = calls.longest * calls.width / rate * chip.sm_count
@@ -179,9 +126,7 @@ def _work(calls: _Calls, rate: Floats, chip: Chip) -> dict[str, Floats]:
     return _by_pass(both, calls) | {"idle": (filled > 1.0) * alike * last * products}
 
 
-def _options(
-    rows: Sequence[Operator], calls: _Calls, rate: Floats, chip: Chip
-) -> dict[str, Floats]:
+def _options(rows: Sequence[Operator], calls: Calls, rate: Floats, chip: Chip) -> dict[str, Floats]:
     """What masks, widths and libraries add, in seconds of the products or the exponentials."""
     products, exponentials = calls.heads * calls.scores * calls.width / rate, _exponentials
     value, head = column(rows, "value_dim"), column(rows, "head_dim")
@@ -196,7 +141,7 @@ def _options(
         "thin_values": products * (value != head),
         "wide": products * (head > BLOCK),
         "packed": products * packed,
-        "documents": BLOCK_SECONDS * np.maximum(calls.blocks / chip.sm_count, 1.0) * packed,
+        "documents": BLOCK_SECONDS * calls.empty / chip.sm_count,
         "edges": exponentials(calls, chip) * calls.edges / calls.scores,
     }
     return _by_pass(both, calls) | {
@@ -205,13 +150,13 @@ def _options(
     }
 
 
-def _by_pass(columns: dict[str, Floats], calls: _Calls) -> dict[str, Floats]:
+def _by_pass(columns: dict[str, Floats], calls: Calls) -> dict[str, Floats]:
     """Each column for the forward pass and again for the backward pass."""
     backward = {f"{name}_backward": values * calls.backward for name, values in columns.items()}
     return {name: values * (1 - calls.backward) for name, values in columns.items()} | backward
 
 
-def _exponentials(calls: _Calls, chip: Chip) -> Floats:
+def _exponentials(calls: Calls, chip: Chip) -> Floats:
     each = EXPONENTIALS_PER_CLOCK * chip.sm_count * chip.clock_hz
     return np.asarray(calls.heads * calls.scores / each)
 
@@ -223,7 +168,7 @@ def _helper_bytes(rows: Sequence[Operator]) -> Floats:
     return np.asarray(wide * (14 * heads + (groups < heads) * 4 * (heads + groups)))
 
 
-def _stratum(rows: Sequence[Operator], calls: _Calls) -> Ints:
+def _stratum(rows: Sequence[Operator], calls: Calls) -> Ints:
     """Whole causal or full squares of a library's own kernel, or what is rarer and less regular."""
     keys, head = column(rows, "seq_length"), column(rows, "head_dim")
     rare = (calls.queries < keys) | (keys < FEW_KEYS) | (head > BLOCK)
@@ -232,7 +177,7 @@ def _stratum(rows: Sequence[Operator], calls: _Calls) -> Ints:
     return np.asarray(rare, dtype=np.int64)
 
 
-def _group(rows: Sequence[Operator], calls: _Calls) -> Ints:
+def _group(rows: Sequence[Operator], calls: Calls) -> Ints:
     options = (
         calls.backward,
         flags(rows, "causal"),

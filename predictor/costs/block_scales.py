@@ -32,7 +32,7 @@ BLOCK: Final = 128
 INSTRUCTIONS: Final = {"forward": 1, "dgrad": 1, "wgrad": 2}
 """Of a partial sum: a multiply-add, and a product of two scales before it."""
 
-UNHIDDEN: Final = 0.67
+UNHIDDEN: Final = 0.64
 """Share of promotions that lengthen a product (docs/implementations.md)."""
 
 

@@ -25,7 +25,7 @@ LOGARITHM: Final[Limits] = (-0.9, 20.0)
 """What is added to a logarithm or to one: a few of them overflow no exponential, and what remains
 of one is positive."""
 
-SHARE: Final[Limits] = (-0.9, 1.0)
+SHARE: Final[Limits] = (0.0, 1.0)
 COORDINATE: Final[Limits] = (-1e15, 1e15)
 LENGTH: Final[Limits] = (1e-3, 1e15)
 HALF_WIDTH: Final[Limits] = (0.0, 5.0)

@@ -18,6 +18,8 @@ from predictor.costs.design import LAUNCH_SECONDS, Chip
 from predictor.costs.prediction import Floats, Ints
 from predictor.costs.tile_table import (
     ANY_WAVES,
+    CUT_COLS,
+    CUT_ROWS,
     FEW,
     FITTED_COLS,
     FITTED_ROWS,
@@ -25,10 +27,12 @@ from predictor.costs.tile_table import (
     OLD,
     SPLIT,
     WHOLE,
+    WIDE_CLUSTERS,
     Candidate,
 )
 from predictor.costs.tiles import (
     BELOW_ONE,
+    QUEUED_WAVES,
     TILE_DEPTH,
     Products,
     Tiling,
@@ -42,6 +46,9 @@ from predictor.costs.tiles import (
 
 FORBIDDEN: Final = 1e9
 """What a second wave of an odd tile counts."""
+
+ONE_WAVE: Final = (FEW, CUT_COLS, CUT_ROWS)
+"""Whose odd tiles run no second wave."""
 
 TINY: Final = 1e-300
 
@@ -95,7 +102,7 @@ def fastest_tiles(products: Products, memory: Floats, c: Mapping[str, float], ch
         for candidate in (each for group in groups for each in group):
             tiling = Tiling.of(candidate, c)
             seconds = tiling_work(tiling, some, least, c, chip)
-            if groups[0] is FEW and candidate.is_odd:
+            if candidate.is_odd and _runs_one_wave(groups[0]):
                 seconds[shares(tiling, some, chip) > 1.0] = np.inf
             better = seconds < best[asked]
             best[asked] = np.where(better, seconds, best[asked])
@@ -113,6 +120,8 @@ def _asked(products: Products, chip: Chip) -> Iterator[tuple[Groups, int, Ints]]
     for groups, asked in (
         ((ANY_WAVES,), ~old),
         ((FEW, *SPLIT), few & ~old),
+        ((CUT_COLS,), few & ~old & (products.turned_cols == 0)),
+        ((CUT_ROWS,), few & ~old & (products.turned_rows == 0)),
         ((FITTED_COLS,), _is_off(products.cols) & ~old),
         ((FITTED_ROWS,), _is_off(products.rows) & ~old),
         (OLD, old),
@@ -120,6 +129,10 @@ def _asked(products: Products, chip: Chip) -> Iterator[tuple[Groups, int, Ints]]
         if asked.any():
             yield groups, begin, np.flatnonzero(asked)
         begin += sum(len(each) for each in groups)
+
+
+def _runs_one_wave(candidates: Sequence[Candidate]) -> bool:
+    return any(candidates is each for each in ONE_WAVE)
 
 
 def _is_off(sizes: Floats) -> NDArray[np.bool_]:
@@ -168,28 +181,35 @@ def _fastest(
     depth = np.ceil(products.depth / TILE_DEPTH / splits) * TILE_DEPTH
     best = np.full(len(depth), np.inf)
     filled, waves, cost = np.empty_like(depth), np.empty_like(depth), np.empty_like(depth)
+    many, queued = np.empty(len(depth), dtype=bool), np.empty_like(depth)
+    one_wave = _runs_one_wave(candidates)
     start, epilogue, drain = c["wave"] * LAUNCH_SECONDS, c["epilogue"], c["drain"]
+    queue = c["queue"] * LAUNCH_SECONDS
     for candidate in candidates:
         high, wide, _ = candidate
         np.multiply(highs[high], wides[wide], out=filled)
         np.ceil(filled, out=waves)
-        if candidates is FEW and candidate.is_odd:
+        if one_wave and candidate.is_odd:
             waves -= 1.0
             waves *= FORBIDDEN
             waves += 1.0
+        feed = rate.feed_pairs
         if candidates is not ANY_WAVES:  # where one wave is not full, they are among FEW too
+            feed = np.where(filled > WIDE_CLUSTERS, rate.feed_pairs, rate.feed)
             np.minimum(filled, 1.0, out=filled)
             filled *= c["idle"]
             waves += filled
             waves -= c["idle"]
         odd = candidate.is_odd
         in_vain = turned_rows * vain(high) + turned_cols * vain(wide) if odd else 0.0
-        step = np.maximum(rate.feed * (high + wide), rate.tensor * (high * wide))
+        step = np.maximum(feed * (high + wide), rate.tensor * (high * wide))
         step = step * np.exp(slower_by(candidate, c) + c["odd_turned"] * in_vain)
         output = rate.output * (high * wide)
         np.multiply(depth, step, out=cost)
         cost += start + epilogue * output
         cost *= waves
         cost += drain * output
+        np.multiply(np.greater(waves, QUEUED_WAVES, out=many), queue, out=queued)
+        cost += queued
         np.minimum(best, cost, out=best)
     return best

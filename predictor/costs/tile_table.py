@@ -16,6 +16,10 @@ TILES: Final = (
 """Output tiles of the library's Hopper kernels, either side up, as their names list them. Where
 64 divides the output, those of other sides fill one wave of SMs exactly; no second one is run."""
 
+CUT_WIDTHS: Final = (72, 80, 112, 144, 168)
+"""Of the other side of tiles 64 or 128 high that fill one wave, where that side lies along an
+operand that is contiguous along K: along a turned one the library's tiles are multiples of 32."""
+
 FITTED_WIDTHS: Final = (96, 112, 144, 160, 176, 208, 232, 272, 304)
 """Of the other side of tiles 128, 192 or 256 high, which cut an output that 64 does not divide: its
 kernels' names have every multiple of 8."""
@@ -26,6 +30,10 @@ OLD_TILES: Final = ((128, 128), (128, 256))
 SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
 SPLITS: Final = (2, 3, 4, 6)
 LARGEST_TILE: Final = max(a * b for a, b in TILES)
+WIDE_CLUSTERS: Final = 10 / 11
+"""Share of SMs that clusters of four or eight fill: 120 of 132 (cudaOccupancyMaxActiveClusters on
+two H100s and an H200). Tiles on more SMs than that share operands in pairs alone."""
+
 SMALL_TILE: Final = 64 * 128
 """Smaller ones are asked only where one wave of the largest tiles holds the whole output."""
 
@@ -73,6 +81,12 @@ FEW: Final = _candidates(TILES, (1,))
 ANY_WAVES: Final = tuple(
     tile for tile in FEW if not tile.is_odd and tile.high * tile.wide >= SMALL_TILE
 )
+CUT_COLS: Final = tuple(Candidate(high, wide, 1) for high in (64, 128) for wide in CUT_WIDTHS)
+"""Asked in one wave where ``FEW`` is and the second operand is not turned."""
+
+CUT_ROWS: Final = tuple(Candidate(wide, high, 1) for high, wide, _ in CUT_COLS)
+"""The same of the first operand."""
+
 SPLIT: Final = tuple(_candidates(SPLIT_TILES, (number,)) for number in SPLITS)
 """By the number of parts, asked where ``FEW`` is."""
 
@@ -111,6 +125,7 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "feed": Coefficient(1.0, 0.3, scales=True),
     "epilogue": Coefficient(2.0, 0.5, scales=True),
     "drain": Coefficient(1.0, 0.5, scales=True),
+    "queue": Coefficient(0.5, 1.0, scales=True),
     "wave": Coefficient(0.3, 0.5, scales=True),
     "memory": Coefficient(1.2, 0.2, scales=True),
     "latency": Coefficient(0.3, 0.5, scales=True),
@@ -119,19 +134,21 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "partials": Coefficient(3.0, 0.7, scales=True),
     "misaligned": Coefficient(6.0, 2.0, scales=False),
     "misaligned_output": Coefficient(9.0, 3.0, scales=False),
-    "idle": Coefficient(0.4, 0.2, scales=False),
+    "idle": Coefficient(0.4, 0.7, scales=True),
     "power": Coefficient(1.0, 0.2, scales=True),
     "warm": Coefficient(0.05, 0.1, scales=False),
     "hot": Coefficient(0.3, 0.15, scales=False),
     "odd": Coefficient(0.03, 0.03, scales=False),
     "odd_turned": Coefficient(0.1, 0.2, scales=False),
     "ragged_feed": Coefficient(0.5, 0.5, scales=False),
+    "pairs": Coefficient(0.1, 1.0, scales=True),
+    "ragged_pairs": Coefficient(0.2, 1.0, scales=True),
     "ragged_epilogue": Coefficient(0.3, 0.3, scales=False),
     "ragged_write": Coefficient(0.3, 0.3, scales=False),
     "rewrite": Coefficient(0.5, 0.3, scales=False),
     **{
         name: Coefficient(0.0, 0.04, scales=False)
-        for name in sorted({tile.coefficient for tile in FEW + FITTED_COLS})
+        for name in sorted({tile.coefficient for tile in FEW + CUT_COLS + FITTED_COLS})
     },
     "ragged": Coefficient(0.1, 0.1, scales=False),
     "dgrad": Coefficient(0.0, 0.05, scales=False),
@@ -151,4 +168,13 @@ FLAGS: Final = NAMES[NAMES.index("ragged") :]
 """Coefficients that add to the logarithm of seconds."""
 
 EXPECTED: Final = np.array([each.expected for each in COEFFICIENTS.values()])
-CANDIDATES: Final = (*ANY_WAVES, *FEW, *chain(*SPLIT), *FITTED_COLS, *FITTED_ROWS, *chain(*OLD))
+CANDIDATES: Final = (
+    *ANY_WAVES,
+    *FEW,
+    *chain(*SPLIT),
+    *CUT_COLS,
+    *CUT_ROWS,
+    *FITTED_COLS,
+    *FITTED_ROWS,
+    *chain(*OLD),
+)

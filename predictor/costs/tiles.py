@@ -1,15 +1,18 @@
 """Matrix products as tiles of their output on SMs (eq. 3 and 4).
 
-    T = W·( K/s·u + c_wave·t₀ + c_epilogue·e ) + c_drain·e                                 (3)
+    T = W·( K/s·u + c_wave·t₀ + c_epilogue·e ) + c_drain·e + [x>2]·c_queue·t₀               (3)
     W = ⌈x⌉ - c_idle·max(1 - x, 0),  x = s·⌈M/a⌉·⌈N/b⌉ / S
     e = (1 + c_ragged_epilogue·off)·a·b·o/L
     u = e^(c_tile + c_odd_turned·vain) · max( c_tensor·(1 + c_misaligned)·2·a·b·S/Π,
-                                              c_feed·(a+b)·i·(1 + c_ragged_feed·ragged)/L ) (4)
+                                              c_feed·(a+b)·i·p/L )                          (4)
+    p = (1 + c_pairs·[x>10/11])·(1 + (c_ragged_feed + c_ragged_pairs·[x>10/11])·ragged)
 
 An output of M×N is cut into tiles a×b that run S at a time; a tile fills its pipeline, needs its
 products at the tensor rate or its operands at the rate of an SM's port to L2 (L), whichever is
 slower, then writes its output, in part while the next tile begins. SMs that the only wave leaves
-without a tile leave L2 and memory to the others. Coefficients are multiples of what the datasheet
+without a tile leave L2 and memory to the others. Clusters of SMs fetch an operand once for all; on
+nearly all SMs they are pairs, so that L2 has more to hand out. More than two waves take their tiles
+from a queue, whose counter another launch clears. Coefficients are multiples of what the datasheet
 promises. Symbols: docs/cost_model.md.
 """
 
@@ -22,11 +25,14 @@ from numpy.typing import NDArray
 
 from predictor.costs.design import LAUNCH_SECONDS, Chip
 from predictor.costs.prediction import Floats, Ints
-from predictor.costs.tile_table import CANDIDATES, NAMES, WHOLE, Candidate
+from predictor.costs.tile_table import CANDIDATES, NAMES, WHOLE, WIDE_CLUSTERS, Candidate
 from predictor.values import frozen
 
 TILE_DEPTH: Final = 64.0
 """Reduction step of a tile, in two-byte elements: one line of shared memory."""
+
+QUEUED_WAVES: Final = 2.0
+"""Kernels with more waves of tiles take them from a queue."""
 
 BELOW_ONE: Final = 1.0 - 1e-12
 """Keeps a whole number of waves from being rounded up to the next."""
@@ -109,11 +115,13 @@ class Rates:
     Attributes:
         tensor: Of a multiply-add an element deep.
         feed: Of a row or column of an operand, an element deep.
+        feed_pairs: The same where clusters are pairs.
         output: Of an element of the output, written.
     """
 
     tensor: Floats | float
     feed: Floats | float
+    feed_pairs: Floats | float
     output: Floats | float
 
 
@@ -135,13 +143,16 @@ def common(values: Floats) -> Floats | float:
 
 def rates(products: Products, c: Mapping[str, float], chip: Chip) -> Rates:
     """What products need of an SM, whichever tiles they run."""
-    ragged = 1.0 + c["ragged_feed"] * common(products.ragged)
+    ragged = common(products.ragged)
+    feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second
+    off_sectors = 1.0 + (c["ragged_feed"] + c["ragged_pairs"]) * ragged
     off = 1.0 + c["ragged_epilogue"] * common(products.ragged_output)
     slow = c["misaligned"] * common(products.misaligned)
     slow = 1.0 + slow + c["misaligned_output"] * common(products.misaligned_output)
     return Rates(
         tensor=c["tensor"] * slow * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
-        feed=c["feed"] * 2.0 / chip.sm_l2_bytes_per_second * ragged,
+        feed=feed * (1.0 + c["ragged_feed"] * ragged),
+        feed_pairs=feed * (1.0 + c["pairs"]) * off_sectors,
         output=common(products.output_bytes) * off / chip.sm_l2_bytes_per_second,
     )
 
@@ -155,8 +166,8 @@ def vain(side: Floats | float) -> Floats | float:
 
 
 def tile_cost(tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip) -> Floats:
-    """Seconds of one tile on one SM: its reduction and its output (eq. 3 and 4)."""
-    reduction, output = _parts(tiling, products, c, chip)
+    """Seconds of one tile on one SM of a full chip: its reduction and output (eq. 3 and 4)."""
+    reduction, output = _parts(tiling, products, np.ones(1), c, chip)
     return np.asarray(reduction + (c["epilogue"] + c["drain"]) * output)
 
 
@@ -164,20 +175,22 @@ def tiling_seconds(
     tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip
 ) -> Floats:
     """Seconds of all tiles, wave by wave (eq. 3)."""
-    reduction, output = _parts(tiling, products, c, chip)
     filled = shares(tiling, products, chip)
+    reduction, output = _parts(tiling, products, filled, c, chip)
     waves = np.ceil(filled) - c["idle"] * np.maximum(1.0 - filled, 0.0)
-    return np.asarray(waves * (reduction + c["epilogue"] * output) + c["drain"] * output)
+    queue = c["queue"] * LAUNCH_SECONDS * (filled > QUEUED_WAVES)
+    return np.asarray(waves * (reduction + c["epilogue"] * output) + c["drain"] * output + queue)
 
 
 def _parts(
-    tiling: Tiling, products: Products, c: Mapping[str, float], chip: Chip
+    tiling: Tiling, products: Products, filled: Floats, c: Mapping[str, float], chip: Chip
 ) -> tuple[Floats, Floats | float]:
     """Seconds of one tile's pipeline and reduction, and of its output at L2's rate."""
     rate, area = rates(products, c, chip), tiling.high * tiling.wide
     depth = np.ceil(products.depth / TILE_DEPTH / tiling.splits) * TILE_DEPTH
     in_vain = products.turned_rows * vain(tiling.high) + products.turned_cols * vain(tiling.wide)
-    step = np.maximum(rate.tensor * area, rate.feed * (tiling.high + tiling.wide))
+    feed = np.where(filled > WIDE_CLUSTERS, rate.feed_pairs, rate.feed)
+    step = np.maximum(rate.tensor * area, feed * (tiling.high + tiling.wide))
     step = step * np.exp(tiling.slower + c["odd_turned"] * in_vain)
     return np.asarray(depth * step + c["wave"] * LAUNCH_SECONDS), rate.output * area
 

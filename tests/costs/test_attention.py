@@ -73,6 +73,30 @@ def test_a_call_of_fifteen_milliseconds_is_half_way_to_the_settled_clock():
     assert found["heat"] == pytest.approx(0.5 * found["products"], rel=1e-2)
 
 
-def test_packed_documents_pay_for_each_of_their_blocks_again():
-    found = columns(seq_length=4096, documents=40)
-    assert found["documents"] == pytest.approx(found["block"])
+def test_blocks_are_launched_for_each_document_as_for_the_longest():
+    # lengths 204, 410, 614 and 820 of 2,048 tokens: 2 + 4 + 5 + 7 blocks of 4 x 7, on ten SMs
+    found = columns(seq_length=2048, documents=4)
+    assert found["documents"] == pytest.approx(8 * (28 - 18) / 10 * 1e-6)
+    assert columns(seq_length=2048)["documents"] == 0.0
+
+
+def test_documents_are_computed_in_whole_blocks_of_their_own():
+    found = columns(seq_length=2048, documents=4, causal=True)
+    blocks = sum(n * (n + 1) / 2 for n in (2, 4, 5, 7))
+    assert found["products"] == pytest.approx(8 * blocks * 128**2 * 512 / 1e12)
+    full = columns(seq_length=2048, documents=4)
+    assert full["products"] == pytest.approx(8 * (4 + 16 + 25 + 49) * 128**2 * 512 / 1e12)
+    sliding = columns(seq_length=2048, documents=4, causal=True, window=256)
+    # each block of queries meets at most three of keys
+    assert sliding["products"] == pytest.approx(8 * (3 + 9 + 12 + 18) * 128**2 * 512 / 1e12)
+
+
+def test_what_products_exponentials_blocks_and_side_kernels_hide_is_no_time_of_memory():
+    shape = {"batch": 1, "num_heads": 8, "num_query_groups": 8, "head_dim": 128, "causal": False}
+    for kind in ("forward", "backward"):
+        call = Attention(**shape, seq_length=256, kind=kind)
+        design = attention_design([call], replace(TOY, bytes_per_second=1e9))
+        found = {name: float(v[0] * design.bound[0]) for name, v in design.columns.items()}
+        suffix = "_backward" * (kind == "backward")
+        hidden = sum(found[f"{name}{suffix}"] for name in ("products", "exponentials", "block"))
+        assert found["memory"] == pytest.approx(call.bytes / 1e9 - hidden - found["helpers"])

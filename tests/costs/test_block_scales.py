@@ -67,7 +67,7 @@ def test_published_products_are_met():
 
 
 def test_one_scale_a_tensor_would_be_too_fast():
-    assert errors(weight_gradients("fp8")).max() < -0.1
+    assert errors(weight_gradients("fp8")).max() < -0.09
     assert np.median(errors(forward_products("fp8"))) < -0.08
 
 

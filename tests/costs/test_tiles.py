@@ -15,7 +15,8 @@ from predictor.costs.tile_table import CANDIDATES, OLD
 from predictor.costs.tiles import Tiling, named, tiling_seconds, vain
 from predictor.operators import Gemm
 
-NOTHING = dict.fromkeys(("feed", "epilogue", "drain", "wave", "memory", "latency", "power"), 1e-9)
+TILES = ("feed", "epilogue", "drain", "wave", "queue", "pairs")
+NOTHING = dict.fromkeys((*TILES, "memory", "latency", "power"), 1e-9)
 IDEAL = truth(**NOTHING, launch=1.0, tensor=1.0, odd=0.0, odd_turned=0.0, ragged=0.0)
 """Tensor cores alone."""
 
@@ -27,19 +28,26 @@ def compute_seconds(coefficients=IDEAL, **shape):
     return float(work_seconds(products, np.zeros(1), named(coefficients), TOY)[0])
 
 
+def chosen_tile(chip=TOY, **shape):
+    return CANDIDATES[int(gemm_design([Gemm(**shape)], chip).fastest(IDEAL)[0])]
+
+
 def test_one_full_wave_of_large_tiles_takes_the_time_of_its_flops():
     flops = 2 * 256 * 1280 * 4096
     assert compute_seconds(m=256, n=1280, k=4096) == pytest.approx(flops / 1e12)
 
 
 def test_one_tile_more_than_a_wave_of_them_costs_a_second_wave():
-    full = compute_seconds(m=640, n=64, k=512)  # ten tiles on ten SMs
-    spilt = compute_seconds(m=704, n=64, k=512)
+    shape = {"m": 512, "k": 64, "kind": "wgrad"}  # both operands turned: sides of 64 or 96
+    full = compute_seconds(n=640, **shape)  # ten tiles on ten SMs
+    spilt = compute_seconds(n=704, **shape)
     assert spilt > 1.3 * full
 
 
-def chosen_tile(chip=TOY, **shape):
-    return CANDIDATES[int(gemm_design([Gemm(**shape)], chip).fastest(IDEAL)[0])]
+def test_sides_along_an_operand_contiguous_along_k_are_cut_to_fill_one_wave():
+    full, cut = compute_seconds(m=640, n=64, k=512), compute_seconds(m=704, n=64, k=512)
+    assert cut == pytest.approx(72 / 64 * full)  # ten tiles of 72 rows
+    assert chosen_tile(m=704, n=64, k=512)[:2] == (72, 64)
 
 
 def test_an_output_that_64_does_not_divide_is_cut_by_tiles_that_fit_it():
@@ -76,7 +84,7 @@ def test_sms_without_a_tile_give_back_their_share_to_the_others():
 def test_rows_off_sixteen_bytes_slow_the_tensor_cores(shape, slower):
     design = gemm_design([Gemm(m=1024, **shape)], TOY)
     tiling = Tiling(128, 128, 1, 0.0)
-    rates = dict.fromkeys(("feed", "epilogue", "drain", "wave"), 1e-9)
+    rates = dict.fromkeys(TILES, 1e-9)
     plain = truth(**rates, misaligned=0.0, misaligned_output=0.0)
     bare = truth(**rates, misaligned=6.0, misaligned_output=9.0)
     one, other = (
@@ -117,10 +125,40 @@ def test_the_named_tiles_take_the_least_time():
 def test_every_wave_fills_its_pipelines_and_the_last_ones_output_is_waited_for():
     rates = dict.fromkeys(("tensor", "feed"), 1e-9)
     c = named(truth(**rates, wave=0.5, epilogue=1.2, drain=0.4))
-    # a tile of 64 x 64 begins in 1 us and writes 8,192 bytes at 1.6 GB/s, three waves of ten tiles
-    products = gemm_design([Gemm(m=640, n=192, k=64)], TOY).products
+    # a tile of 64 x 64 begins in 1 us and writes 8,192 bytes at 1.6 GB/s, two waves of ten tiles
+    products = gemm_design([Gemm(m=640, n=128, k=64)], TOY).products
     found = tiling_seconds(Tiling(64, 64, 1, 0.0), products, c, TOY)
-    assert found == pytest.approx(3 * 1e-6 + (3 * 1.2 + 0.4) * 8192 / 1.6e9, rel=1e-6)
+    assert found == pytest.approx(2 * 1e-6 + (2 * 1.2 + 0.4) * 8192 / 1.6e9, rel=1e-6)
+
+
+@pytest.mark.parametrize(("m", "queued"), [(1280, 0.0), (1281, 1.0)])
+def test_more_than_two_waves_wait_for_their_queue_to_be_cleared(m, queued):
+    products = gemm_design([Gemm(m=m, n=64, k=64)], TOY).products
+    with_queue, without = (
+        float(tiling_seconds(Tiling(64, 64, 1, 0.0), products, named(truth(queue=q)), TOY)[0])
+        for q in (0.9, 1e-9)
+    )
+    assert with_queue - without == pytest.approx(queued * 0.9 * 2e-6)
+
+
+@pytest.mark.parametrize(("tiles", "slower"), [(9, 1.0), (10, 1.2), (20, 1.2)])
+def test_tiles_on_nearly_all_sms_share_operands_in_pairs_alone(tiles, slower):
+    c = truth(**NOTHING | {"feed": 1.0, "pairs": 0.2}, tensor=1e-9, idle=0.0)
+    products = gemm_design([Gemm(m=64 * tiles, n=64, k=1024)], TOY).products
+    found = float(tiling_seconds(Tiling(64, 64, 1, 0.0), products, named(c), TOY)[0])
+    # 128 rows of 1,024 two-byte elements through a port of 1.6 GB/s, in one or two waves
+    waves = 2 if tiles > 10 else 1
+    assert found == pytest.approx(waves * slower * 128 * 1024 * 2 / 1.6e9, rel=1e-6)
+
+
+def test_pairs_fetch_more_sectors_of_rows_that_begin_inside_them():
+    c = NOTHING | {"feed": 1.0, "pairs": 1e-9, "ragged_feed": 0.5, "ragged_pairs": 0.3}
+    few, many = (
+        float(tiling_seconds(Tiling(64, 64, 1, 0.0), products, named(truth(**c, idle=0.0)), TOY)[0])
+        for m in (576, 640)
+        for products in [gemm_design([Gemm(m=m, n=64, k=1032)], TOY).products]
+    )
+    assert many / few == pytest.approx(1.8 / 1.5)
 
 
 def test_sides_of_a_tile_that_no_line_ends_on_cost_where_an_operand_is_turned():
