@@ -9,7 +9,7 @@ from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations import load
 from predictor.iteration.launches import Launch, Sync
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import AllGather, AllReduce, Attention, Gemm, ReduceScatter
+from predictor.operators import AllGather, AllReduce, Attention, Gemm, MemoryBound, ReduceScatter
 
 LLAMA_1B = {
     "num_layers": 16,
@@ -125,6 +125,23 @@ def test_mosaic_layers_on_a100_run_attention_in_triton_on_whole_sequences():
     assert (backward.num_heads, backward.num_query_groups, backward.impl) == (32, 32, "flash")
     other, _, _ = parts(case("llm-foundry", model=MPT_1B))
     assert [op.num_heads for op in operators(other.forward, Attention)] == [16, 16]
+
+
+def test_mosaic_products_in_8_bits_cast_inputs_weights_and_gradients():
+    asked = case("llm-foundry", model=MPT_1B, training={"precision": "fp8"})
+    layer, _, head = parts(asked)
+    products = operators((*layer.forward, *layer.backward), Gemm)
+    assert [op.dtype for op in products] == ["fp8"] * 12
+    assert not any(op.accumulate for op in products)  # autograd adds up micro-batches
+    casts = [
+        (op.rows, op.cols)
+        for op in operators(layer.forward, MemoryBound)
+        if op.kernel == "cast_transpose_fp8"
+    ]
+    rows = 2 * 4096
+    assert casts[:2] == [(rows, 2048), (3 * 2048, 2048)]  # of queries, keys and values
+    assert len(casts) == 8  # four inputs, four weights
+    assert {op.dtype for op in operators(head.forward, Gemm)} == {"bf16"}
 
 
 def test_nanotron_sends_eight_gathers_and_scatters_a_layer():

@@ -51,7 +51,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """
     n = shape.tokens
     tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
-    eager.linear_forward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
+    _linear_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     if _in_triton(shape):
         tape.run(_triton(shape.attention("forward", layer)))
     else:
@@ -61,12 +61,12 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
             tape.run(te.fused("copy", n, columns))
         flash_1(tape, shape.attention("forward", layer))
         tape.run(te.fused("copy", n, layer.q))
-    eager.linear_forward(tape, n, layer.hidden, layer.q)
+    _linear_forward(tape, shape, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
-    eager.linear_forward(tape, n, layer.ffn, layer.hidden)
+    _linear_forward(tape, shape, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("gelu", n, layer.ffn))
-    eager.linear_forward(tape, n, layer.hidden, layer.ffn)
+    _linear_forward(tape, shape, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("add", n, layer.hidden))
 
 
@@ -76,12 +76,12 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     What was gathered is scattered into zeros; Triton sums the gradient of queries in fp32.
     """
     n = shape.tokens
-    eager.linear_backward(tape, n, layer.hidden, layer.ffn)
+    _linear_backward(tape, shape, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("gelu_backward", n, layer.ffn))
-    eager.linear_backward(tape, n, layer.ffn, layer.hidden)
+    _linear_backward(tape, shape, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
-    eager.linear_backward(tape, n, layer.hidden, layer.q)
+    _linear_backward(tape, shape, layer.hidden, layer.q)
     if _in_triton(shape):
         tape.run(_triton(shape.attention("backward", layer)), kernels=2)
         tape.run(te.fused("cast_down", n, layer.q))
@@ -92,9 +92,30 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
             tape.run(eager.kernel("fill", n, columns))
             tape.run(te.fused("copy", n, columns))
     tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
-    eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden)
+    _linear_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", n, layer.hidden))
+
+
+def _linear_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """In 8 bits ``te.Linear``, which casts input and weight in every pass (``layers/fc.py``)."""
+    if shape.recipe is None:
+        eager.linear_forward(tape, shape.tokens, out, into)
+        return
+    te.operand(tape, shape.recipe, shape.tokens, into, turned=True)
+    te.operand(tape, shape.recipe, out, into, turned=True)
+    tape.run(te.product(shape.tokens, out, into, "forward", shape.recipe))
+
+
+def _linear_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+    """The output's gradient is cast too; weight gradients are bf16, micro-batch by micro-batch."""
+    if shape.recipe is None:
+        eager.linear_backward(tape, shape.tokens, out, into)
+        return
+    te.operand(tape, shape.recipe, shape.tokens, out, turned=True)
+    tape.run(te.product(shape.tokens, out, into, "dgrad", shape.recipe))
+    weight = te.product(shape.tokens, out, into, "wgrad", shape.recipe)
+    tape.run(replace(weight, accumulate=False))
 
 
 def _in_triton(shape: StepShape) -> bool:
@@ -163,6 +184,7 @@ STACK = Stack(
     description="llm-foundry 0.1 to 0.4 (MPT) under Composer with FSDP, early FlashAttention",
     parallel=True,
     compared=False,
+    knows=frozenset({"fp8"}),
     layer=layer_part,
     embedding=embedding_part,
     head=head_part,
