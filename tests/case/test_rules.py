@@ -133,6 +133,99 @@ BROKEN = {
         {"model": {"moe": {**MOE, "first_dense_layers": 9}}},
         "model.moe.first_dense_layers = 9: may not exceed num_layers (8)",
     ),
+    "full attention among windows": (
+        {"model": {"full_attention_frequency": 4}},
+        "model.full_attention_frequency = 4: needs attention_window",
+    ),
+    "a count for each expert": (
+        {"model": {"moe": {**MOE, "expert_tokens": [1.0] * 7}}},
+        "model.moe.expert_tokens = 7 counts: must have a count for each of num_experts (8)",
+    ),
+    "some tokens": (
+        {"model": {"moe": {**MOE, "expert_tokens": [0.0] * 8}}},
+        "model.moe.expert_tokens = 8 counts: must have a count for each of num_experts (8)",
+    ),
+    "padding needs a capacity": (
+        {"model": {"moe": {**MOE, "pad_to_capacity": True}}},
+        "model.moe.pad_to_capacity = True: needs capacity_factor",
+    ),
+    "groups divide experts": (
+        {"model": {"moe": {**MOE, "routing_groups": 3}}},
+        "model.moe.routing_groups = 3: must divide num_experts (8)",
+    ),
+    "groups of a token": (
+        {"model": {"moe": {**MOE, "routing_groups": 4, "groups_per_token": 5}}},
+        "model.moe.groups_per_token = 5: may not exceed routing_groups (4)",
+    ),
+    "groups of a token need groups": (
+        {"model": {"moe": {**MOE, "groups_per_token": 1}}},
+        "model.moe.groups_per_token = 1: may not exceed routing_groups (None)",
+    ),
+    "experts of a token's groups": (
+        {"model": {"moe": {**MOE, "top_k": 5, "routing_groups": 4, "groups_per_token": 2}}},
+        "model.moe.top_k = 5: may not exceed the experts of a token's groups (4)",
+    ),
+    "tensor ranks divide an expert": (
+        {
+            "model": {"moe": {**MOE, "expert_ffn_hidden_size": 1023}},
+            "plan": {"expert_tensor_parallel": 2},
+        },
+        "plan.expert_tensor_parallel = 2: must divide expert_ffn_hidden_size (1023)",
+    ),
+    "replayed experts": (
+        {"training": {"recompute": "selective", "recompute_modules": ["mlp", "moe_act"]}},
+        "training.recompute_modules = moe_act: names a part of layers that have model.moe",
+    ),
+    "replayed latent attention": (
+        {"training": {"recompute": "selective", "recompute_modules": ["mla_up_proj"]}},
+        "training.recompute_modules = mla_up_proj: names a part of layers that have model.mla",
+    ),
+    "a GPU for each stage": (
+        {"plan": {"pipeline_parallel": 2}, "cluster": {"stage_gpus": ["h100-sxm5-80gb"]}},
+        "must name one for each of pipeline_parallel (2) stages",
+    ),
+    "the first stage's GPU": (
+        {
+            "plan": {"pipeline_parallel": 2},
+            "cluster": {"stage_gpus": ["a100-sxm4-80gb", "h100-sxm5-80gb"]},
+        },
+        "must begin with cluster.gpu (h100-sxm5-80gb)",
+    ),
+    "a square of rates": (
+        {"cluster": {"gpus_per_node": 8, "links": {"bytes_per_second": [[0.0, 1e9], [1e9]]}}},
+        "cluster.links.bytes_per_second[1] = 1 rates: must have as many entries as there are rows",
+    ),
+    "a rate between different places": (
+        {
+            "cluster": {
+                "gpus_per_node": 8,
+                "links": {"bytes_per_second": [[0.0, 1e9], [0.0, 0.0]]},
+            }
+        },
+        "cluster.links.bytes_per_second[1][0] = 0.0: must be at least",
+    ),
+    "an override of two places": (
+        {"cluster": {"gpus_per_node": 8, "links": {"overrides": [[1, 1, 1e9]]}}},
+        "cluster.links.overrides[0] = [1.0, 1.0, 1000000000.0]: must be [from, to, bytes_per",
+    ),
+    "an override of whole numbers": (
+        {"cluster": {"gpus_per_node": 8, "links": {"overrides": [[0.5, 1, 1e9]]}}},
+        "from and to must be whole numbers of 0 to 2047",
+    ),
+    "a place for each node": (
+        {"cluster": {"gpus_per_node": 8, "links": {"placement": [0, 0]}}},
+        "cluster.links.placement = 2 places: must be 2 different numbers of 0 to 2047",
+    ),
+    "nodes that are described": (
+        {
+            "cluster": {
+                "num_gpus": 24,
+                "gpus_per_node": 8,
+                "links": {"bytes_per_second": [[0.0, 1e9], [1e9, 0.0]]},
+            }
+        },
+        "cluster.num_gpus = 24: needs 3 nodes, cluster.links describes 2 at most",
+    ),
 }
 
 
@@ -158,6 +251,31 @@ LEGAL = {
     },
     "stages with unequal layers": {
         "plan": {"pipeline_parallel": 2, "layers_per_stage": [5, 3]},
+    },
+    "a token may visit every expert": {
+        "model": {"moe": {**MOE, "top_k": 8, "first_dense_layers": 8}},
+    },
+    "a token's experts may fill its groups": {
+        "model": {"moe": {**MOE, "top_k": 4, "routing_groups": 4, "groups_per_token": 2}},
+    },
+    "a token may visit every group": {
+        "model": {"moe": {**MOE, "top_k": 8, "routing_groups": 4, "groups_per_token": 4}},
+    },
+    "experts may get no token": {
+        "model": {"moe": {**MOE, "expert_tokens": [0.0] * 7 + [1.0]}},
+    },
+    "every layer may be replayed": {
+        "training": {"recompute": "full", "recompute_layers": 8},
+    },
+    "nodes in another order": {
+        "cluster": {
+            "gpus_per_node": 8,
+            "links": {
+                "bytes_per_second": [[0.0, 1e9], [1e9, 0.0]],
+                "overrides": [[0, 1, 2e9]],
+                "placement": [1, 0],
+            },
+        },
     },
     "experts folded over data and tensor ranks": {
         "model": {"moe": MOE},

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from readers import HERE, READERS, SEEDS
+from readers import READERS
+from seeding import HERE, SEEDS
 
 import predictor
 from predictor.errors import CaseError

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutation import changed, renumbered
-from readers import HERE, READERS
+from readers import READERS
+from seeding import HERE
 
 from predictor.errors import PredictorError
 
