@@ -69,7 +69,7 @@ def certainty(account: Account) -> Paragraph:
         if share > LEAST_ORIGIN
     )
     sentences = (
-        f"±{percent_text(half / whole)} holds nine of ten; the widest terms: {told}.",
+        f"±{percent_text(half / whole)} covers nine of ten steps; the widest terms: {told}.",
         (
             f"{percent_text(largest * largest / squares)} of the variance is "
             f"{_TERMS.get(first, f'the cost function of {first}')}."

@@ -7,7 +7,8 @@ from typing import Any
 
 from predictor.case import bench_results_folder, gpu_names, load_gpu, load_model, model_names
 from predictor.case.models import model_source
-from predictor.report.quantities import bytes_text, rate_text
+from predictor.iteration.dimensions import parameters_of
+from predictor.report.quantities import bytes_text, rate_text, short_count_text
 from predictor.report.table import columns
 from predictor.tables import RUNS_FILE, read_runs
 
@@ -15,13 +16,16 @@ _LAST_CELL = 68
 
 
 def models_listing() -> list[dict[str, Any]]:
-    """Return one row for each model preset."""
+    """Return one row for each model preset; ``active_parameters`` are those that a token passes."""
     rows = []
     for name in model_names():
         model = load_model(name)
+        counted = parameters_of(model, seq_length=model.max_position_embeddings or 0)
         rows.append(
             {
                 "name": name,
+                "parameters": counted.total,
+                "active_parameters": counted.active,
                 "layers": model.num_layers,
                 "hidden": model.hidden_size,
                 "heads": model.num_attention_heads,
@@ -71,13 +75,15 @@ def listing_text(rows: list[dict[str, Any]]) -> str:
     keys = [key for key in rows[0] if not key.endswith("source")]
     cells: list[list[str]] = []
     for row in rows:
-        *before, last = (_cell(row[key]) for key in keys)
+        *before, last = (_cell(key, row[key]) for key in keys)
         first, *more = wrap(last, _LAST_CELL)
         cells += [[*before, first], *([*[""] * len(before), line] for line in more)]
     return "\n".join(columns([[key.replace("_", " ") for key in keys], *cells]))
 
 
-def _cell(value: object) -> str:
+def _cell(key: str, value: Any) -> str:  # noqa: ANN401 - whatever a row holds
+    if key.endswith("parameters"):
+        return short_count_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None or value == "" else str(value)

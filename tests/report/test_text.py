@@ -9,7 +9,7 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.iteration import Estimate, OperatorShare
 from predictor.operators import Gemm
-from predictor.report.listing import listing_text
+from predictor.report.listing import listing_text, models_listing
 from predictor.report.quantities import (
     bar,
     bytes_text,
@@ -185,3 +185,13 @@ def test_a_run_is_told_in_hours_below_two_days(seconds: float, words: str) -> No
 )
 def test_a_count_has_the_largest_letter_that_it_reaches(count: float, words: str) -> None:
     assert short_count_text(count) == words
+
+
+def test_models_are_listed_with_their_parameters() -> None:
+    rows = {row["name"]: row for row in models_listing()}
+    assert (
+        rows["gpt2"]["parameters"] == 124_439_808
+    )  # Hugging Face's gpt2, its positions among them
+    assert rows["mixtral-8x7b"]["active_parameters"] == pytest.approx(12.9e9, rel=0.005)
+    (line,) = (x for x in listing_text([rows["mixtral-8x7b"]]).splitlines() if "mixtral" in x)
+    assert line.split()[:5] == ["mixtral-8x7b", "46.7", "B", "12.88", "B"]
