@@ -43,7 +43,8 @@ def test_records_that_are_all_alike_do_not_tell() -> None:
 def test_few_records_do_not_tell() -> None:
     found = diagnose([0.2, 0.3], SHARES[:2])
     assert found.cause is None
-    assert "too few" in found.words
+    assert "2 records are too few" in found.words
+    assert "too few" not in diagnose([0.2, 0.3, 0.4], SHARES[:3]).words
 
 
 def test_small_errors_need_no_cause() -> None:
@@ -62,7 +63,8 @@ def test_a_part_that_would_need_a_wild_factor_is_not_likely() -> None:
 
 
 def test_no_records_have_no_cause() -> None:
-    assert diagnose([], []).cause is None
+    found = diagnose([], [])
+    assert (found.records, found.cause, found.words) == (0, None, "no record has an estimate")
 
 
 @given(st.lists(st.floats(-0.9, 3), min_size=1, max_size=6))

@@ -15,7 +15,9 @@ from predictor.report.quantities import (
     bytes_text,
     bytes_texts,
     days_text,
+    energy_text,
     joules_text,
+    price_text,
     seconds_text,
     seconds_texts,
     short_count_text,
@@ -115,6 +117,7 @@ def test_a_gpu_without_a_price_has_no_price_line(answer: Estimate) -> None:
 
 def test_units_are_chosen_by_size() -> None:
     assert seconds_text(12.34e-6) == "12.3 us"
+    assert (seconds_text(1e-3), seconds_text(1.0)) == ("1.0 ms", "1.000 s")
     assert seconds_text(0.1016) == "101.6 ms"
     assert seconds_text(5.2341) == "5.234 s"
     assert seconds_text(600) == "10.0 min"
@@ -137,6 +140,7 @@ def test_numbers_of_a_column_share_a_unit_and_its_decimals() -> None:
     assert seconds_texts([]) == []
     assert bytes_texts([17 * GIB, 66 * GIB / 1024]) == ["17.0 GiB", "0.1 GiB"]
     assert bytes_texts([GIB / 2, 0.0]) == ["512 MiB", "0 MiB"]
+    assert (seconds_texts([1e-3]), bytes_texts([float(GIB)])) == (["1.000 ms"], ["1.0 GiB"])
 
 
 def test_memory_adds_up_to_the_gpu(answer: Estimate) -> None:
@@ -177,6 +181,19 @@ def test_a_listing_goes_on_below_its_last_cell() -> None:
 )
 def test_a_run_is_told_in_hours_below_two_days(seconds: float, words: str) -> None:
     assert days_text(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("joules", "words"),
+    [(3.6e6, "1.0 kWh"), (3.5e9, "972.2 kWh"), (3.6e9, "1.0 MWh"), (3.6e12, "1.0 GWh")],
+)
+def test_energy_of_a_run_is_told_in_watt_hours(joules: float, words: str) -> None:
+    assert energy_text(joules) == words
+
+
+def test_a_price_names_its_seller_alone() -> None:
+    words = price_text(14.2416, "AWS p6, on demand; skypilot-catalog at 1234, 2025-11")
+    assert words == "at 14.24 USD/GPU-hour (AWS p6, on demand)"
 
 
 @pytest.mark.parametrize(
