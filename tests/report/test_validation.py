@@ -80,3 +80,32 @@ def test_the_page_is_written_whole(tmp_path: Path, report: ValidationReport) -> 
     write_accuracy(path, [("runs.jsonl", report)])
     assert path.read_text(encoding="utf-8") == accuracy_markdown([("runs.jsonl", report)])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_twenty_records_are_shown_and_the_better_ones_counted() -> None:
+    records = tuple(predicted(f"r{n}", 1.0, 1.0 + 0.01 * n) for n in range(23))
+    lines = validation_text(ValidationReport(records=records)).splitlines()
+    assert len([line for line in lines if line.startswith("r")]) == 20
+    assert "... and 3 better ones" in lines
+    few = validation_text(ValidationReport(records=records[:20]))
+    assert "better ones" not in few
+    assert "refused\n" not in few
+
+
+def test_figures_of_a_record_end_flush_right(report: ValidationReport) -> None:
+    lines = validation_text(report).splitlines()
+    head = next(line for line in lines if line.startswith("worst first"))
+    far = next(line for line in lines if line.startswith("far"))
+    for name, cell in (("measured", "2.000 s"), ("predicted", "1.500 s"), ("error", "-25.0 %")):
+        assert head.index(name) + len(name) == far.index(cell) + len(cell)
+
+
+def test_a_summary_has_a_line_for_each_of_several_sources(report: ValidationReport) -> None:
+    lines = validation_text(report).splitlines()
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        ["all", "2", "3"],
+        ["lab", "2", "0"],
+        ["paper", "0", "3"],
+    ]
+    alone = ValidationReport(records=report.records[:2])
+    assert "lab" not in [line.split()[0] for line in validation_text(alone).splitlines() if line]
