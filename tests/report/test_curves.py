@@ -9,7 +9,7 @@ import pytest
 from predictor.case import bench_results_folder
 from predictor.costs import load_costs
 from predictor.errors import PredictorError
-from predictor.operators import AllReduce, Gemm
+from predictor.operators import AllReduce, Gemm, Operator
 from predictor.report.curves import curve
 from predictor.report.lines import common_lines, line_of, lines_of, nearest_line
 from predictor.report.plot import curves_of, plot_operator
@@ -105,3 +105,28 @@ def test_a_page_of_curves_is_written(tmp_path: Path) -> None:
     path = tmp_path / "gemm.html"
     assert plot_operator("gemm", [SKU, "h200-sxm5-141gb"], path) > 10
     assert "h200-sxm5-141gb, measured" in path.read_text(encoding="utf-8")
+
+
+def measured(n: int, k: int, points: int = 2, **fields: str) -> list[Operator]:
+    """A line of products of one width, as the tables of a GPU hold it."""
+    return [Gemm(m=64 << at, n=n, k=k, **fields) for at in range(points)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "nearest"),
+    [
+        ([measured(8192, 4096), measured(2048, 2048)], 0),  # a factor of two against two of them
+        ([measured(1024, 4096), measured(4096, 8192)], 1),  # smaller is as far as larger
+        ([measured(4096, 4096, points=1), measured(1024, 1024)], 1),  # a point is no line
+        ([measured(8192, 4096), measured(4096, 8192, points=3)], 1),  # as far, with more points
+        ([measured(4096, 4096, kind="wgrad"), measured(64, 64)], 1),  # another kind is not alike
+        ([measured(4096, 4096, dtype="fp8")], None),
+    ],
+)
+def test_the_nearest_line_is_the_nearest_by_ratios_of_sizes(
+    monkeypatch: pytest.MonkeyPatch, lines: list[list[Operator]], nearest: int | None
+) -> None:
+    there = {line_of(line[0]): line for line in lines}
+    monkeypatch.setattr("predictor.report.lines.lines_of", lambda *_: there)
+    found = nearest_line(load_costs(SKU), Gemm(m=64, n=4096, k=4096))
+    assert found == ([] if nearest is None else lines[nearest])
