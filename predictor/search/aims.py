@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.prediction import Floats, Ints
+from predictor.search.bounds import Least
 from predictor.search.candidates import QUANTITIES, RERANKED, Candidate
 from predictor.search.cores import Limit
-from predictor.search.evaluate import Least
 
 
 @dataclass(frozen=True, slots=True)

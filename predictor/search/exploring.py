@@ -18,8 +18,9 @@ from predictor.search.aims import Aim
 from predictor.search.candidates import Candidate, candidates_of
 from predictor.search.cores import Limit, able, halt, halted, spread
 from predictor.search.evaluate import Evaluation
+from predictor.search.groups import groups_of
 from predictor.search.layouts import Layouts
-from predictor.search.pieces import Stock, groups_of
+from predictor.search.pieces import Stock
 from predictor.search.pursuit import rounds
 from predictor.search.question import Question
 from predictor.search.room import Room, room_of

@@ -3,33 +3,24 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from predictor.case import Case, load_gpu
-from predictor.case.reading import case_from_dict
 from predictor.costs import load_costs
-from predictor.errors import CaseError, NotPredictable
-from predictor.iteration import Estimate, estimate
+from predictor.errors import CaseError
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.shape import refuse
-from predictor.search.candidates import (
-    QUANTITIES,
-    RERANKED,
-    Candidate,
-    front,
-    sampled,
-)
-from predictor.search.cores import spread, uncollected
+from predictor.search.cores import uncollected
 from predictor.search.exploring import Exploration
 from predictor.search.layouts import layouts_of
 from predictor.search.misses import Misfits, near_misses
 from predictor.search.question import Question, counts, values_of
+from predictor.search.ranking import Ranking
 from predictor.search.result import NearMiss, SearchResult
 from predictor.search.space import space_of
-from predictor.search.trust import Trust
+
+if TYPE_CHECKING:
+    from predictor.search.candidates import Candidate
 
 
 def search(  # noqa: PLR0913 - each of them is a flag of the command
@@ -139,8 +130,6 @@ class _Search:
         self._question = question
         self._begin = time.perf_counter()
         self._candidates: list[Candidate] = []
-        self._estimates: list[Estimate] = []
-        self._rejected: Counter[str] = Counter()
         self._misfits = Misfits()
         self._misses: list[NearMiss] = []
         self._evaluated = self._fitting = self._passed_over = 0
@@ -148,7 +137,7 @@ class _Search:
 
     def run(self) -> SearchResult:
         """Evaluate every space, then the best plans exactly."""
-        interrupted = False
+        interrupted, ranking = False, Ranking(self._question)
         cases = self._question.cases()
         try:
             for sections, case in cases:
@@ -158,16 +147,16 @@ class _Search:
         if not self._evaluated and not interrupted:
             raise CaseError(self._why_empty())
         try:
-            self._exact()
+            ranking.estimate(self._candidates)
         except KeyboardInterrupt:
             interrupted = True
         return SearchResult(
             objective=self._question.objective,
-            plans=tuple(self._ranked()[: self._question.top]),
+            plans=tuple(ranking.best()[: self._question.top]),
             plans_evaluated=self._evaluated,
             plans_fitting=self._fitting,
             plans_passed_over=self._passed_over,
-            rejected={**self._misfits.counts(), **self._rejected},
+            rejected={**self._misfits.counts(), **ranking.rejected},
             near_misses=tuple(sorted(self._misses, key=lambda miss: miss.missing_bytes)[:3]),
             search_seconds=time.perf_counter() - self._begin,
             interrupted=interrupted,
@@ -195,59 +184,6 @@ class _Search:
         if explored.interrupted:
             raise KeyboardInterrupt
 
-    def _exact(self) -> None:
-        """Estimate the best candidates exactly, until none that is left can be among those shown.
-
-        One that a rule of its schedule refuses is out. Of a Pareto front all are estimated.
-        """
-        trust, question = Trust(), self._question
-        worth = self._worth()
-        found = spread(_estimated, [each.case for each in worth], question.processes)
-        with closing(found):
-            for place, candidate in enumerate(worth):
-                shown = [_quantities(each) for each in self._estimates if each.fits]
-                if len(shown) >= question.top and not question.pareto:
-                    last = sorted(map(self._order, shown))[question.top - 1]
-                    rest = worth[place:]
-                    if not any(self._order(trust.least(each)) <= last for each in rest):
-                        return
-                exact = next(found)
-                if isinstance(exact, NotPredictable):
-                    self._rejected[str(exact)] += 1
-                    continue
-                self._estimates.append(exact)
-                trust.learn(candidate, _quantities(exact))
-
-    def _worth(self) -> list[Candidate]:
-        """Candidates to estimate, best first."""
-        found = self._candidates
-        if self._question.pareto and found:
-            table = np.array([each.quantities for each in found])
-            found = [found[at] for at in sampled(front(table, self._question.pareto), RERANKED)]
-        return sorted(found, key=self._rank)[:RERANKED]
-
-    def _rank(self, candidate: Candidate) -> tuple[float, float]:
-        """What a candidate has least of; ties go to the faster."""
-        return self._order(candidate.quantities)
-
-    def _order(self, quantities: Sequence[float]) -> tuple[float, float]:
-        return quantities[self._first()], quantities[0]
-
-    def _first(self) -> int:
-        question = self._question
-        return QUANTITIES.index(question.pareto[0] if question.pareto else question.objective)
-
-    def _ranked(self) -> list[Estimate]:
-        """Exact estimates, best first; of a Pareto search, those that none beats."""
-        fitting = [each for each in self._estimates if each.fits]
-        if not fitting:
-            return []
-        table = np.array([_quantities(each) for each in fitting])
-        if self._question.pareto:
-            return [fitting[place] for place in front(table, self._question.pareto)]
-        order = np.lexsort((table[:, 0], table[:, self._first()]))
-        return [fitting[place] for place in order]
-
     def _why_empty(self) -> str:
         """Which constraint leaves nothing: the first without which something is left."""
         question = self._question
@@ -265,18 +201,3 @@ class _Search:
             f"no plan is left for {', '.join(map(str, question.num_gpus))} GPUs and "
             f"global_batch_size {question.global_batch_size}: {told}"
         )
-
-
-def _estimated(case: Mapping[str, Any]) -> Estimate | NotPredictable:
-    """The exact estimate of a case, or why there is none."""
-    try:
-        return estimate(case_from_dict(case, origin="search"))
-    except NotPredictable as error:
-        return error
-
-
-def _quantities(found: Estimate) -> tuple[float, ...]:
-    usd = np.inf if found.usd_per_iteration is None else found.usd_per_iteration
-    memory = found.memory_reserved_bytes_per_gpu
-    gpus = found.case.cluster.num_gpus
-    return (found.iteration_seconds, usd, found.joules_per_iteration, memory, float(gpus))

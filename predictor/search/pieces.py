@@ -8,7 +8,6 @@ together. Parts without experts are the same whatever splits experts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from typing import Final
 
 import numpy as np
@@ -20,30 +19,16 @@ from predictor.iteration.collectives import collective_costs
 from predictor.iteration.launches import FAMILIES, STREAMS, Segment
 from predictor.iteration.layer import Layer
 from predictor.iteration.maxplus import NEVER, chain, identity
-from predictor.iteration.parts import Parts, parts_of
 from predictor.iteration.priced import GAP, Sheet, price
-from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.slowest import slowest_factor
-from predictor.iteration.step import StepShape
+from predictor.search.groups import Group, Key, groups_of, keys_of
 from predictor.search.layouts import Layouts
-from predictor.search.menu import MENUS
 from predictor.search.settling import clocks_of
-from predictor.search.shapes import distinct
 
 FORWARD, BACKWARD, REPLAYED, WEIGHT = range(4)
 """Segments of a part; a replayed backward pass runs the forward pass again before."""
 LONE: Final = 4
 """From here on the same of passes with no other micro-batch beside them, but for weights."""
-
-GROUPED: Final = (
-    "tensor_parallel",
-    "sequence_parallel",
-    "context_parallel",
-    "micro_batch_size",
-)
-EXPERTS: Final = ("expert_parallel", "expert_tensor_parallel")
-OF_LAYERS: Final = 2
-"""What only layers depend on: overlap of tensor-parallel transfers, what they replay apart."""
 
 ENDS: Final = ("embedding", "head and loss")
 SIZE: Final = len(STREAMS) + 1
@@ -52,7 +37,6 @@ SIZE: Final = len(STREAMS) + 1
 AT_ONCE: Final = 300
 """Segments priced together: enough to share operators, few enough to stay near the processor."""
 
-Key = tuple[object, ...]
 Chain = tuple[int, ...]
 
 
@@ -73,28 +57,6 @@ class Pieces:
     place: Ints
     matrix: Floats
     families: Floats
-
-
-def groups_of(layouts: Layouts) -> tuple[Ints, Ints]:
-    """First layout of each group, and the group of each layout."""
-    return distinct(_keys(layouts))
-
-
-def _keys(layouts: Layouts) -> list[Ints]:
-    """What a micro-batch's launches depend on: of experts first, of layers next, ranks last."""
-    space = layouts.space
-    of_experts = [layouts.column(name) for name in EXPERTS]
-    if space.case.model.moe is not None:  # exchanges over nodes may run beside other chunks
-        across = of_experts[0] * of_experts[1] > layouts.shapes.node
-        of_experts[1] = 2 * of_experts[1] + (across & (layouts.column("virtual_pipeline") > 1))
-    of_layers = [layouts.column("tp_overlap"), space.is_("recompute", "selective")]
-    rest = [layouts.column(name) for name in GROUPED]
-    split = space.is_("schedule", *SPLIT_BACKWARD)
-    stages, sharding = layouts.column("pipeline_parallel"), layouts.column("sharding")
-    apart = MENUS[layouts.stack.name].apart & (stages > 1)
-    whole = space.is_("sharding", "parameters", "gradients")
-    ranks = np.where(whole, stages * (1 + sharding), 0)
-    return [*of_experts, *of_layers, *rest, split, apart, ranks]
 
 
 class Stock:
@@ -118,18 +80,18 @@ class Stock:
                 these are named already.
         """
         first, which = groups_of(layouts)
-        keys = np.stack(_keys(layouts), axis=1)[first].tolist()
+        keys = np.stack(keys_of(layouts), axis=1)[first].tolist()
         full = layouts.space.is_("recompute", "full", "selective")
         replays = np.bincount(which, full, minlength=len(first)) > 0
         groups = [
-            _Group(layouts, row, tuple(key), replays=again)
+            Group(layouts, row, tuple(key), replays=again)
             for row, key, again in zip(first.tolist(), keys, replays.tolist(), strict=True)
         ]
         place = [self._of_group(group, least=least) for group in groups]
         self._extend()
         return Pieces(which, self.clocks, np.array(place), self._matrix, self._families)
 
-    def _of_group(self, group: "_Group", *, least: bool) -> list[list[int]]:
+    def _of_group(self, group: Group, *, least: bool) -> list[list[int]]:
         """Numbers of the segments of each part of a group."""
         found: dict[Layer | str, list[int]] = {}
         parts: list[Layer | str] = [*ENDS, *group.layers]
@@ -141,14 +103,14 @@ class Stock:
                 found[part] = self._of_part(group, part, least=least)
         return [found[part] for part in parts[len(ENDS) :] + parts[: len(ENDS)]]
 
-    def _of_part(self, group: "_Group", part: Layer | str, *, least: bool) -> list[int]:
+    def _of_part(self, group: Group, part: Layer | str, *, least: bool) -> list[int]:
         """Numbers of the segments of a part; no bound asks for lone passes, which take no less."""
         usual = self._passes_of(group, part, lone=False)
         apart = not least and isinstance(part, Layer) and group.waits(part)
         lone = self._passes_of(group, part, lone=True) if apart else usual
         return [*usual, *lone[: LONE - 1]]
 
-    def _passes_of(self, group: "_Group", part: Layer | str, *, lone: bool) -> list[int]:
+    def _passes_of(self, group: Group, part: Layer | str, *, lone: bool) -> list[int]:
         key = (lone, *group.key(part))
         numbers = self._known.get(key)
         replays = group.replays and isinstance(part, Layer)
@@ -227,47 +189,6 @@ class Stock:
         matrix[:] = identity(SIZE)
         matrix[:, :, np.array(kept)[:, None], kept] = small
         return matrix, _families(sheet, seconds)
-
-
-class _Group:
-    """Layouts whose parts are the same: one of them, and what tells it from others."""
-
-    def __init__(self, layouts: Layouts, row: int, key: Key, *, replays: bool) -> None:
-        self.layers = layouts.kinds(row)
-        self.replays = replays
-        self.split = bool(layouts.space.is_("schedule", *SPLIT_BACKWARD)[row])
-        self._layouts, self._row, self._key = layouts, row, key
-
-    def key(self, part: Layer | str) -> Key:
-        """What tells a part from those of other groups; split parameters name their ranks."""
-        name = self.layers.index(part) if isinstance(part, Layer) else part
-        if (isinstance(part, Layer) and part.experts) or self._key[-1]:
-            return (name, *self._key)
-        begin = len(EXPERTS) + (0 if isinstance(part, Layer) else OF_LAYERS)
-        return (name, *self._key[begin:])
-
-    @cached_property
-    def _shape(self) -> StepShape:
-        return self._layouts.shapes.of(self._layouts.space, self._row)
-
-    @cached_property
-    def _parts(self) -> Parts:
-        return parts_of(self._layouts.stack, self._shape.of_parts(), split_backward=self.split)
-
-    def waits(self, layer: Layer) -> bool:
-        """Whether a lone pass of a layer waits for exchanges that others hide."""
-        experts = self._shape.experts
-        return layer.experts is not None and experts is not None and experts.overlap is True
-
-    def named(self, part: Layer | str, *, lone: bool) -> list[Segment]:
-        """Forward, backward, replayed and deferred segments of a part; it may lack the latter."""
-        if isinstance(part, str):
-            piece = self._parts.piece(part)
-            return [piece.forward, piece.backward, piece.backward, piece.weight]
-        made = partial(self._parts.piece, "layer", part, lone=lone)
-        piece = made()
-        again = made(replayed=True) if self.replays else piece
-        return [piece.forward, piece.backward, again.backward, piece.weight]
 
 
 def _families(sheet: Sheet, seconds: Floats) -> Floats:

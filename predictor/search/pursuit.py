@@ -12,9 +12,10 @@ import numpy as np
 
 from predictor.costs.prediction import Ints
 from predictor.search.aims import Aim
-from predictor.search.evaluate import Least
+from predictor.search.bounds import Least
+from predictor.search.groups import groups_of
 from predictor.search.layouts import Layouts
-from predictor.search.pieces import Stock, groups_of
+from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
 
 FIRST: Final = 16

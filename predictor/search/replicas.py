@@ -7,7 +7,7 @@ optimizer) are those of the stack, priced together for all distinct stages.
 
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,12 +20,11 @@ from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
 from predictor.iteration.launches import Program
 from predictor.iteration.maxplus import COMPUTE, HOST
-from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, price
 from predictor.iteration.stack import Replicas
-from predictor.iteration.step import Block, Chunk, Stage
-from predictor.search.layouts import ROLES, Layouts
-from predictor.search.shapes import distinct
+from predictor.iteration.step import Stage
+from predictor.search.layouts import Layouts
+from predictor.search.probes import Probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +66,26 @@ class Tail:
 
 
 class Tails:
-    """Traffic and updates of the stages of all layouts."""
+    """Traffic and updates of the stages of all layouts.
+
+    Attributes:
+        probes: The distinct stages.
+    """
 
     def __init__(self, layouts: Layouts, costs: Costs) -> None:
         """Name the layouts and the cost functions of their GPU."""
-        self._layouts, self._costs = layouts, costs
-        self._case = layouts.space.case
-        self._places = Places.of(self._case)
-        self._first, self._which = self._stages()
+        self._stack, self._case, self._costs = layouts.stack, layouts.space.case, costs
+        self.probes = Probes(layouts)
 
     def take(self, rows: Any) -> "Tails":  # noqa: ANN401 - places or a mask
         """Those of some layouts; what is priced stays so."""
         taken = copy(self)
-        taken._layouts, taken._which = self._layouts.take(rows), self._which[rows]  # noqa: SLF001
+        taken.probes = self.probes.take(rows)
         return taken
 
     def tail(self) -> Tail:
         """Of every layout and stage."""
-        tail, which = self._priced_tail, self._which
+        tail, which = self._priced_tail, self.probes.which
         return Tail(
             tail.blocking[which],
             tail.reduce.take(which),
@@ -97,18 +98,19 @@ class Tails:
     @cached_property
     def _priced_tail(self) -> Tail:
         """Of every distinct stage."""
-        replicas = [self._replicas(stage, overlapped=True) for stage in self._probes]
-        stopping = [self._replicas(stage, overlapped=False) for stage in self._probes]
-        held = [_held(stage) for stage in self._probes]
-        buckets = np.array([_buckets(*pair) for pair in zip(self._probes, replicas, strict=True)])
+        probes, stages = self.probes, self.probes.stages
+        replicas = [probes.replicas(stage, overlapped=True) for stage in stages]
+        stopping = [probes.replicas(stage, overlapped=False) for stage in stages]
+        held = [_held(stage) for stage in stages]
+        buckets = np.array([_buckets(*pair) for pair in zip(stages, replicas, strict=True)])
         shares = [_share(each, max(n, 1)) for each, n in zip(held, buckets.tolist(), strict=True)]
-        triples = list(zip(shares, replicas, self._probes, strict=True))
+        triples = list(zip(shares, replicas, stages, strict=True))
         reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
         gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
-        triples = list(zip(held, replicas, self._probes, strict=True))
+        triples = list(zip(held, replicas, stages, strict=True))
         at_once = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
         full, whole = [], []
-        for each, replica, stage in zip(held, stopping, self._probes, strict=True):
+        for each, replica, stage in zip(held, stopping, stages, strict=True):
             for one in (HeldParameters(dense=each.dense), HeldParameters(experts=each.experts)):
                 most = replica.bucket_parameters or max(one.dense, one.experts)
                 part = HeldParameters(min(one.dense, most), min(one.experts, most))
@@ -117,10 +119,10 @@ class Tails:
         sums, fetches, fetch, ones = self._priced([reduced, gathered, at_once, full])
         blocking = (ones * np.array(whole)).reshape(-1, 2).sum(axis=1)
         times = np.maximum(buckets, 1)
-        stack = self._layouts.stack
-        accumulate = self._program_seconds([(stack.accumulate(each),) for each in self._probes])
+        stack = self._stack
+        accumulate = self._program_seconds([(stack.accumulate(each),) for each in stages])
         update = self._program_seconds(
-            [(stack.reduced(each), stack.optimizer(each)) for each in self._probes]
+            [(stack.reduced(each), stack.optimizer(each)) for each in stages]
         )
         return Tail(
             blocking,
@@ -134,7 +136,7 @@ class Tails:
     def in_turns(self, times: int, reductions_: int) -> Floats:
         """Seconds of so many gathers and reductions of all of a stage, layer after layer."""
         spent, layers = [], []
-        for stage in self._probes:
+        for stage in self.probes.stages:
             count = stage.chunks[0].blocks[0].count
             share = _share(_held(stage), count)
             asked = Replicas(
@@ -146,103 +148,12 @@ class Tails:
             spent.append(steps + reductions_ * reductions(share, asked, stage.shape))
             layers.append(count)
         (seconds,) = self._priced([spent])
-        return np.asarray((seconds * layers)[self._which])
-
-    def overlapped(self, reduce: bool | None, gather: bool | None) -> tuple[Any, Any]:  # noqa: FBT001
-        """Which layouts and stages run their sums and gathers beside passes, under some flags."""
-        layouts = self._layouts
-        depths = [layouts.column(name) for name in ("pipeline_parallel", "virtual_pipeline")]
-        keys = [layouts.column("sharding"), *(depth == 1 for depth in depths)]
-        first, which = distinct(keys)
-        found = np.zeros((len(first), 2), dtype=bool)
-        for place, row in enumerate(first):
-            shape = replace(
-                layouts.shapes.of(layouts.space, int(row)),
-                sharding=layouts.space.values["sharding"][int(keys[0][row])],
-                stages=int(depths[0][row]),
-                chunks=int(depths[1][row]),
-                overlap_grad_reduce=reduce,
-                overlap_param_gather=gather,
-            )
-            answer = layouts.stack.replicas(self._stage(int(row), 0, shape))
-            found[place] = answer.overlap_reduce, answer.overlap_gather
-        return found[which, 0], found[which, 1]
-
-    def aligned(self, chunks: int) -> bool:
-        """Whether so many chunks' parameters, if any are gathered, arrive beside the chunk before.
-
-        Chunks are of those that shard the optimizer alone; other layouts gather none this way.
-        """
-        probe = self._probes[0]
-        shape = replace(probe.shape, chunks=chunks, sharding="optimizer")
-        return self._layouts.stack.replicas(replace(probe, shape=shape)).aligned_gather
-
-    def _stages(self) -> tuple[Ints, Ints]:
-        """First (layout, stage) of each distinct stage, flat, and the number of each."""
-        layouts, held = self._layouts, self._layouts.held
-        shape = held.dense.shape
-        names = ("tensor_parallel", "context_parallel", "pipeline_parallel", "sharding")
-        experts = ("expert_parallel", "expert_tensor_parallel")
-        rows = [layouts.column(name) for name in (*names, *experts)]
-        keys = [np.repeat(row, shape[1]) for row in rows]
-        keys += [held.dense.ravel(), held.experts.ravel(), layouts.role.ravel()]
-        first, which = distinct(keys)
-        self._probes = [self._probe(*divmod(int(place), shape[1])) for place in first]
-        return first, which.reshape(shape)
-
-    def _probe(self, row: int, stage: int) -> Stage:
-        layouts = self._layouts
-        at = {name: int(column[row]) for name, column in layouts.space.columns.items()}
-        shape = layouts.shapes.of(layouts.space, row)
-        tp, split = at["tensor_parallel"], at["data_parallel"] * at["context_parallel"]
-        shards = self._case.plan.sharding_group or split
-        experts = shape.experts
-        if experts is not None:
-            folded = at["expert_parallel"] * at["expert_tensor_parallel"]
-            ranks = self._case.cluster.num_gpus // at["pipeline_parallel"] // folded
-            experts = replace(experts, data=self._places.group(ranks, folded))
-        shape = replace(
-            shape,
-            sharding=layouts.space.values["sharding"][at["sharding"]],
-            data=self._places.group(shards, tp),
-            replicas=self._places.group(split // shards, tp * shards),
-            experts=experts,
-        )
-        return self._stage(row, stage, shape)
-
-    def _stage(self, row: int, stage: int, shape: Any) -> Stage:  # noqa: ANN401
-        layouts, held = self._layouts, self._layouts.held
-        at = (row, stage)
-        layer = layouts.kinds(row)[-1]
-        count = max(1, round((held.dense[at] + held.experts[at]) / layer.parameters))
-        embedding, head = ROLES[layouts.role[at]]
-        chunk = Chunk(blocks=(Block(layer=layer, count=count),), embedding=embedding, head=head)
-        return Stage(
-            index=0 if embedding else 1,
-            shape=shape,
-            chunks=(chunk,),
-            parameters=int(held.dense[at] + held.experts[at]),
-            expert_parameters=int(held.experts[at]),
-            owned_parameters=int(held.owned[at]),
-            tensors=int(held.tensors[at]),
-        )
-
-    def _replicas(self, stage: Stage, *, overlapped: bool) -> Replicas:
-        shape = replace(
-            stage.shape, overlap_grad_reduce=overlapped, overlap_param_gather=overlapped
-        )
-        if shape.data.ranks * shape.replicas.ranks == 1:
-            return Replicas()
-        return self._layouts.stack.replicas(replace(stage, shape=shape))
+        return np.asarray((seconds * layers)[self.probes.which])
 
     def _priced(self, launches: list[list[list[Any]]]) -> list[Floats]:
-        """Seconds of lists of launches on one stream, each distinct collective priced once."""
+        """Seconds of lists of launches on one stream."""
         flat = [launch.operator for kind in launches for each in kind for launch in each]
-        known: dict[Any, int] = {}
-        places = [known.setdefault(operator, len(known)) for operator in flat]
-        predict = collective_costs(self._case, self._costs)
-        seconds = predict(list(known)).seconds if known else np.zeros(0)
-        spent = iter(seconds[places].tolist() if places else [])
+        spent = iter(collective_costs(self._case, self._costs)(flat).seconds.tolist())
         return [np.array([sum(next(spent) for _ in each) for each in kind]) for kind in launches]
 
     def _program_seconds(self, several: Sequence[Sequence[Program]]) -> Floats:

@@ -3,8 +3,9 @@
 import pytest
 from asked import question
 
+from predictor.search.groups import Group, groups_of, keys_of
 from predictor.search.layouts import layouts_of
-from predictor.search.pieces import ENDS, _Group, _keys, groups_of
+from predictor.search.pieces import ENDS
 from predictor.search.space import space_of
 
 
@@ -22,10 +23,10 @@ def test_parts_of_one_key_launch_the_same(model, implementation):
     constraints = {"micro_batch_size": (1,), "context_parallel": (1,)}
     asked = question(model, implementation, gpus=8, batch=8, constraints=constraints)
     layouts = layouts_of(space_of(asked.cases()[0][1], 8, constraints))
-    keys = list(zip(*(column.tolist() for column in _keys(layouts)), strict=True))
+    keys = list(zip(*(column.tolist() for column in keys_of(layouts)), strict=True))
     known, shared = {}, 0
     for row in groups_of(layouts)[0].tolist():
-        group = _Group(layouts, row, keys[row], replays=False)
+        group = Group(layouts, row, keys[row], replays=False)
         for part in (*ENDS, *group.layers):
             named = [*group.named(part, lone=False), *group.named(part, lone=True)]
             steps = [segment.steps for segment in named]
@@ -49,10 +50,10 @@ def test_chunks_change_layers_whose_experts_lie_on_several_nodes_alone():
         "qwen3-30b-a3b", "megatron-core-te", gpus=32, batch=32, constraints=constraints
     )
     layouts = layouts_of(space_of(asked.cases()[0][1], 32, constraints))
-    keys = list(zip(*(column.tolist() for column in _keys(layouts)), strict=True))
+    keys = list(zip(*(column.tolist() for column in keys_of(layouts)), strict=True))
     waiting = {}
     for row, key in enumerate(keys):
-        group = _Group(layouts, row, key, replays=False)
+        group = Group(layouts, row, key, replays=False)
         one = layouts.column("virtual_pipeline")[row] == 1
         found = waiting.setdefault(int(layouts.column("expert_parallel")[row]), {})
         found.setdefault(bool(one), set()).add((key, group.waits(group.layers[-1])))

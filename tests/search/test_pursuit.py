@@ -6,8 +6,9 @@ from asked import question
 
 from predictor import search
 from predictor.costs import load_costs
-from predictor.search import aims, candidates, finding, pursuit
-from predictor.search.evaluate import Evaluation, Least
+from predictor.search import aims, candidates, pursuit, ranking
+from predictor.search.bounds import Least
+from predictor.search.evaluate import Evaluation
 from predictor.search.layouts import layouts_of
 from predictor.search.pieces import Stock
 from predictor.search.replicas import Tails
@@ -67,7 +68,7 @@ def test_chunks_are_gathered_alike_whichever_layouts_are_evaluated_beside_them()
     layouts, costs = fitting("gpt3-6.7b", "megatron-core-te", 16, constraints)
     for sharding in ("none", "optimizer", "parameters"):
         tails = Tails(layouts.take(layouts.space.is_("sharding", sharding)), costs)
-        assert [tails.aligned(chunks) for chunks in (1, 2)] == [False, True]
+        assert [tails.probes.aligned(chunks) for chunks in (1, 2)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_a_search_finds_what_one_of_all_plans_finds(monkeypatch, objective, pare
         "pareto": pareto,
     }
     monkeypatch.setattr(pursuit, "FIRST", 2)
-    for module in (finding, aims, candidates):
+    for module in (ranking, aims, candidates):
         monkeypatch.setattr(module, "RERANKED", 60 if pareto else 8)
     bounded = search("gpt3-1.3b", **asked)
     monkeypatch.setattr(pursuit, "FIRST", 10_000)

@@ -8,7 +8,7 @@ import pytest
 from predictor import estimate, search
 from predictor.case import Case
 from predictor.errors import CaseError, NotPredictable
-from predictor.search import exploring, finding
+from predictor.search import exploring, ranking
 
 
 def found(**changed):
@@ -181,7 +181,7 @@ def test_an_interrupt_while_spaces_are_evaluated_leaves_what_was_found(monkeypat
 
 
 def test_an_interrupt_leaves_what_was_found(monkeypatch):
-    exact, calls = finding.estimate, []
+    exact, calls = ranking.estimate, []
 
     def stopped(case):
         calls.append(case)
@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_what_was_found(monkeypatch):
             raise KeyboardInterrupt
         return exact(case)
 
-    monkeypatch.setattr(finding, "estimate", stopped)
+    monkeypatch.setattr(ranking, "estimate", stopped)
     result = found()
     assert result.interrupted
     assert len(result.plans) == 3

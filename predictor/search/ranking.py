@@ -1,0 +1,97 @@
+"""The best plans of the array form, ranked anew by exact estimates."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from predictor.case.reading import case_from_dict
+from predictor.errors import NotPredictable
+from predictor.iteration import Estimate, estimate
+from predictor.search.candidates import QUANTITIES, RERANKED, Candidate, front, sampled
+from predictor.search.cores import spread
+from predictor.search.question import Question
+from predictor.search.trust import Trust
+
+
+class Ranking:
+    """Exact estimates so far, so that an interrupt loses none.
+
+    Attributes:
+        rejected: Plans that a rule of their schedule refuses, by the reason.
+    """
+
+    def __init__(self, question: Question) -> None:
+        """Start with none."""
+        self._question = question
+        self._estimates: list[Estimate] = []
+        self.rejected: Counter[str] = Counter()
+
+    def estimate(self, candidates: Sequence[Candidate]) -> None:
+        """Estimate the best candidates exactly, until none that is left can be among those shown.
+
+        One that a rule of its schedule refuses is out. Of a Pareto front all are estimated.
+        """
+        trust, question = Trust(), self._question
+        worth = self._worth(candidates)
+        found = spread(_estimated, [each.case for each in worth], question.processes)
+        with closing(found):
+            for place, candidate in enumerate(worth):
+                shown = [_quantities(each) for each in self._estimates if each.fits]
+                if len(shown) >= question.top and not question.pareto:
+                    last = sorted(map(self._order, shown))[question.top - 1]
+                    rest = worth[place:]
+                    if not any(self._order(trust.least(each)) <= last for each in rest):
+                        return
+                exact = next(found)
+                if isinstance(exact, NotPredictable):
+                    self.rejected[str(exact)] += 1
+                    continue
+                self._estimates.append(exact)
+                trust.learn(candidate, _quantities(exact))
+
+    def _worth(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Candidates to estimate, best first."""
+        if self._question.pareto and found:
+            table = np.array([each.quantities for each in found])
+            found = [found[at] for at in sampled(front(table, self._question.pareto), RERANKED)]
+        return sorted(found, key=self._rank)[:RERANKED]
+
+    def _rank(self, candidate: Candidate) -> tuple[float, float]:
+        """What a candidate has least of; ties go to the faster."""
+        return self._order(candidate.quantities)
+
+    def _order(self, quantities: Sequence[float]) -> tuple[float, float]:
+        return quantities[self._first()], quantities[0]
+
+    def _first(self) -> int:
+        question = self._question
+        return QUANTITIES.index(question.pareto[0] if question.pareto else question.objective)
+
+    def best(self) -> list[Estimate]:
+        """Exact estimates, best first; of a Pareto search, those that none beats."""
+        fitting = [each for each in self._estimates if each.fits]
+        if not fitting:
+            return []
+        table = np.array([_quantities(each) for each in fitting])
+        if self._question.pareto:
+            return [fitting[place] for place in front(table, self._question.pareto)]
+        order = np.lexsort((table[:, 0], table[:, self._first()]))
+        return [fitting[place] for place in order]
+
+
+def _estimated(case: Mapping[str, Any]) -> Estimate | NotPredictable:
+    """The exact estimate of a case, or why there is none."""
+    try:
+        return estimate(case_from_dict(case, origin="search"))
+    except NotPredictable as error:
+        return error
+
+
+def _quantities(found: Estimate) -> tuple[float, ...]:
+    usd = np.inf if found.usd_per_iteration is None else found.usd_per_iteration
+    memory = found.memory_reserved_bytes_per_gpu
+    gpus = found.case.cluster.num_gpus
+    return (found.iteration_seconds, usd, found.joules_per_iteration, memory, float(gpus))
