@@ -6,17 +6,13 @@ beside one of another micro-batch, which hides their experts' exchanges (Megatro
 """
 
 from dataclasses import replace
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 from predictor.iteration.launches import Launch, Segment
 from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part, Stack
 from predictor.iteration.step import StepShape
 from predictor.values import frozen
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @frozen
@@ -34,9 +30,9 @@ class Parts:
     def __init__(self, stack: Stack, shape: StepShape, *, split_backward: bool) -> None:
         """Name the stack, the sizes, and whether weight gradients are deferred."""
         self._stack, self._shape, self._split = stack, shape, split_backward
-        self._parts = cache(self._segments_of_part)
         self._lone = _apart(shape)
-        self._layer: Callable[..., Part] = cache(self._part_of_layer)
+        self._pieces: dict[tuple[object, ...], Piece] = {}
+        self._layers: dict[tuple[Layer, bool], Part] = {}
 
     @property
     def apart(self) -> bool:
@@ -55,12 +51,13 @@ class Parts:
 
         ``lone``: as the first forward and the last backward pass of a step have them.
         """
-        return self._parts(label, layer, replayed=replayed, lone=lone)
+        key = label, layer, replayed, lone
+        if key not in self._pieces:
+            part = self._part(label, layer, lone=lone)
+            self._pieces[key] = self._segments(label, part, replayed=replayed)
+        return self._pieces[key]
 
-    def _segments_of_part(
-        self, label: str, layer: Layer | None, *, replayed: bool, lone: bool
-    ) -> Piece:
-        part = self._part(label, layer, lone=lone)
+    def _segments(self, label: str, part: Part, *, replayed: bool) -> Piece:
         steps, host = part.backward, part.backward_host
         name = f"{label} backward"
         if replayed:
@@ -88,13 +85,14 @@ class Parts:
         return Piece(forward, replace(backward, steps=kept), weight)
 
     def _part(self, label: str, layer: Layer | None, *, lone: bool) -> Part:
-        if layer is not None:
-            return self._layer(layer, lone=lone and layer.experts is not None)
         stack = self._stack
-        return (stack.embedding if label == "embedding" else stack.head)(self._shape)
-
-    def _part_of_layer(self, layer: Layer, *, lone: bool) -> Part:
-        return self._stack.layer(self._lone if lone and self._lone else self._shape, layer)
+        if layer is None:
+            return (stack.embedding if label == "embedding" else stack.head)(self._shape)
+        apart = self._lone if lone and layer.experts is not None else None
+        key = layer, apart is not None
+        if key not in self._layers:
+            self._layers[key] = stack.layer(apart or self._shape, layer)
+        return self._layers[key]
 
 
 @lru_cache(maxsize=32)

@@ -67,7 +67,7 @@ def near_misses(layouts: Layouts, room: Room, capacity_bytes: float) -> list[Nea
     seen: set[tuple[Any, ...]] = set()
     for row in nearest.tolist():
         plan = plan_of(layouts.space, row)
-        key = (plan["tensor_parallel"], plan["pipeline_parallel"], plan["recompute"])
+        key = plan["tensor_parallel"], plan["pipeline_parallel"]
         if key in seen:
             continue
         seen.add(key)
