@@ -52,7 +52,7 @@ def estimate_text(estimate: Estimate) -> str:
 
 
 def heading(case: Case) -> list[str]:
-    """Model and machine, plan, batch: three lines."""
+    """Model and machine, plan, batch: a line each, or more where one is too wide."""
     training, cluster = case.training, case.cluster
     batch = (
         f"sequence {training.seq_length}, global batch {training.global_batch_size} in "
@@ -62,8 +62,8 @@ def heading(case: Case) -> list[str]:
     model = case.model.name or f"{case.model.num_layers} layers of {case.model.hidden_size}"
     return [
         f"{model} on {cluster.num_gpus} x {cluster.gpu}, {case.implementation}",
-        _layout(case.plan),
-        batch,
+        *_wrapped(_layout(case.plan)),
+        *_wrapped(batch),
     ]
 
 

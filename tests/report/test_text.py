@@ -97,6 +97,29 @@ def test_no_line_is_wider_than_a_terminal(answer: Estimate) -> None:
     assert max(len(line) for line in estimate_text(answer).splitlines()) <= WIDTH
 
 
+def test_a_plan_with_every_degree_goes_on_below_its_line(answer: Estimate) -> None:
+    case = Case.from_dict(
+        {
+            "model": {"preset": "deepseek-v3", "num_layers": 64},
+            "plan": {
+                "tensor_parallel": 2,
+                "context_parallel": 2,
+                "pipeline_parallel": 16,
+                "virtual_pipeline": 4,
+                "expert_parallel": 64,
+            },
+            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 16384},
+        }
+    )
+    text = estimate_text(replace(answer, case=resolve(case).case))
+    assert max(map(len, text.splitlines())) <= WIDTH
+    plan = (
+        "parallel: tensor 2, context 2, pipeline 16 (interleaved, 4 chunks a stage), expert 64, "
+        "data 256; sharding optimizer"
+    )
+    assert plan in " ".join(text.split())
+
+
 def test_parts_come_largest_first_and_nothing_is_left_out_silently(answer: Estimate) -> None:
     lines = estimate_text(answer).splitlines()
     assert lines.index(next(x for x in lines if "  gemm  " in x)) < lines.index(
