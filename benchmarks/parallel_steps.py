@@ -42,6 +42,12 @@ LLAMA_8B = {"num_layers": 32, "hidden_size": 4096, "ffn_hidden_size": 14336} | {
     "head_dim": 128,
     "vocab_size": 128256,
 }
+QWEN3_MOE = (
+    MEGATRON
+    | {"hidden_size": 2048, "ffn_hidden_size": 6144, "qk_norm": True, "vocab_size": 151936}
+    | {"num_attention_heads": 32, "num_query_groups": 4, "head_dim": 128}
+    | {"moe": {"num_experts": 128, "top_k": 8, "expert_ffn_hidden_size": 768}}
+)
 SHAPES: dict[str, dict[str, Any]] = {
     "l1b": MEGATRON | LLAMA_1B,
     "l8b": MEGATRON | LLAMA_8B | {"num_layers": 8},
@@ -53,10 +59,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     | LLAMA_8B
     | {"num_layers": 4, "vocab_size": 32000}
     | {"moe": {"num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 14336}},
-    "qwen3-moe": MEGATRON
-    | {"num_layers": 6, "hidden_size": 2048, "ffn_hidden_size": 6144, "qk_norm": True}
-    | {"num_attention_heads": 32, "num_query_groups": 4, "head_dim": 128, "vocab_size": 151936}
-    | {"moe": {"num_experts": 128, "top_k": 8, "expert_ffn_hidden_size": 768}},
+    "qwen3-moe": QWEN3_MOE | {"num_layers": 6},
+    "qwen3-moe-L2": QWEN3_MOE | {"num_layers": 2},
     "llama-1b": LLAMA | LLAMA_1B | {"name": "llama", "tied_embeddings": True, "qk_norm": False},
     "llama-8b": LLAMA | LLAMA_8B | {"name": "llama", "tied_embeddings": False, "qk_norm": False},
 }
@@ -99,6 +103,14 @@ STEPS: dict[str, Step] = {
         {"tensor_parallel": 2, "sequence_parallel": True, "pipeline_parallel": 2},
     ),
     "qwen3-moe-ep4": ("qwen3-moe", 4096, 1, 2, {"expert_parallel": 4}),
+    "qwen3-moe-L2-ep2": ("qwen3-moe-L2", 4096, 1, 2, {"expert_parallel": 2}),
+    "qwen3-moe-L2-ep2-tp2": (
+        "qwen3-moe-L2",
+        4096,
+        1,
+        2,
+        {"tensor_parallel": 2, "expert_parallel": 2, "sequence_parallel": True},
+    ),
     "fsdp-l8b-b1": ("llama-8b", 4096, 1, 1, {"sharding": "parameters"}),
     "fsdp-l8b-b1-s8192": ("llama-8b", 8192, 1, 1, {"sharding": "parameters"}),
     "fsdp-l1b-b2": ("llama-1b", 4096, 2, 1, {"sharding": "parameters"}),

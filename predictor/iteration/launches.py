@@ -97,7 +97,13 @@ class Wait:
 
 @frozen
 class Sync:
-    """The host reads a result: it waits until the compute stream has done all that was queued."""
+    """The host reads a result: it waits until the compute stream has done all that was queued.
+
+    Attributes:
+        ranks: Whose hosts meet here, since what is read comes from all of them.
+    """
+
+    ranks: int = 1
 
 
 @frozen
@@ -134,6 +140,7 @@ class Segment:
         company: Other segments whose collectives run beside one repetition, each with the share of
             their seconds that does.
         launches: Its steps without waits.
+        meeting: Ranks whose hosts meet in it.
     """
 
     label: str
@@ -146,11 +153,14 @@ class Segment:
     expert_parameters: int = 0
     company: tuple[tuple["Segment", float], ...] = ()
     launches: tuple[Launch, ...] = field(init=False)
+    meeting: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Sort out the launches."""
+        """Sort out the launches, and whom they wait for."""
         launches = tuple([step for step in self.steps if isinstance(step, Launch)])
         object.__setattr__(self, "launches", launches)
+        met = [step.ranks for step in self.steps if isinstance(step, Sync)]
+        object.__setattr__(self, "meeting", max(met, default=1))
 
 
 Program = tuple[tuple[Segment, int], ...]
@@ -194,9 +204,9 @@ class Tape:
         """Let the compute stream wait for what was queued on ``stream``."""
         self._steps.append(Wait(stream))
 
-    def sync(self) -> None:
-        """Let the host wait for the compute stream."""
-        self._steps.append(Sync())
+    def sync(self, ranks: int = 1) -> None:
+        """Let the host wait for the compute stream, and so for the hosts of ``ranks``."""
+        self._steps.append(Sync(ranks))
 
     def section(self, host: HostWork, steps: Sequence[Step]) -> None:
         """Append what another tape collected, queued by host work of its own."""

@@ -23,6 +23,7 @@ from predictor.iteration.launches import (
     family_of,
 )
 from predictor.iteration.layout import Layout, Queue
+from predictor.iteration.slowest import latest_host_factor
 from predictor.operators import Collective, Host, Operator
 from predictor.values import frozen
 
@@ -105,9 +106,8 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     family = [FAMILIES.index(family_of(operator)) for operator in operators]
     first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     layout = Layout({segment: place for place, segment in enumerate(segments)}, first)
-    host_seconds = np.array([_host_seconds(segment, costs) for segment in segments])
     sheet = Sheet(
-        queue=Queue(layout, host_seconds, _queued(layout, host_seconds, costs)),
+        queue=_queue(layout, costs),
         operators=operators,
         operator=index,
         seconds=seconds,
@@ -118,6 +118,15 @@ def price(segments: Sequence[Segment], costs: Costs, collectives: CollectiveCost
     )
     slowed = interfered(segments, first, seconds, clusters=costs.gpu.runs_clusters)
     return replace(sheet, seconds=slowed)
+
+
+def _queue(layout: Layout, costs: Costs) -> Queue:
+    """Host seconds of segments and launches, on the last of the hosts that meet in a segment."""
+    host_seconds = np.array([_host_seconds(segment, costs) for segment in layout.segments])
+    meeting = [segment.meeting for segment in layout.segments]
+    last = [latest_host_factor(*each) for each in zip(meeting, host_seconds, strict=True)]
+    queued = _queued(layout, host_seconds, costs)
+    return Queue(layout, host_seconds * last, queued * np.repeat(last, layout.counts))
 
 
 def _host_seconds(segment: Segment, costs: Costs) -> float:

@@ -126,10 +126,13 @@ class Stock:
         return numbers
 
     def _replay(self, made: Sequence[Segment], numbers: Sequence[int]) -> int:
-        """A replay and a backward pass: often no more than a forward and a backward pass."""
+        """A replay and a backward pass: often no more than a forward and a backward pass.
+
+        Hosts that meet in it have been apart for both.
+        """
         backward, again = made[BACKWARD], made[REPLAYED]
         before = len(again.steps) - len(backward.steps)
-        if again.steps[before:] != backward.steps:
+        if again.meeting > 1 or again.steps[before:] != backward.steps:
             return self._added(again)
         if again.steps[:before] == made[FORWARD].steps:
             return self._chained(numbers[FORWARD], numbers[BACKWARD])

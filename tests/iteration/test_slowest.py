@@ -6,7 +6,7 @@ import pytest
 
 from predictor import Case, estimate
 from predictor.costs.devices import PUBLISHED_DEVIATION
-from predictor.iteration.slowest import slowest_factor
+from predictor.iteration.slowest import WANDERING_SECONDS, latest_host_factor, slowest_factor
 
 
 def expected_maximum(count: int) -> float:
@@ -59,3 +59,15 @@ def test_waiting_is_communication_and_no_compute() -> None:
         assert many[family] < 1.01 * few[family]  # idle longer, so cooler
     least = (slowest_factor(4096) - slowest_factor(8)) * few["gemm"]
     assert many["communication"] - few["communication"] > 0.8 * least
+
+
+def test_the_last_of_two_hosts_is_a_deviate_late() -> None:
+    """Of two normal deviates the larger is 1/sqrt(pi) on average; a walk's grows with its root."""
+    late = latest_host_factor(2, 4 * WANDERING_SECONDS) - 1.0
+    assert late == pytest.approx(0.5 / math.sqrt(math.pi), rel=0.06)
+    assert latest_host_factor(2, 16 * WANDERING_SECONDS) - 1.0 == pytest.approx(late / 2)
+
+
+def test_a_host_that_meets_nobody_or_queues_nothing_is_never_late() -> None:
+    assert latest_host_factor(1, 1e-3) == latest_host_factor(8, 0.0) == 1.0
+    assert latest_host_factor(64, 1e-3) > latest_host_factor(8, 1e-3) > 1.0

@@ -8,15 +8,18 @@ an MLP of its own (two products around a compiled activation with the probabilit
 comes back is added into zeros.
 
 Once a layer the host waits for the device: for counts that it needs to send or sort rows. It has
-queued their permutation by then.
+queued their permutation by then. The counts are of all ranks that share the experts, so that there
+all of their hosts meet.
 
 What queueing costs the host differs along a layer: dozens of small launches route, then three an
 expert wait for the Python of a whole MLP. Experts are a section of their own.
 """
 
+import numpy as np
+
 from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.launches import HostWork, Tape
+from predictor.iteration.launches import BARE_LAUNCH, HostWork, Tape
 from predictor.iteration.moe import dispatch as moe
 from predictor.iteration.moe.shape import PROBABILITY_BYTES, Routed
 from predictor.iteration.stack import module_launches
@@ -40,6 +43,16 @@ PICK_KERNELS = 8
 
 ROUTER_BACKWARD_KERNELS = 30
 
+UNSEEN_LAUNCHES = {"forward": 64, "backward": 90}
+"""Host work of an expert's products whose numbers of rows have not come before, in bare launches:
+cuBLAS chooses a kernel for each, and remembers it."""
+
+ROWS_DEVIATION = 0.2
+"""Of an expert's rows over their mean, as a router of random weights deals them."""
+
+PASSES_BEFORE = 80
+"""Expert layers that a rank has run in earlier micro-batches: an estimate is of a young run."""
+
 
 def forward(tape: Tape, rows: Routed, tensor: Group) -> None:
     """Router and experts; the norm before and the add behind are the layer's.
@@ -59,13 +72,13 @@ def forward(tape: Tape, rows: Routed, tensor: Group) -> None:
         eager.tiny(tape, n, SPLIT_KERNELS)
     eager.tiny(tape, n * rows.experts.total, PICK_KERNELS)
     tape.run(eager.kernel("index_select", rows.sent, h))
-    tape.sync()
+    tape.sync(counted.ranks if counted else 1)
     _travel(tape, rows, moe.dispatch, probabilities=True)
     _sorted(tape, rows)
     experts = Tape()
     for count in rows.each():
         _expert_forward(experts, rows, count)
-    tape.section(experts_host("forward", rows.experts.held), experts.steps())
+    tape.section(held_host("forward", rows), experts.steps())
     tape.run(eager.kernel("cat", rows.rows, h))
     _sorted(tape, rows)
     _travel(tape, rows, moe.combine, probabilities=False)
@@ -82,7 +95,7 @@ def backward(tape: Tape, rows: Routed) -> None:
     experts = Tape()
     for count in reversed(rows.each()):
         _expert_backward(experts, rows, count)
-    tape.section(experts_host("backward", rows.experts.held), experts.steps())
+    tape.section(held_host("backward", rows), experts.steps())
     tape.run(eager.kernel("cat", rows.rows, h))
     _sorted(tape, rows)
     _travel(tape, rows, moe.combine, probabilities=True)
@@ -102,6 +115,31 @@ def spread_host(phase: str, rows: Routed) -> HostWork:
 def experts_host(phase: str, experts: int) -> HostWork:
     """What queueing so many experts costs the host, one after another."""
     return ((Host(stack=STACK, block="moe", phase=phase, quantity="expert"), experts),)
+
+
+def held_host(phase: str, rows: Routed) -> HostWork:
+    """What queueing a rank's experts costs the host, kernels chosen for unseen sizes too."""
+    return experts_host(phase, rows.experts.held) + unseen_host(phase, rows)
+
+
+def unseen_host(phase: str, rows: Routed) -> HostWork:
+    """What choosing kernels for products of unseen sizes costs the host in a layer.
+
+    Rows differ from expert to expert, layer to layer and micro-batch to micro-batch, and cuBLAS
+    chooses a kernel for every number of rows anew. With normal rows, a number of density ``d`` has
+    not come in ``n`` experts' turns with probability ``exp(-n d)``.
+
+    Args:
+        phase: ``forward`` or ``backward``.
+        rows: What the rank's experts run.
+    """
+    held = rows.experts.held
+    deviation = max(ROWS_DEVIATION * rows.rows / held, 1.0)
+    places = np.linspace(-4.0, 4.0, 161)
+    density = np.exp(-(places**2) / 2.0) / np.sqrt(2.0 * np.pi)
+    turns = PASSES_BEFORE * held
+    unseen = float(density @ np.exp(-turns * density / deviation) / density.sum())
+    return ((BARE_LAUNCH, unseen * UNSEEN_LAUNCHES[phase] * held),)
 
 
 def _expert_forward(tape: Tape, rows: Routed, count: int) -> None:

@@ -6,7 +6,7 @@ accumulation, a bias of queries, keys and values added by a kernel of its own, r
 written out, PyTorch's scaled dot product attention, activations and residual adds by
 ``torch.compile``. A hook adds every parameter's gradient into an fp32 buffer after each backward
 pass. The loss is Megatron's vocabulary-split one in fp32; AdamW runs list by list (``foreach``),
-over experts apart. Clipping is left out: it scales gradients only where their norm is above one.
+over experts apart. Gradients are clipped: their norm is above one, as that of young models is.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _host(phase: str, shape: StepShape, layer: Layer, tape: Tape) -> HostWork:
     work: HostWork = ((_activity(phase, "layer", block), 1), *called(tape.steps()))
     work += _replayed_core(phase, shape)
     if layer.experts:
-        work += local_moe.experts_host(phase, layer.experts.held)
+        work += local_moe.held_host(phase, shape.routed(layer))
         work += local_moe.spread_host(phase, shape.routed(layer))
     return work + _without_rope(phase, layer)
 
@@ -297,7 +297,11 @@ def _flat(name: str, elements: int) -> MemoryBound:
 
 
 def reduced(stage: Stage) -> Program:
-    """Gradients scaled by the replicas; their norms tensor by tensor, each read by the host."""
+    """Gradients scaled by the replicas; their norms tensor by tensor, each read by the host.
+
+    A norm above one then clips them, tensor by tensor: a scaled copy is made and copied back
+    (``local_multi_tensor_scale`` in ``utils.py``).
+    """
     tape = Tape()
     tensors = _held_tensors(stage)
     if stage.shape.data.ranks > 1:
@@ -307,6 +311,8 @@ def reduced(stage: Stage) -> Program:
         tape.sync()
     tape.collective(stage.shape.world.all_reduce(4, "fp32"), "data")
     tape.sync()
+    for name in ("mul_scalar_fp32", "copy_fp32"):
+        tape.run(_flat(name, stage.owned_parameters), kernels=tensors)
     return ((Segment(label="gradient norm", phase="optimizer", steps=tape.steps()), 1),)
 
 
