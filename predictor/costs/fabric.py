@@ -17,13 +17,12 @@ from predictor.case import Cluster, Gpu, Network, domain_gpus, load_network
 from predictor.costs.levels import (
     Levels,
     Links,
-    Route,
     line_seconds,
     load_levels,
     route_seconds,
-    routes,
 )
 from predictor.costs.prediction import Floats, Origin, Prediction
+from predictor.costs.routes import Route, routes
 from predictor.operators import Collective
 from predictor.operators.collective import EVEN
 from predictor.values import frozen
@@ -262,13 +261,7 @@ class Fabric:
         beyond = np.maximum(whole - pod, 0.0) / np.maximum(whole - np.asarray(inside), 1.0)
         return np.asarray(np.maximum(1.0, beyond / self.network.pod_share))
 
-    def all_gather_seconds(self, output_bytes: float, ranks: int, *, stride: int = 1) -> float:
-        """All-gather whose whole output is ``output_bytes``; ranks are ``stride`` GPUs apart."""
-        return self._strided("all_gather", output_bytes, ranks, stride)
-
     def send_seconds(self, message_bytes: float, *, stride: int) -> float:
         """One send to the rank ``stride`` GPUs away."""
-        return self._strided("send_recv", message_bytes, 2, stride)
-
-    def _strided(self, kind: str, size: float, ranks: int, stride: int) -> float:
-        return float(self.seconds(kind, size, ranks, self.ranks_per_node(ranks, stride)))
+        inside = self.ranks_per_node(2, stride)
+        return float(self.seconds("send_recv", message_bytes, 2, inside))

@@ -1,24 +1,17 @@
 """Seconds of NCCL's collectives over two levels of links: inside a node and between nodes.
 
 Each algorithm of NCCL passes a message through *steps* inside the node (NVLink) and *hops* between
-nodes (network), and loads the busiest link with some bytes. In each protocol that costs
+nodes (network), and loads the busiest link with some bytes (:mod:`predictor.costs.routes`). In each
+protocol that costs
 
     seconds = start + step·steps + (hop + k·latency)·hops
               + max(link·n_link/B + own·n_own/B, max(network, slowdown)·n_network/W)        (eq. 20)
 
 with ``B`` the one-way scale-up rate of a GPU, ``W`` the one-way network rate of a GPU and
 ``latency`` that of the network. The library takes the fastest of its algorithms and protocols,
-here LL (short messages, few bytes a flag) and Simple (long ones). Steps, hops and bytes of each
-algorithm are those of NCCL's tuning model (``src/graph/tuning.cc``; Hu et al., arXiv:2507.04786):
-
-    ring       all-gather, reduce-scatter, broadcast: R-1 steps, N-1 of them hops; all-reduce twice
-    tree       all-reduce across nodes: 2·(L-1) steps, 2·log2(N) hops, the bytes of the ring
-    nvls       all-reduce in the switch: no steps, every GPU sends n·(1 + 1/L); across as the tree
-    pairs      all-to-all, send: one message a peer, (L-1)/R of the bytes inside the node
-
-``R`` ranks on ``N`` nodes, ``L`` of them a node. The parameters are regressions on published curves
-(:mod:`predictor.costs.level_fitting`). Neglected: PAT, SHARP in network switches, CollNet, and how
-parts of a communicator share a link with other communicators.
+here LL (short messages, few bytes a flag) and Simple (long ones). The parameters are regressions on
+published curves (:mod:`predictor.costs.level_fitting`). Neglected: PAT, SHARP in network switches,
+CollNet, and how parts of a communicator share a link with other communicators.
 """
 
 import json
@@ -29,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from predictor.costs.deferred import DAMAGE
 from predictor.costs.limits import (
@@ -40,22 +33,13 @@ from predictor.costs.limits import (
     each_within,
 )
 from predictor.costs.prediction import Floats
-from predictor.errors import FitError, nearest
+from predictor.costs.routes import Route
+from predictor.errors import FitError
 from predictor.files import MEBIBYTE, read_text
 from predictor.units import CALL_SECONDS
 from predictor.values import frozen
 
-Flags = NDArray[np.bool_]
-
 LEVELS_FILE: Final = Path(__file__).with_name("levels.json")
-KINDS: Final = (
-    "all_reduce",
-    "all_gather",
-    "reduce_scatter",
-    "broadcast",
-    "all_to_all",
-    "send_recv",
-)
 
 
 @frozen(kw_only=True)
@@ -186,118 +170,6 @@ def load_levels() -> Levels:
     except DAMAGE as error:
         msg = f"{LEVELS_FILE}: cannot be read ({error!r}); run `python benchmarks/fit_levels.py`"
         raise FitError(msg) from error
-
-
-@frozen(kw_only=True)
-class Route:
-    """What one algorithm makes of a batch of collectives; all arrays have one length.
-
-    Attributes:
-        algorithm: Key of :attr:`Levels.lines`.
-        steps: Inside nodes, one after another.
-        hops: Between nodes, one after another.
-        link_bytes: Over the busiest scale-up link.
-        own_bytes: Copied inside a GPU.
-        network_bytes: Of the busiest GPU's share of the network.
-    """
-
-    algorithm: str
-    steps: Floats
-    hops: Floats
-    link_bytes: Floats
-    own_bytes: Floats
-    network_bytes: Floats
-
-
-def check_kind(kind: str) -> None:
-    """Refuse what is no collective.
-
-    Raises:
-        FitError: with the nearest right name.
-    """
-    if kind not in KINDS:
-        raise FitError(
-            f"{kind!r} is no collective{nearest(kind, KINDS)}; known: {', '.join(KINDS)}"
-        )
-
-
-def routes(
-    kind: str, size: ArrayLike, ranks: ArrayLike, ranks_per_node: ArrayLike, *, nvls: bool
-) -> list[Route]:
-    """Every algorithm that NCCL has for a collective.
-
-    Args:
-        kind: One of ``KINDS``.
-        size: Bytes; of which buffer, the operators' docstrings say.
-        ranks: In the group.
-        ranks_per_node: Of these on one node.
-        nvls: The switches can reduce.
-    """
-    check_kind(kind)
-    n, r, inside = np.broadcast_arrays(
-        np.asarray(size, float), np.asarray(ranks, float), np.asarray(ranks_per_node, float)
-    )
-    inside = np.minimum(inside, r)
-    nodes = np.ceil(r / inside)
-    across = nodes > 1
-    if kind in {"all_to_all", "send_recv"}:
-        return [_pairs(kind, n, r, inside, across)]
-    passes = 2.0 if kind == "all_reduce" else 1.0
-    sent = n if kind == "broadcast" else passes * n * (r - 1) / r
-    ring_hops = np.where(across, passes * (nodes - 1), 0.0)
-    own = 0.0 * n if kind == "broadcast" else n / r
-    network = np.where(across, sent / inside, 0.0)
-    ring = Route(
-        algorithm="ring",
-        steps=passes * (r - 1) - ring_hops,
-        hops=ring_hops,
-        link_bytes=sent,
-        own_bytes=own,
-        network_bytes=network,
-    )
-    if kind != "all_reduce":
-        return [ring]
-    tree_hops = 2.0 * np.log2(nodes)
-    tree = Route(
-        algorithm="ring",
-        steps=2.0 * (inside - 1),
-        hops=tree_hops,
-        link_bytes=sent,
-        own_bytes=own,
-        network_bytes=network,
-    )
-    if not nvls:
-        return [ring, tree]
-    switch = Route(
-        algorithm="nvls",
-        steps=0.0 * n,
-        hops=tree_hops,
-        link_bytes=n * (1.0 + 1.0 / inside),
-        own_bytes=0.0 * n,
-        network_bytes=network,
-    )
-    return [ring, tree, switch]
-
-
-def _pairs(kind: str, n: Floats, r: Floats, inside: Floats, across: Flags) -> Route:
-    """Messages between pairs; the sends of a group are as slow as those that leave a node."""
-    if kind == "send_recv":
-        return Route(
-            algorithm="send",
-            steps=np.where(across, 0.0, 1.0),
-            hops=np.where(across, 1.0, 0.0),
-            link_bytes=np.where(across, 0.0, n),
-            own_bytes=0.0 * n,
-            network_bytes=np.where(across, n, 0.0),
-        )
-    return Route(
-        algorithm="pairs",
-        steps=r - 1,
-        hops=np.where(across, 1.0, 0.0),
-        link_bytes=n * (inside - 1) / r,
-        own_bytes=n / r,
-        network_bytes=n * (r - inside) / r,
-    )
 
 
 @frozen(kw_only=True)

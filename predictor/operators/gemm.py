@@ -96,11 +96,3 @@ class Gemm:
     def working_set_bytes(self) -> float:
         """Bytes that one launch touches."""
         return self.bytes
-
-    def output_shape(self) -> tuple[int, int, int]:
-        """Rows, columns and reduction length of the product as the tensor cores see it."""
-        if self.kind == "forward":
-            return self.m, self.n, self.k
-        if self.kind == "dgrad":
-            return self.m, self.k, self.n
-        return self.n, self.k, self.m

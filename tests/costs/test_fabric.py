@@ -13,7 +13,8 @@ from predictor.case import Cluster, load_gpu, load_network, network_names
 from predictor.case.networks import named_network
 from predictor.costs import Fabric, Origin
 from predictor.costs.fabric import domain_gpus
-from predictor.costs.levels import KINDS, HalfWidth, Levels, Line
+from predictor.costs.levels import HalfWidth, Levels, Line
+from predictor.costs.routes import KINDS
 from predictor.errors import FitError
 from predictor.operators import AllGather, AllReduce
 
@@ -61,8 +62,8 @@ def test_a_ring_across_nodes_pays_hops_with_the_networks_latency() -> None:
 
 
 def test_ranks_that_share_no_node_have_one_port_each() -> None:
-    # 4 ranks 8 GPUs apart: 3 hops, 3/4 of 40 MB at 10 GB/s.
-    assert TOY.all_gather_seconds(40e6, 4, stride=8) == pytest.approx(10e-6 + 3 * 45e-6 + 3e-3)
+    # 4 ranks on 4 nodes: 3 hops, 3/4 of 40 MB at 10 GB/s.
+    assert TOY.seconds("all_gather", 40e6, 4, 1) == pytest.approx(10e-6 + 3 * 45e-6 + 3e-3)
 
 
 def test_an_all_reduce_across_nodes_takes_the_tree_where_it_is_shorter() -> None:

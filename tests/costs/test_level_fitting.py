@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from predictor.costs.level_fitting import fit_levels, fit_lines, read_points
+from predictor.costs.level_fitting import fit_levels, fit_lines
+from predictor.costs.level_points import read_points
 from predictor.costs.levels import LEVELS_FILE, Levels, load_levels
 from predictor.errors import FitError
 
