@@ -56,6 +56,7 @@ def calls_of(rows: Sequence[Operator]) -> Calls:
     head, value = (np.ceil(column(rows, f) / LANE) * LANE for f in ("head_dim", "value_dim"))
     packed = column(rows, "documents") > 1
     edges = flags(rows, "causal") * (1 + (window > 0)) * (queries >= BLOCK)
+    whole = (flags(rows, "causal") > 0) & (queries == keys) | packed
     documents = [row.document_lengths for row in rows if isinstance(row, Attention)]
     cut = np.array([sum(np.ceil(n / BLOCK) for n in each) for each in documents])
     heads = column(rows, "batch") * column(rows, "num_heads")
@@ -63,7 +64,7 @@ def calls_of(rows: Sequence[Operator]) -> Calls:
     launched = column(rows, "documents") * np.ceil(longest / BLOCK)
     longest = np.where(window > 0, np.minimum(window + BLOCK, longest), longest)
     scores = column(rows, "scores")
-    vain = np.where(packed, _packed_blocks(rows) - scores, edges * queries * BLOCK / 2)
+    vain = np.where(whole, _whole_blocks(rows) - scores, edges * queries * BLOCK / 2)
     return Calls(
         backward=backward,
         heads=heads,
@@ -77,17 +78,17 @@ def calls_of(rows: Sequence[Operator]) -> Calls:
     )
 
 
-def _packed_blocks(rows: Sequence[Operator]) -> Floats:
-    """Scores of a sequence's documents in whole blocks, each document's blocks its own."""
-    return np.array([_whole_blocks(row) if isinstance(row, Attention) else 0.0 for row in rows])
+def _whole_blocks(rows: Sequence[Operator]) -> Floats:
+    """Scores of a sequence in whole blocks, each document's blocks its own."""
+    return np.array([_blocks(row) * BLOCK**2 if isinstance(row, Attention) else 0 for row in rows])
 
 
-def _whole_blocks(row: Attention) -> float:
+def _blocks(row: Attention) -> int:
     """Under a causal mask the i-th block of queries meets i blocks of keys, or the window's."""
-    blocks = np.ceil(np.array(row.document_lengths) / BLOCK)
-    if not row.causal:
-        met = blocks * blocks
-    else:
-        most = np.minimum(np.ceil(row.window / BLOCK) + 1, blocks) if row.window else blocks
-        met = most * (most + 1) / 2 + (blocks - most) * most
-    return float(np.sum(met)) * BLOCK**2
+    total = 0
+    for length in row.document_lengths:
+        count = -(-length // BLOCK)
+        most = min(-(-row.window // BLOCK) + 1, count) if row.window else count
+        causal = most * (most + 1) // 2 + (count - most) * most
+        total += causal if row.causal else count * count
+    return total

@@ -33,6 +33,9 @@ ALONE_HALF_WIDTH: Final = 0.3
 H200's memory-bound kernels within 0.29."""
 
 
+STEP: Final = 64
+"""Tokens that a weight's gradient adds up at a time."""
+
 TRANSFERRED_FAMILIES: Final = ("gemm", "attention", "memory_bound", "optimizer")
 """What is bound by rates of one GPU; collectives have the fabric's own model."""
 
@@ -51,13 +54,14 @@ def forward_sizes(kind: Any, m: Any, n: Any, k: Any) -> tuple[Any, Any, Any]:  #
     """``m, n, k`` of the forward product with the output and the depth of another kind.
 
     Works on single values and on arrays: dgrad makes ``m × k`` over ``n``, wgrad ``n × k`` over
-    ``m``.
+    ``m``, whose steps are whole: no operand of wgrad is contiguous along ``m``, so tokens off 16
+    bytes cost it nothing, and both operands of a forward product would be.
     """
     dgrad, wgrad = np.asarray(kind) == "dgrad", np.asarray(kind) == "wgrad"
     sizes = (
         np.where(wgrad, n, m),
         np.where(dgrad | wgrad, k, n),
-        np.where(wgrad, m, np.where(dgrad, n, k)),
+        np.where(wgrad, -(-m // STEP) * STEP, np.where(dgrad, n, k)),
     )
     if np.ndim(sizes[0]):
         return sizes

@@ -73,6 +73,11 @@ def test_a_call_of_fifteen_milliseconds_is_half_way_to_the_settled_clock():
     assert found["heat"] == pytest.approx(0.5 * found["products"], rel=1e-2)
 
 
+def test_a_window_of_all_keys_but_one_computes_as_many_blocks_as_none():
+    scores = {w: columns(seq_length=2048, causal=True, window=w)["products"] for w in (0, 2047)}
+    assert scores[2047] == scores[0]
+
+
 def test_blocks_are_launched_for_each_document_as_for_the_longest():
     # lengths 204, 410, 614 and 820 of 2,048 tokens: 2 + 4 + 5 + 7 blocks of 4 x 7, on ten SMs
     found = columns(seq_length=2048, documents=4)

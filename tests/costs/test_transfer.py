@@ -38,6 +38,8 @@ GEMM = Gemm(m=4096, n=6144, k=2048)
 def test_a_products_twin_has_its_output_and_its_depth() -> None:
     assert twin(replace(GEMM, kind="dgrad")) == Gemm(m=4096, n=2048, k=6144)
     assert twin(replace(GEMM, kind="wgrad", accumulate=True)) == Gemm(m=6144, n=2048, k=4096)
+    # 4,001 tokens are 63 whole steps of 64, and no operand's rows are as long as they are many
+    assert twin(replace(GEMM, m=4001, kind="wgrad")) == Gemm(m=6144, n=2048, k=4032)
     assert twin(replace(GEMM, bias=True)) == GEMM
     assert twin(replace(FLASH, kind="backward")) == FLASH
     assert twin(Optimizer(elements=10**6)) is None
