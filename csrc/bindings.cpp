@@ -92,6 +92,15 @@ std::unique_ptr<Workload> prepare(Device& device, const std::string& op, const p
   return workload;
 }
 
+void foresee(Device& device, const std::vector<std::pair<std::string, py::dict>>& coming) {
+  std::vector<Request> requests;
+  for (const auto& [op, fields] : coming) {
+    requests.push_back({.op = op, .fields = to_fields(fields)});
+  }
+  const py::gil_scoped_release release;
+  device.foresee(requests);
+}
+
 std::unique_ptr<Workload> prepare_callable(Device& device, py::function launch,
                                            std::int64_t launches_per_call, double seconds_hint) {
   if (launches_per_call < 1) {
@@ -306,6 +315,9 @@ void bind_device(py::module_& m) {
       .def("prepare", &prepare, py::keep_alive<0, 1>(), py::arg("operator"), py::arg("fields"),
            py::kw_only(), py::arg("flops"), py::arg("bytes"), py::arg("working_set_bytes"),
            py::arg("cache"))
+      .def("foresee", &foresee, py::arg("coming"),
+           "Operators and fields that prepare() will be given soon: their plans are begun, beside "
+           "other work.")
       .def("prepare_callable", &prepare_callable, py::keep_alive<0, 1>(), py::arg("launch"),
            py::kw_only(), py::arg("launches_per_call"), py::arg("seconds_hint") = 0.0)
       .def("sample", &sample_workload, py::arg("workload"), py::arg("policy"),

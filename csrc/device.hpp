@@ -116,6 +116,10 @@ public:
                                                                    std::size_t launches_per_call,
                                                                    double seconds_hint) = 0;
 
+  // What prepare() will be asked for soon: of its work, what needs the host alone may begin now,
+  // beside whatever is measured.
+  virtual void foresee(const std::vector<Request>& coming) { (void)coming; }
+
   // Groups of ranks. join() returns once every rank of the group has called it; abort_groups()
   // frees the device from collectives whose peers are gone.
   [[nodiscard]] virtual std::string new_group_id() = 0;

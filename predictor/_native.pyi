@@ -127,6 +127,7 @@ class Device:
         working_set_bytes: float,
         cache: str,
     ) -> Workload: ...
+    def foresee(self, coming: list[tuple[str, dict[str, object]]]) -> None: ...
     def prepare_callable(
         self,
         launch: Callable[[], None],

@@ -21,9 +21,11 @@ find_path(CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS ${candidates})
 
 add_library(predictor_backend STATIC
   csrc/cuda/arena.cpp
+  csrc/cuda/capture.cpp
   csrc/cuda/check.cpp
   csrc/cuda/cuda_device.cpp
   csrc/cuda/primitives.cu
+  csrc/cuda/properties.cpp
   csrc/cuda/workload.cpp
   csrc/libraries/nccl.cpp
   csrc/operators/collectives.cpp
@@ -81,6 +83,7 @@ if(NOT PREDICTOR_ATTENTION STREQUAL "OFF" AND attention_headers)
     $<TARGET_OBJECTS:predictor_cudnn_plans>)
   # Objects of their own at -O1: cudnn-frontend is nearly the whole build otherwise.
   add_library(predictor_cudnn_plans OBJECT
+    csrc/operators/attention/ahead.cpp
     csrc/operators/attention/plan.cpp
     csrc/operators/grouped_gemm/cudnn_plan.cpp)
   target_compile_definitions(predictor_cudnn_plans PRIVATE

@@ -1,6 +1,7 @@
 #include "cuda/cuda_device.hpp"
 
 #include "backends.hpp"
+#include "cuda/properties.hpp"
 #include "errors.hpp"
 #include "format_text.hpp"
 #include "libraries/cupti.hpp"
@@ -9,8 +10,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <iomanip>
-#include <sstream>
 #include <thread>
 
 namespace predictor {
@@ -19,10 +18,6 @@ namespace {
 constexpr double gate_timeout_seconds = 1.0;
 constexpr double spin_seconds = 2e-3; // of polling before the host thread starts to sleep
 constexpr std::size_t largest_first_arena = std::size_t{12} << 30;
-
-struct CudaGraph final : Graph {
-  GraphExecHandle executable;
-};
 
 // Calls somebody else's launches; they own their memory.
 class CallableWorkload final : public Workload {
@@ -41,55 +36,6 @@ private:
   std::function<void()> launch_;
 };
 
-// Ends the capture on every way out; a stream left capturing would refuse all later work.
-class Capture {
-public:
-  explicit Capture(cudaStream_t stream) : stream_(stream) {
-    CUDA_CHECK(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal));
-  }
-  ~Capture() {
-    if (open_) {
-      cudaGraph_t graph = nullptr;
-      (void)cudaStreamEndCapture(stream_, &graph);
-      const GraphHandle discarded(graph);
-      (void)cudaGetLastError();
-    }
-  }
-  Capture(const Capture&) = delete;
-  Capture& operator=(const Capture&) = delete;
-
-  [[nodiscard]] GraphHandle finish() {
-    open_ = false;
-    cudaGraph_t graph = nullptr;
-    CUDA_CHECK(cudaStreamEndCapture(stream_, &graph));
-    return GraphHandle(graph);
-  }
-
-private:
-  cudaStream_t stream_;
-  bool open_ = true;
-};
-
-int attribute(cudaDeviceAttr which, int device) {
-  int value = 0;
-  CUDA_CHECK(cudaDeviceGetAttribute(&value, which, device));
-  return value;
-}
-
-std::string version_text(int version) {
-  return text(version / 1000, '.', version % 1000 / 10);
-}
-
-std::string uuid_text(const cudaUUID_t& uuid) {
-  std::ostringstream line;
-  line << "GPU-" << std::hex << std::setfill('0');
-  for (std::size_t i = 0; i < sizeof(uuid.bytes); ++i) {
-    line << (i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "") << std::setw(2)
-         << static_cast<int>(static_cast<unsigned char>(uuid.bytes[i]));
-  }
-  return line.str();
-}
-
 } // namespace
 
 CudaDevice::CudaDevice(int index, bool separate_buffers)
@@ -99,8 +45,8 @@ CudaDevice::CudaDevice(int index, bool separate_buffers)
         text("device index (", index, ") is out of range: CUDA sees ", count, " GPUs here"));
   }
   CUDA_CHECK(cudaSetDevice(index_));
-  sm_count_ = attribute(cudaDevAttrMultiProcessorCount, index_);
-  l2_bytes_ = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize, index_));
+  sm_count_ = device_attribute(cudaDevAttrMultiProcessorCount, index_);
+  l2_bytes_ = static_cast<std::size_t>(device_attribute(cudaDevAttrL2CacheSize, index_));
   for (StreamHandle& lane : lanes_) {
     cudaStream_t stream = nullptr;
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -145,27 +91,6 @@ CudaDevice::~CudaDevice() {
   gemm_libraries.reset();
 }
 
-std::map<std::string, Property> CudaDevice::properties() const {
-  cudaDeviceProp found{};
-  CUDA_CHECK(cudaGetDeviceProperties(&found, index_));
-  int driver = 0;
-  int runtime = 0;
-  CUDA_CHECK(cudaDriverGetVersion(&driver));
-  CUDA_CHECK(cudaRuntimeGetVersion(&runtime));
-  std::array<char, 32> bus{};
-  CUDA_CHECK(cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), index_));
-  return {{"name", std::string(found.name)},
-          {"sm_count", std::int64_t{sm_count_}},
-          {"l2_bytes", static_cast<std::int64_t>(l2_bytes_)},
-          {"memory_bytes", static_cast<std::int64_t>(found.totalGlobalMem)},
-          {"compute_capability", text(found.major, '.', found.minor)},
-          {"pci_bus_id", std::string(bus.data())},
-          {"uuid", uuid_text(found.uuid)},
-          {"max_sm_clock_hz", 1e3 * attribute(cudaDevAttrClockRate, index_)},
-          {"driver_version", version_text(driver)},
-          {"runtime_version", version_text(runtime)}};
-}
-
 std::map<std::string, LibraryInfo> CudaDevice::libraries() {
   return operator_libraries(*this);
 }
@@ -177,6 +102,11 @@ std::uintptr_t CudaDevice::stream_handle() const {
 std::unique_ptr<Workload> CudaDevice::prepare(const Request& request) {
   begin_operation();
   return prepare_operator(*this, request);
+}
+
+void CudaDevice::foresee(const std::vector<Request>& coming) {
+  begin_operation();
+  foresee_operators(*this, coming);
 }
 
 std::unique_ptr<Workload> CudaDevice::prepare_callable(std::function<void()> launch,
@@ -278,21 +208,6 @@ void CudaDevice::open_gate() noexcept {
 bool CudaDevice::gate_expired() {
   return std::atomic_ref<std::uint32_t>(gate_flags_->expired).load() == gate_ticket_ &&
          gate_ticket_ != 0;
-}
-
-std::unique_ptr<Graph> CudaDevice::capture(const std::function<void()>& enqueue) {
-  Capture running(stream());
-  enqueue();
-  const GraphHandle captured = running.finish();
-  cudaGraphExec_t executable = nullptr;
-  CUDA_CHECK(cudaGraphInstantiate(&executable, captured.get(), 0));
-  auto graph = std::make_unique<CudaGraph>();
-  graph->executable.reset(executable);
-  return graph;
-}
-
-void CudaDevice::replay(Graph& graph) {
-  CUDA_CHECK(cudaGraphLaunch(static_cast<CudaGraph&>(graph).executable.get(), stream()));
 }
 
 std::vector<Activity> CudaDevice::record_activity(const std::function<void()>& work) {

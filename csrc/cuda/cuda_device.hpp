@@ -31,6 +31,7 @@ public:
   [[nodiscard]] std::unique_ptr<Workload> prepare_callable(std::function<void()> launch,
                                                            std::size_t launches_per_call,
                                                            double seconds_hint) override;
+  void foresee(const std::vector<Request>& coming) override;
   [[nodiscard]] std::string new_group_id() override;
   void join(const Membership& membership) override;
   void leave(const std::string& name) override;
@@ -56,6 +57,7 @@ public:
 
   // For operators: the stream of the chosen lane.
   [[nodiscard]] cudaStream_t stream() const { return lanes_.at(lane_).get(); }
+  [[nodiscard]] int index() const { return index_; }
   [[nodiscard]] int sm_count() const { return sm_count_; }
   [[nodiscard]] std::size_t l2_bytes() const { return l2_bytes_; }
   [[nodiscard]] bool separate_buffers() const { return separate_buffers_; }

@@ -99,12 +99,11 @@ __device__ double to_double(__half value) {
 }
 
 template <typename T>
-__global__ void read_strided_kernel(const T* data, std::int64_t start, std::int64_t stride,
-                                    std::int64_t count, double* out) {
+__global__ void read_lines_kernel(const T* data, Lines lines, double* out) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * block_threads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * block_threads + threadIdx.x;
-       i < count; i += step) {
-    out[i] = to_double(data[start + i * stride]);
+       i < lines.count * lines.width; i += step) {
+    out[i] = to_double(data[lines.start + i / lines.width * lines.stride + i % lines.width]);
   }
 }
 
@@ -173,11 +172,11 @@ void fill(void* data, DataType type, std::int64_t count, const Fill& how, std::u
   CUDA_CHECK(cudaGetLastError());
 }
 
-void read_strided(const void* data, DataType type, std::int64_t start, std::int64_t stride,
-                  std::int64_t count, double* out, cudaStream_t stream) {
+void read_lines(const void* data, DataType type, const Lines& lines, double* out,
+                cudaStream_t stream) {
   with_type(type, [&]<typename T>(T*) {
-    read_strided_kernel<T><<<blocks_for(count), block_threads, 0, stream>>>(
-        static_cast<const T*>(data), start, stride, count, out);
+    read_lines_kernel<T><<<blocks_for(lines.count * lines.width), block_threads, 0, stream>>>(
+        static_cast<const T*>(data), lines, out);
   });
   CUDA_CHECK(cudaGetLastError());
 }

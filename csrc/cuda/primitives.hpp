@@ -47,9 +47,14 @@ struct Fill {
 void fill(void* data, DataType type, std::int64_t count, const Fill& how, std::uint64_t seed,
           cudaStream_t stream);
 
-// out[i] = data[start + i * stride] in double.
-void read_strided(const void* data, DataType type, std::int64_t start, std::int64_t stride,
-                  std::int64_t count, double* out, cudaStream_t stream);
+// Lines of `width` elements that begin `stride` elements apart.
+struct Lines {
+  std::int64_t start, count, stride, width;
+};
+
+// out[i * width + j] = data[start + i * stride + j] in double.
+void read_lines(const void* data, DataType type, const Lines& lines, double* out,
+                cudaStream_t stream);
 
 // out[i] = data[indices[i]] in double.
 void read_indexed(const void* data, DataType type, const std::int64_t* indices, std::int64_t count,

@@ -55,10 +55,14 @@ std::vector<double> fetch(CudaDevice& device, const DeviceMemory& memory, std::s
 
 std::vector<double> Inspector::read(std::size_t operand, std::int64_t start, std::int64_t count,
                                     std::int64_t stride) const {
-  const auto size = static_cast<std::size_t>(count);
+  return read(operand, Lines{.start = start, .count = count, .stride = stride, .width = 1});
+}
+
+std::vector<double> Inspector::read(std::size_t operand, const Lines& lines) const {
+  const auto size = static_cast<std::size_t>(lines.count * lines.width);
   const DeviceMemory values = device_array<double>(size);
-  read_strided(buffers_.get(operand), operands_[operand].type, start, stride, count,
-               static_cast<double*>(values.get()), device_.stream());
+  read_lines(buffers_.get(operand), operands_[operand].type, lines,
+             static_cast<double*>(values.get()), device_.stream());
   return fetch(device_, values, size);
 }
 

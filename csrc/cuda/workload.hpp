@@ -65,6 +65,7 @@ public:
   // Elements start, start + stride, … of an operand.
   [[nodiscard]] std::vector<double> read(std::size_t operand, std::int64_t start,
                                          std::int64_t count, std::int64_t stride = 1) const;
+  [[nodiscard]] std::vector<double> read(std::size_t operand, const Lines& lines) const;
   [[nodiscard]] std::vector<double> read(std::size_t operand,
                                          std::span<const std::int64_t> indices) const;
 

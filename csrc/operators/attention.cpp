@@ -77,12 +77,14 @@ class AttentionWorkload final : public CudaWorkload {
 public:
   AttentionWorkload(CudaDevice& device, const Request& request)
       : CudaWorkload(device, request), shape_(read_shape(request.fields)),
-        library_(attention_library_of(device)), plan_(library_, shape_, description) {
+        library_(attention_library_of(device)) {
+    wait_for_attention_plans(library_); // by now it may be this one that is built
+    plan_ = attention_plan(library_, shape_, description);
     place(operands(), request);
   }
 
 private:
-  void launch(const Buffers& buffers) override { plan_.execute(buffers); }
+  void launch(const Buffers& buffers) override { plan_->execute(buffers); }
 
   // In the order of AttentionTensor; what a pass does not touch has no elements.
   [[nodiscard]] std::vector<Operand> operands() const {
@@ -116,7 +118,7 @@ private:
             gradient("dv", v),
             {.name = "workspace",
              .type = DataType::byte,
-             .elements = plan_.workspace_bytes(),
+             .elements = plan_->workspace_bytes(),
              .role = Role::scratch,
              .shared = true}};
   }
@@ -133,24 +135,37 @@ private:
   void run_forward(const Buffers& buffers) {
     AttentionShape forward = shape_;
     forward.backward = false;
-    AttentionPlan plan(library_, forward, description);
-    if (plan.workspace_bytes() > plan_.workspace_bytes()) {
+    const auto plan = attention_plan(library_, forward, description);
+    if (plan->workspace_bytes() > plan_->workspace_bytes()) {
       throw Unsupported(text("check: the forward pass of ", description, " needs more workspace ",
                              "than the backward pass has"));
     }
-    plan.execute(buffers);
+    plan->execute(buffers);
     device().wait(timeout_seconds);
   }
 
   AttentionShape shape_;
   AttentionLibrary& library_;
-  AttentionPlan plan_;
+  std::shared_ptr<AttentionPlan> plan_;
 };
 
 } // namespace
 
 std::unique_ptr<Workload> prepare_attention(CudaDevice& device, const Request& request) {
   return std::make_unique<AttentionWorkload>(device, request);
+}
+
+void foresee_attention(CudaDevice& device, const std::vector<Request>& coming) {
+  std::vector<AttentionShape> shapes;
+  for (const Request& request : coming) {
+    try {
+      shapes.push_back(read_shape(request.fields));
+    } catch (const NativeError&) { // told when the point is prepared
+    }
+  }
+  if (!shapes.empty()) {
+    plan_attention_ahead(device, shapes);
+  }
 }
 
 void add_attention_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found) {

@@ -4,6 +4,9 @@
 #include "errors.hpp"
 #include "format_text.hpp"
 
+#include <algorithm>
+#include <iterator>
+
 namespace predictor {
 
 std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& request) {
@@ -34,6 +37,16 @@ std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& re
   return found->second(device, request);
 }
 
+void foresee_operators(CudaDevice& device, const std::vector<Request>& coming) {
+  std::vector<Request> attention;
+  std::copy_if(coming.begin(), coming.end(), std::back_inserter(attention),
+               [](const Request& request) { return request.op == "attention"; });
+  try {
+    foresee_attention(device, attention);
+  } catch (const NativeError&) { // a missing library, say
+  }
+}
+
 std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
   std::map<std::string, LibraryInfo> found;
   add_gemm_libraries(device, found);
@@ -60,6 +73,8 @@ std::unique_ptr<Workload> prepare_attention(CudaDevice&, const Request&) {
   throw Unsupported("attention: this build found no headers of cuDNN and cudnn-frontend; install "
                     "the wheels nvidia-cudnn-cu13 and nvidia-cudnn-frontend and build again");
 }
+
+void foresee_attention(CudaDevice&, const std::vector<Request>&) {}
 
 void add_attention_libraries(CudaDevice&, std::map<std::string, LibraryInfo>&) {}
 #endif

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace predictor {
 
@@ -14,6 +15,10 @@ class CudaDevice;
 // Raises Unsupported naming what this build, or this project, does not serve.
 [[nodiscard]] std::unique_ptr<Workload> prepare_operator(CudaDevice& device,
                                                          const Request& request);
+
+// Begins what of prepare_operator()'s work needs no device: attention's plans. Failures are told
+// by prepare_operator().
+void foresee_operators(CudaDevice& device, const std::vector<Request>& coming);
 
 // Every library that an operator may open, opened where possible.
 [[nodiscard]] std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device);
@@ -42,6 +47,8 @@ class CudaDevice;
 void join_group(CudaDevice& device, const Membership& membership);
 void leave_group(CudaDevice& device, const std::string& name);
 void abort_all_groups(CudaDevice& device) noexcept;
+
+void foresee_attention(CudaDevice& device, const std::vector<Request>& coming);
 
 void add_nccl_library(CudaDevice& device, std::map<std::string, LibraryInfo>& found);
 void add_gemm_libraries(CudaDevice& device, std::map<std::string, LibraryInfo>& found);

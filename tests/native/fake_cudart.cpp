@@ -8,6 +8,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <map>
+#include <mutex>
 #include <random>
 #include <utility>
 #include <vector>
@@ -46,6 +47,8 @@ cudaError_t query() {
 
 // Counts a call; the error that it is to report.
 cudaError_t called(const char* name) {
+  static std::mutex counting; // plans are built in a thread of their own
+  const std::lock_guard<std::mutex> lock(counting);
   fake::Runtime& state = fake::runtime();
   const bool due = ++state.calls[name] == state.fail_at && state.fail_call == name;
   return due ? static_cast<cudaError_t>(state.fail_with) : cudaSuccess;
@@ -322,10 +325,11 @@ void fill(void* data, DataType type, std::int64_t count, const Fill& how, std::u
   }
 }
 
-void read_strided(const void* data, DataType type, std::int64_t start, std::int64_t stride,
-                  std::int64_t count, double* out, cudaStream_t) {
-  for (std::int64_t i = 0; i < count; ++i) {
-    out[i] = value_of(data, type, start + i * stride);
+void read_lines(const void* data, DataType type, const Lines& lines, double* out, cudaStream_t) {
+  for (std::int64_t i = 0; i < lines.count; ++i) {
+    for (std::int64_t j = 0; j < lines.width; ++j) {
+      out[i * lines.width + j] = value_of(data, type, lines.start + i * lines.stride + j);
+    }
   }
 }
 

@@ -27,6 +27,8 @@ std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& re
   return prepare_collective(device, request);
 }
 
+void foresee_operators(CudaDevice&, const std::vector<Request>&) {}
+
 std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
   std::map<std::string, LibraryInfo> found;
   add_nccl_library(device, found);

@@ -209,6 +209,21 @@ def test_attention_is_right(
     assert gpu.check(workload, seed=3) < 4 * BF16_ERROR
 
 
+@pytest.mark.parametrize("kind", ["forward", "backward"])
+def test_a_plan_built_beside_other_work_is_the_same_plan(
+    native: ModuleType, gpu: Any, prepare: Callable[..., Any], kind: str
+) -> None:
+    if not native.build["attention"]:
+        pytest.skip("the extension was built without cuDNN's headers")
+    shape = ATTENTION | {"kind": kind, "num_heads": 16, "num_query_groups": 4, "seq_length": 2048}
+    policy = native.SamplingPolicy()
+    seconds = gpu.sample(prepare("attention", shape), policy).median_seconds
+    gpu.foresee([("attention", shape), ("attention", shape | {"seq_length": 1536})])
+    ahead = prepare("attention", shape)
+    assert gpu.sample(ahead, policy).median_seconds == pytest.approx(seconds, rel=0.03)
+    assert gpu.check(ahead, seed=3) < 4 * BF16_ERROR
+
+
 @pytest.mark.parametrize(
     ("operator", "fields", "reason"),
     [

@@ -26,6 +26,10 @@ std::unique_ptr<Workload> prepare_operator(CudaDevice& device, const Request& re
                               : prepare_grouped_gemm(device, request);
 }
 
+void foresee_operators(CudaDevice& device, const std::vector<Request>& coming) {
+  foresee_attention(device, coming);
+}
+
 std::map<std::string, LibraryInfo> operator_libraries(CudaDevice& device) {
   std::map<std::string, LibraryInfo> found;
   add_gemm_libraries(device, found);
@@ -136,6 +140,17 @@ void use_cudnn() {
   launch(device, "attention", attention);
   launch(device, "attention", with(attention, {{"kind", std::string("backward")}}));
   launch(device, "grouped_gemm", with(experts, {{"impl", std::string("cudnn_moe")}}));
+}
+
+// Attention whose plans are built while something else could be measured.
+void use_cudnn_ahead() {
+  fake::runtime() = {};
+  fake::runtime().free_bytes = std::size_t{4} << 30;
+  CudaDevice device(0, true);
+  device.foresee({{.op = "attention",
+                   .fields = Fields(with(attention, {{"kind", std::string("backward")}}))}});
+  launch(device, "attention", with(attention, {{"kind", std::string("backward")}}));
+  launch(device, "attention", attention);
 }
 
 // What a failing call ends in; empty where it does not matter.
@@ -254,6 +269,39 @@ TEST_SUITE("libraries") {
       CHECK(told(&use_cudnn).empty());
       CHECK(cudnn.calls(giving_back) > 0);
     }
+    cudnn.fail_at("", 0, 0);
+  }
+
+  TEST_CASE("plans that are foreseen are built once, also the one that a check needs") {
+    const Fake cudnn(FAKE_CUDNN);
+    setenv("PREDICTOR_CUDNN", FAKE_CUDNN, 1);
+    setenv("PREDICTOR_CUDART", FAKE_CUDNN, 1);
+    cudnn.fail_at("", 0, 0);
+    const auto plans = [&cudnn](void (*use)()) {
+      cudnn.reset();
+      use();
+      return cudnn.calls("cudnnBackendFinalize");
+    };
+    const int foreseen = plans(&use_cudnn_ahead);
+    CHECK(cudnn.calls("cudnnBackendExecute") == 2);
+    CHECK(cudnn.calls("cudnnCreate") == 2); // two threads must not share a handle
+    CHECK(foreseen == plans([] {
+            fake::runtime() = {};
+            fake::runtime().free_bytes = std::size_t{4} << 30;
+            CudaDevice device(0, true);
+            launch(device, "attention", with(attention, {{"kind", std::string("backward")}}));
+            launch(device, "attention", attention);
+          }));
+  }
+
+  TEST_CASE("a plan that could not be built ahead is built when it is needed") {
+    const Fake cudnn(FAKE_CUDNN);
+    setenv("PREDICTOR_CUDNN", FAKE_CUDNN, 1);
+    setenv("PREDICTOR_CUDART", FAKE_CUDNN, 1);
+    cudnn.fail_at("cudnnBackendFinalize", 1, 4000);
+    cudnn.reset();
+    CHECK(told(&use_cudnn_ahead).empty());
+    CHECK(cudnn.calls("cudnnBackendExecute") == 2);
     cudnn.fail_at("", 0, 0);
   }
 }

@@ -3,6 +3,7 @@
 #include "errors.hpp"
 #include "format_text.hpp"
 #include "libraries/loader.hpp"
+#include "operators/attention/ahead.hpp"
 
 #include <cstdlib>
 #include <cudnn_frontend.h>
@@ -62,24 +63,37 @@ std::int64_t ragged_uid(std::size_t which) {
 
 } // namespace
 
+class CudnnHandle {
+public:
+  explicit CudnnHandle(cudaStream_t stream) {
+    cudnn_check(fe::detail::create_handle(&handle_), "cudnnCreate");
+    cudnn_check(fe::detail::set_stream(handle_, stream), "cudnnSetStream");
+  }
+  ~CudnnHandle() {
+    if (handle_ != nullptr && !device_abandoned()) {
+      (void)fe::detail::destroy_handle(handle_);
+    }
+  }
+  CudnnHandle(const CudnnHandle&) = delete;
+  CudnnHandle& operator=(const CudnnHandle&) = delete;
+
+  [[nodiscard]] cudnnHandle_t get() const { return handle_; }
+
+private:
+  cudnnHandle_t handle_ = nullptr;
+};
+
 struct AttentionLibrary {
   explicit AttentionLibrary(cudaStream_t stream) : cudnn(cudnn_name), cudart(cudart_name) {
     fe::cudnn_dlhandle = cudnn.handle();
     (void)setenv(frontend_cudart_variable, cudart.path().c_str(), 0); // the user's choice stays
-    cudnn_check(fe::detail::create_handle(&handle), "cudnnCreate");
-    cudnn_check(fe::detail::set_stream(handle, stream), "cudnnSetStream");
+    handle = std::make_shared<CudnnHandle>(stream);
   }
-  ~AttentionLibrary() {
-    if (handle != nullptr && !device_abandoned()) {
-      (void)fe::detail::destroy_handle(handle);
-    }
-  }
-  AttentionLibrary(const AttentionLibrary&) = delete;
-  AttentionLibrary& operator=(const AttentionLibrary&) = delete;
 
   Library cudnn;
   Library cudart;
-  cudnnHandle_t handle = nullptr;
+  std::shared_ptr<CudnnHandle> handle;
+  PlansAhead ahead;
 };
 
 AttentionLibrary& attention_library_of(CudaDevice& device) {
@@ -97,14 +111,14 @@ LibraryInfo describe(const AttentionLibrary& library) {
 }
 
 cudnnContext* cudnn_handle_of(const AttentionLibrary& library) {
-  return library.handle;
+  return library.handle->get();
 }
 
 // The graph as PyTorch builds it, and the plan that heuristics mode A chooses for it.
 class AttentionPlan::Graph {
 public:
-  Graph(cudnnHandle_t handle, const AttentionShape& shape, std::string description)
-      : handle_(handle), shape_(shape), description_(std::move(description)) {
+  Graph(std::shared_ptr<CudnnHandle> handle, const AttentionShape& shape, std::string description)
+      : handle_(std::move(handle)), shape_(shape), description_(std::move(description)) {
     graph_.set_io_data_type(fe::DataType_t::BFLOAT16)
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
@@ -117,7 +131,7 @@ public:
       add_forward();
     }
     check(graph_.validate(), "validate the graph");
-    check(graph_.build_operation_graph(handle_), "build the graph");
+    check(graph_.build_operation_graph(handle_->get()), "build the graph");
     check(graph_.create_execution_plans({fe::HeurMode_t::A}), "plan the graph");
     check(graph_.check_support(), "support the graph");
     check(graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE), "build the plan");
@@ -134,7 +148,7 @@ public:
     for (std::size_t i = 0; i < ragged_.size(); ++i) {
       addresses[ragged_uid(i)] = ragged_[i].get();
     }
-    graph_check<NativeError>(graph_.execute(handle_, addresses, buffers.get(t_work)),
+    graph_check<NativeError>(graph_.execute(handle_->get(), addresses, buffers.get(t_work)),
                              "run the plan", description_);
   }
 
@@ -300,7 +314,7 @@ private:
     output(dv, t_dv, values());
   }
 
-  cudnnHandle_t handle_;
+  std::shared_ptr<CudnnHandle> handle_;
   AttentionShape shape_;
   std::string description_;
   fe::graph::Graph graph_;
@@ -310,9 +324,9 @@ private:
   std::int64_t workspace_bytes_ = 0;
 };
 
-AttentionPlan::AttentionPlan(AttentionLibrary& library, const AttentionShape& shape,
+AttentionPlan::AttentionPlan(std::shared_ptr<CudnnHandle> handle, const AttentionShape& shape,
                              std::string description)
-    : graph_(std::make_unique<Graph>(library.handle, shape, std::move(description))) {}
+    : graph_(std::make_unique<Graph>(std::move(handle), shape, std::move(description))) {}
 
 AttentionPlan::~AttentionPlan() = default;
 
@@ -322,6 +336,38 @@ std::int64_t AttentionPlan::workspace_bytes() const {
 
 void AttentionPlan::execute(const Buffers& buffers) {
   graph_->execute(buffers);
+}
+
+std::shared_ptr<AttentionPlan> attention_plan(AttentionLibrary& library,
+                                              const AttentionShape& shape,
+                                              const std::string& description) {
+  if (auto built = library.ahead.find(shape)) {
+    return built;
+  }
+  return std::make_shared<AttentionPlan>(library.handle, shape, description);
+}
+
+void plan_attention_ahead(CudaDevice& device, const std::vector<AttentionShape>& shapes) {
+  AttentionLibrary& library = attention_library_of(device);
+  std::vector<AttentionShape> wanted;
+  for (AttentionShape shape : shapes) {
+    if (shape.packed()) {
+      continue; // its plan holds device memory, which is not to be had beside a measurement
+    }
+    wanted.push_back(shape);
+    if (std::exchange(shape.backward, false)) {
+      wanted.push_back(shape); // a check runs the forward pass first
+    }
+  }
+  const auto handle = std::make_shared<CudnnHandle>(device.stream());
+  library.ahead.begin(wanted, [handle, index = device.index()](const AttentionShape& shape) {
+    CUDA_CHECK(cudaSetDevice(index));
+    return std::make_shared<AttentionPlan>(handle, shape, "a plan ahead");
+  });
+}
+
+void wait_for_attention_plans(AttentionLibrary& library) {
+  library.ahead.wait();
 }
 
 } // namespace predictor

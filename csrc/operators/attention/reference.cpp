@@ -4,6 +4,7 @@
 #include "operators/attention/reference.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -11,15 +12,22 @@
 namespace predictor {
 namespace {
 
-double dot(const std::vector<double>& a, const std::vector<double>& b) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    sum += a[i] * b[i];
+// In four sums: one addition need not wait for the one before it.
+double dot(std::span<const double> a, std::span<const double> b) {
+  std::array<double, 4> sums{};
+  const std::size_t even = a.size() / sums.size() * sums.size();
+  for (std::size_t i = 0; i < even; i += sums.size()) {
+    for (std::size_t j = 0; j < sums.size(); ++j) {
+      sums[j] += a[i + j] * b[i + j];
+    }
   }
-  return sum;
+  for (std::size_t i = even; i < a.size(); ++i) {
+    sums[0] += a[i] * b[i];
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
-void add_scaled(std::vector<double>& to, double factor, const std::vector<double>& x) {
+void add_scaled(std::span<double> to, double factor, std::span<const double> x) {
   for (std::size_t i = 0; i < to.size(); ++i) {
     to[i] += factor * x[i];
   }
@@ -66,15 +74,11 @@ AttentionReference::Row AttentionReference::row(const Heads& heads, std::int64_t
 
 AttentionReference::Matrix AttentionReference::matrix(const Heads& heads, std::int64_t batch,
                                                       std::int64_t head) const {
-  Matrix rows(static_cast<std::size_t>(heads.tokens), Row(static_cast<std::size_t>(heads.width)));
-  for (std::int64_t d = 0; d < heads.width; ++d) { // by columns: few, long reads
-    const Row column = inspector_.read(heads.tensor, index(heads, batch, 0, head) + d, heads.tokens,
-                                       heads.count * heads.width);
-    for (std::size_t i = 0; i < column.size(); ++i) {
-      rows[i][static_cast<std::size_t>(d)] = column[i];
-    }
-  }
-  return rows;
+  return {.width = static_cast<std::size_t>(heads.width),
+          .values = inspector_.read(heads.tensor, Lines{.start = index(heads, batch, 0, head),
+                                                        .count = heads.tokens,
+                                                        .stride = heads.count * heads.width,
+                                                        .width = heads.width})};
 }
 
 AttentionReference::Document AttentionReference::document_of(std::int64_t token) const {
@@ -105,14 +109,14 @@ bool AttentionReference::sees(std::int64_t query, std::int64_t key) const {
 
 AttentionReference::Row AttentionReference::scores(std::int64_t batch, std::int64_t query,
                                                    const Row& q, const Matrix& k) const {
-  Row biases(k.size(), 0.0);
+  Row biases(k.rows(), 0.0);
   if (shape_.bias) {
     biases = inspector_.read(t_bias, (batch * shape_.queries + query) * shape_.keys, shape_.keys);
   }
-  Row result(k.size(), -std::numeric_limits<double>::infinity());
-  for (std::size_t j = 0; j < k.size(); ++j) {
+  Row result(k.rows(), -std::numeric_limits<double>::infinity());
+  for (std::size_t j = 0; j < k.rows(); ++j) {
     if (sees(query, static_cast<std::int64_t>(j))) {
-      result[j] = dot(q, k[j]) * shape_.scale() + biases[j];
+      result[j] = dot(q, k.row(j)) * shape_.scale() + biases[j];
     }
   }
   return result;
@@ -135,9 +139,9 @@ std::vector<Expected> AttentionReference::forward() const {
     for (const std::int64_t i : sampled_tokens(shape_.queries)) {
       const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
       const double lse = logsumexp(scored);
-      Row mixed(v[0].size(), 0.0);
+      Row mixed(v.width, 0.0);
       for (std::size_t j = 0; j < scored.size(); ++j) {
-        add_scaled(mixed, std::exp(scored[j] - lse), v[j]);
+        add_scaled(mixed, std::exp(scored[j] - lse), v.row(j));
       }
       add_row(o, index(outputs(t_o), batch, i, head), mixed);
       stats.add(statistics_index(batch, head, i), lse);
@@ -152,8 +156,10 @@ std::vector<Expected> AttentionReference::backward() const {
   Expected dv(t_dv);
   for (const auto& [batch, head] : sampled_heads(shape_)) {
     add_query_gradients(batch, head, dq);
-    add_key_gradients(batch, group_of(head), dk, dv);
   }
+  const auto [batch, head] =
+      sampled_heads(shape_).back(); // a key hears of every query, in all heads
+  add_key_gradients(batch, group_of(head), dk, dv);
   return {dq, dk, dv};
 }
 
@@ -166,10 +172,10 @@ void AttentionReference::add_query_gradients(std::int64_t batch, std::int64_t he
     const double delta = dot(row(outputs(t_o), batch, i, head), d_o);
     const Row scored = scores(batch, i, row(queries(t_q), batch, i, head), k);
     const double lse = logsumexp(scored);
-    Row gradient(k[0].size(), 0.0);
+    Row gradient(k.width, 0.0);
     for (std::size_t j = 0; j < scored.size(); ++j) {
-      const double slope = std::exp(scored[j] - lse) * (dot(d_o, v[j]) - delta);
-      add_scaled(gradient, slope * shape_.scale(), k[j]);
+      const double slope = std::exp(scored[j] - lse) * (dot(d_o, v.row(j)) - delta);
+      add_scaled(gradient, slope * shape_.scale(), k.row(j));
     }
     add_row(dq, index(queries(t_dq), batch, i, head), gradient);
   }
@@ -179,28 +185,31 @@ void AttentionReference::add_query_gradients(std::int64_t batch, std::int64_t he
 void AttentionReference::add_key_gradients(std::int64_t batch, std::int64_t group, Expected& dk,
                                            Expected& dv) const {
   const std::vector<std::int64_t> tokens = sampled_tokens(shape_.keys);
-  Matrix key_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.key_dim), 0.0));
-  Matrix value_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.value_dim), 0.0));
+  std::vector<Row> key_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.key_dim)));
+  std::vector<Row> value_sums(tokens.size(), Row(static_cast<std::size_t>(shape_.value_dim)));
   const std::int64_t sharing = shape_.heads / shape_.groups;
   for (std::int64_t head = group * sharing; head < (group + 1) * sharing; ++head) {
     const Matrix q = matrix(queries(t_q), batch, head);
     const Matrix o = matrix(outputs(t_o), batch, head);
     const Matrix d_o = matrix(outputs(t_do), batch, head);
     std::vector<std::int64_t> places;
+    Row deltas;
     for (std::int64_t i = 0; i < shape_.queries; ++i) {
+      const auto query = static_cast<std::size_t>(i);
       places.push_back(statistics_index(batch, head, i));
+      deltas.push_back(dot(o.row(query), d_o.row(query)));
     }
     const Row lse = inspector_.read(t_stats, places);
     for (std::size_t t = 0; t < tokens.size(); ++t) {
       const Row k = row(keys(t_k), batch, tokens[t], group);
       const Row v = row(values(t_v), batch, tokens[t], group);
       const Row biases = bias_column(batch, tokens[t]);
-      for (std::size_t i = 0; i < q.size(); ++i) {
+      for (std::size_t i = 0; i < q.rows(); ++i) {
         if (sees(static_cast<std::int64_t>(i), tokens[t])) {
-          const double p = std::exp(dot(q[i], k) * shape_.scale() + biases[i] - lse[i]);
-          const double slope = p * (dot(d_o[i], v) - dot(o[i], d_o[i]));
-          add_scaled(key_sums[t], slope * shape_.scale(), q[i]);
-          add_scaled(value_sums[t], p, d_o[i]);
+          const double p = std::exp(dot(q.row(i), k) * shape_.scale() + biases[i] - lse[i]);
+          const double slope = p * (dot(d_o.row(i), v) - deltas[i]);
+          add_scaled(key_sums[t], slope * shape_.scale(), q.row(i));
+          add_scaled(value_sums[t], p, d_o.row(i));
         }
       }
     }

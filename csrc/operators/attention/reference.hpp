@@ -5,6 +5,7 @@
 #include "operators/attention/shape.hpp"
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace predictor {
@@ -21,7 +22,17 @@ public:
 
 private:
   using Row = std::vector<double>;
-  using Matrix = std::vector<Row>;
+
+  // Rows of equal width, one behind the other.
+  struct Matrix {
+    std::size_t width;
+    std::vector<double> values;
+
+    [[nodiscard]] std::size_t rows() const { return values.size() / width; }
+    [[nodiscard]] std::span<const double> row(std::size_t i) const {
+      return std::span(values).subspan(i * width, width);
+    }
+  };
 
   // One of q, k, …: which tensor, how many heads it has and how wide they are.
   struct Heads {

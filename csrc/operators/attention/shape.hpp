@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -15,6 +16,8 @@ struct AttentionShape {
   std::int64_t key_dim, value_dim, window;
   std::vector<std::int64_t> documents; // their lengths in each sequence; empty is one document
   bool causal, bias, backward;
+
+  [[nodiscard]] auto operator<=>(const AttentionShape&) const = default;
 
   [[nodiscard]] bool packed() const { return !documents.empty(); }
   // Sequences and their longest lengths as the library sees them: documents, where there are any.
