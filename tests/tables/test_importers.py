@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -117,6 +118,42 @@ def test_json_says_the_same_and_that_nvls_was_off(tmp_path: Path) -> None:
     (row,) = read_nccl_tests([path], H100, source=SOURCE).rows
     assert row.operator == AllReduce(bytes=4096, ranks=2, ranks_per_node=2, dtype="fp16")
     assert row.seconds == pytest.approx(50e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "sku"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm5-80gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm4-80gb"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA Graphics Device", "h100-sxm5-80gb"),
+    ],
+)
+def test_a_log_of_the_named_chip_or_of_none_is_taken(tmp_path: Path, name: str, sku: str) -> None:
+    path = log(tmp_path, NEW.replace("NVIDIA H100", name))
+    assert read_nccl_tests([path], load_gpu(sku), source=SOURCE).rows
+
+
+@pytest.mark.parametrize(
+    ("name", "sku"),
+    [
+        ("NVIDIA H200", "h100-sxm5-80gb"),
+        ("NVIDIA GB200", "b200-sxm"),
+        ("NVIDIA GH200 480GB", "h200-sxm5-141gb"),
+        ("NVIDIA A100-SXM4-80GB", "h100-sxm5-80gb"),
+    ],
+)
+def test_a_log_of_another_gpu_is_refused_with_the_way_out(
+    tmp_path: Path, name: str, sku: str
+) -> None:
+    told = f"ranks ran on '{name}', not on a {sku}: name the SKU that was measured with --gpu"
+    text = log(tmp_path, NEW.replace("NVIDIA H100", name))
+    with pytest.raises(TableError, match=re.escape(told)):
+        read_nccl_tests([text], load_gpu(sku), source=SOURCE)
+    devices = [{"rank": i, "group": 0, "hostname": "h", "device_info": name} for i in range(2)]
+    raw = as_json(config={"nthreads": 1, "ngpus": 1, "devices": devices})
+    with pytest.raises(TableError, match=re.escape(told)):
+        read_nccl_tests([log(tmp_path, json.dumps(raw), "out.json")], load_gpu(sku), source=SOURCE)
 
 
 def test_json_of_a_build_without_mpi_counts_its_gpus(tmp_path: Path) -> None:

@@ -27,7 +27,9 @@ PROGRAMS: Final = {
     "sendrecv": "send_recv",
 }
 _PROGRAM: Final = re.compile(rf"\b({'|'.join(PROGRAMS)})_perf\b")
-_RANK: Final = re.compile(r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s")
+_RANK: Final = re.compile(
+    r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s(?:.*\]\s*(\S.*))?"
+)
 _SIZE: Final = re.compile(r"[0-9]{1,18}")
 _STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d$|^\d\d:\d\d:\d\d$")
 _NO_NVLS: Final = re.compile(r"NCCL_NVLS_ENABLE(?:=| set by environment to )0")
@@ -46,6 +48,7 @@ class Log:
         groups: Groups that ran at once.
         timings: Bytes, format, and microseconds out of place and in place (None: not timed).
         no_nvls: It says that NVLS was off.
+        gpus: Names of the GPUs, as the driver tells them.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Log:
     groups: int
     timings: tuple[tuple[int, str, float | None, float | None], ...]
     no_nvls: bool
+    gpus: frozenset[str]
 
 
 def read_log(path: Path, collective: str | None = None) -> Log:
@@ -87,11 +91,13 @@ def _collective(path: Path, text: str, given: str | None) -> str:
 
 def _text_log(path: Path, text: str, given: str | None) -> Log:
     ranks: list[tuple[int, str]] = []
+    gpus: set[str] = set()
     header: list[str] = []
     timings = []
     for number, line in enumerate(text.splitlines(), start=1):
         if match := _RANK.match(line):
             ranks.append((int(match[2] or 0), match[3]))
+            gpus.add(match[4] or "")
         words = line.lstrip("# ").split()
         if line.startswith("#") and words[:2] == ["size", "count"]:
             header = [word for word in words if word != "timestamp"]
@@ -108,6 +114,7 @@ def _text_log(path: Path, text: str, given: str | None) -> Log:
         groups=max(1, len(groups)),
         timings=tuple(timings),
         no_nvls=bool(_NO_NVLS.search(text)),
+        gpus=frozenset(gpus),
     )
 
 
@@ -152,6 +159,7 @@ def _json_log(path: Path, text: str, given: str | None) -> Log:
         raw = json.loads(text)
         config = raw["config"]
         devices = [(int(each["group"]), str(each["hostname"])) for each in config["devices"]]
+        gpus = frozenset(str(each.get("device_info", "")) for each in config["devices"])
         if len(devices) <= 1:  # a build without MPI lists its first device alone
             devices = [devices[0]] * (int(config["nthreads"]) * int(config["ngpus"]))
         timings = [_json_timing(f"{path}, result {n}", row) for n, row in enumerate(raw["results"])]
@@ -175,6 +183,7 @@ def _json_log(path: Path, text: str, given: str | None) -> Log:
         groups=len(groups),
         timings=tuple(timings),
         no_nvls=bool(_NO_NVLS.search(environment)),
+        gpus=gpus,
     )
 
 

@@ -22,6 +22,9 @@ from predictor.tables.importers.writing import Import
 from predictor.tables.schema import Row
 
 MICROSECONDS: Final = 1e-6
+_CHIP: Final = re.compile(r"\b[A-Z]{1,3}\d{2,4}[A-Z]?\b")
+"""In a name as the driver tells it, ``NVIDIA A100-SXM4-40GB``; memories and sockets have one
+digit."""
 _DTYPES: Final = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 
 
@@ -43,8 +46,8 @@ def read_nccl_tests(
         ranks_per_node: For logs whose hosts do not tell.
 
     Raises:
-        TableError: A log cannot be read, names no collective, no ranks or no times, or holds a
-            number that is none (file, line and rule named).
+        TableError: A log cannot be read, names no collective, no ranks or no times, is of another
+            GPU, or holds a number that is none (file, line and rule named).
     """
     if collective is not None and collective not in PROGRAMS.values():
         known = ", ".join(PROGRAMS.values())
@@ -55,6 +58,7 @@ def read_nccl_tests(
     times: dict[Operator, list[float]] = {}
     for path in paths:
         log = read_log(path, collective)
+        _require_gpu(log, gpu)
         for operator, seconds in _timed(log, gpu, ranks_per_node):
             times.setdefault(operator, []).append(seconds)
     run = f"nccl-tests-{'-'.join(re.findall('[A-Za-z0-9]+', source))[:48]}"
@@ -67,6 +71,22 @@ def read_nccl_tests(
         "notes": "mean of many calls in a row; clocks and power are not given",
     }
     return Import(run=run, provenance=provenance, rows=tuple(_rows(run, times)))
+
+
+def _require_gpu(log: Log, gpu: Gpu) -> None:
+    """Refuse a log of another chip than the SKU's; names that tell no chip say nothing.
+
+    Raises:
+        TableError: A rank's GPU is another one.
+    """
+    wanted = gpu.sku.partition("-")[0]
+    for name in sorted(log.gpus):
+        chips = {chip.lower() for chip in _CHIP.findall(name)}
+        if chips and wanted not in chips:
+            raise TableError(
+                f"{log.path}: ranks ran on {name!r}, not on a {gpu.sku}: name the SKU that was "
+                "measured with --gpu (`predictor gpus` lists those known)"
+            )
 
 
 def _rows(run: str, times: Mapping[Operator, Sequence[float]]) -> Iterator[Row]:
