@@ -4,18 +4,18 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from predictor.bench.budget import parse_duration
 from predictor.bench.ending import EXIT_CODES
-from predictor.bench.points import Point
-from predictor.bench.sweep import plan, summary
+from predictor.bench.printing import print_difference, print_findings, print_outcome, print_plan
 from predictor.errors import BenchError, PredictorError
 from predictor.printable import printable
+
+if TYPE_CHECKING:
+    from predictor.bench.points import Point
 
 app = typer.Typer(
     help="Measure a GPU: fill the tables of its SKU within a time budget.\n\n"
@@ -94,7 +94,7 @@ def measure(  # noqa: PLR0913 - one parameter a flag
     )
     world = world_of(os.environ)
     if list_points:
-        _print_plan(planned_points(options, ranks_of(options, world)), seconds, as_json=as_json)
+        print_plan(planned_points(options, ranks_of(options, world)), seconds, as_json=as_json)
         return
     if world is not None and world.rank > 0:
         raise typer.Exit(serve_agent(world))
@@ -106,7 +106,7 @@ def measure(  # noqa: PLR0913 - one parameter a flag
     if as_json:
         print(json.dumps(outcome))  # noqa: T201 - the answer
     else:
-        _print_outcome(outcome)
+        print_outcome(outcome)
     raise typer.Exit(measured.exit_code)
 
 
@@ -121,12 +121,7 @@ def doctor(
     if as_json:
         print(json.dumps(findings))  # noqa: T201 - the answer
         return
-    table = Table("part", "state", "what to do")
-    for name, finding in findings.items():
-        table.add_row(name, str(finding["state"]), str(finding["way_out"]))
-    console = Console()
-    console.print(table)
-    console.print(verdict(findings), highlight=False)
+    print_findings(findings, verdict(findings))
 
 
 @app.command()
@@ -155,7 +150,7 @@ def compare(
         print(json.dumps(answer))  # noqa: T201 - the answer
         return
     for title, difference in found.items():
-        _print_difference(title, difference.operators)
+        print_difference(title, difference.operators)
 
 
 def main() -> None:
@@ -168,91 +163,6 @@ def main() -> None:
     except OSError as error:
         print(printable(f"cannot go on: {error}"), file=sys.stderr)  # noqa: T201
         sys.exit(1)
-
-
-def _print_difference(title: str, operators: dict[str, dict[str, float]]) -> None:
-    table = Table("operator", "points", "second / first", "median apart", "p90 apart")
-    for name, figures in operators.items():
-        table.add_row(
-            name,
-            f"{figures['points']:.0f}",
-            f"{figures['median_ratio']:.4f}",
-            f"{figures['median_difference']:.2%}",
-            f"{figures['p90_difference']:.2%}",
-        )
-    console = Console()
-    console.print(table)
-    console.print(title, highlight=False)
-
-
-def _print_plan(points: list[Point], seconds: float, *, as_json: bool) -> None:
-    planned = plan(points, budget_seconds=seconds)
-    if as_json:
-        listed = [
-            {"operator": p.operator.name, "cache": p.cache, "regime": p.regime, "tier": p.tier}
-            | p.fields
-            for p in planned.points
-        ]
-        answer = {
-            "points": listed,
-            "left": len(planned.spare),
-            "expected_seconds": planned.expected_seconds,
-        }
-        print(json.dumps(answer))  # noqa: T201 - the answer
-        return
-    table = Table("tier", "operator", "points", title=f"plan for {seconds:.0f} s")
-    for tier, counts in summary(planned.points).items():
-        for operator, count in counts.items():
-            table.add_row(tier, operator, str(count))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{len(planned.points)} points in about {planned.expected_seconds:.0f} s, "
-        f"{len(planned.spare)} more if time is left"
-    )
-
-
-def _print_outcome(outcome: dict[str, Any]) -> None:
-    table = Table("operator", "ok", "other", "spread", "best TFLOP/s", "best GB/s")
-    for line in outcome["operators"]:
-        other = ", ".join(f"{count} {status}" for status, count in line["other"].items())
-        spread, flops, rate = (
-            line[name]
-            for name in ("median_spread", "best_flops_per_second", "best_bytes_per_second")
-        )
-        table.add_row(
-            line["operator"],
-            str(line["ok"]),
-            other,
-            f"{spread:.1%}" if spread is not None else "",
-            f"{flops / 1e12:.0f}" if flops else "",
-            f"{rate / 1e9:.0f}" if rate else "",
-        )
-    console = Console(stderr=True)
-    console.print(table)
-    if spent := outcome["spent"]:
-        console.print(
-            f"{spent['timed_seconds']:.0f} of {spent['wall_seconds']:.0f} s inside timed rounds, "
-            f"{spent['overhead_seconds_per_point']:.3f} s of harness a point",
-            highlight=False,
-        )
-    check = outcome["cross_check"]
-    if "ratio" in check:
-        console.print(
-            f"profiler against timers at {check['points']} points: kernel time "
-            f"{check['ratio']:.3f} of the timer's ({check['ratio_low']:.3f} to "
-            f"{check['ratio_high']:.3f})",
-            highlight=False,
-        )
-    for finding in check.get("findings", []):
-        console.print(f"cross-check: {finding}", highlight=False, markup=False)
-    console.print(
-        f"{outcome['points']} points in {outcome['folder']}, {outcome['left']} left; "
-        "go on with --resume"
-        if outcome["left"]
-        else f"{outcome['points']} points in {outcome['folder']}",
-        highlight=False,
-    )
 
 
 if __name__ == "__main__":

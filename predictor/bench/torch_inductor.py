@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from predictor.bench.torch_fill import Fill, Recipe, Tensor
-from predictor.bench.torch_kernels import heads_of
+from predictor.bench.torch_inputs import heads_of
 from predictor.operators import MemoryBound
 
 _EPSILON: Final = 1e-5
