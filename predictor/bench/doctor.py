@@ -9,10 +9,14 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, Final
 
-from predictor.bench.provenance import nvml_settings
-from predictor.bench.worker import describe
+from predictor.bench.board import nvml_settings, topology
+from predictor.bench.messages import describe
 
 Finding = dict[str, Any]
+
+BUILD: Final = (
+    "in a checkout, run `pip install .` where a C++ compiler is, and CUDA's nvcc to measure GPUs"
+)
 
 # Environment variable, soname, function that says the version, wheel, and what is lost without it.
 _OPTIONAL: Final = {
@@ -35,19 +39,22 @@ def examine() -> dict[str, Finding]:
         findings |= _libraries() if findings["GPU"]["ok"] else {}
         findings |= {name: _optional(name, *where) for name, where in _OPTIONAL.items()}
     findings |= _board()
-    for package, why in (
-        ("torch", "PyTorch's kernels and host costs are left out"),
-        ("transformers", "host costs of Hugging Face models are left out"),
-        ("triton", "compiled kernels are left out"),
+    for package, lost in (
+        ("torch", "PyTorch's kernels and host costs"),
+        ("transformers", "host costs of Hugging Face models"),
+        ("triton", "compiled kernels"),
     ):
-        findings[package] = _package(package, why)
+        findings[package] = _package(package, lost)
     return findings
 
 
 def verdict(findings: dict[str, Finding]) -> str:
     """What can be run here, in a sentence."""
     if not findings["native extension"]["ok"]:
-        return "nothing can be measured: the native extension is missing"
+        return (
+            "nothing can be measured, not even the mock, until the native extension is built; "
+            "predictions need none of it"
+        )
     if not findings["GPU"]["ok"]:
         return "only the mock can be measured: bench-run --device mock --out FOLDER"
     return "ready: bench-run"
@@ -56,8 +63,10 @@ def verdict(findings: dict[str, Finding]) -> str:
 def _native() -> Finding:
     try:
         native = importlib.import_module("predictor._native")
-    except ImportError as error:
-        return _missing(describe(error), "build it: pip install . with a C++ compiler")
+    except ModuleNotFoundError:
+        return _missing("not built", BUILD)
+    except ImportError as error:  # of another Python, or without a library that it needs
+        return _missing(describe(error), BUILD)
     build = dict(native.build)
     how = "built with CUDA" if build.get("cuda") else "for the mock alone, built without CUDA"
     return _found(f"version {build.get('version')}, {how}")
@@ -115,7 +124,19 @@ def _board() -> dict[str, Finding]:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         settings = nvml_settings(pynvml.nvmlDeviceGetPciInfo(handle).busId)
         findings[f"GPU {index}"] = _described(pynvml, handle, settings)
+    if count > 1:
+        findings["topology"] = _found(_hanging_together(topology()))
     return findings
+
+
+def _hanging_together(seen: dict[str, Any]) -> str:
+    """Paths and NVLinks between the GPUs in one line, a row a GPU."""
+    told = {
+        "NUMA nodes": " ".join(map(str, seen.get("numa_nodes", ()))),
+        "paths": "; ".join(seen.get("paths", ())),
+        "NVLinks": "; ".join(seen.get("nvlinks", ())),
+    }
+    return ", ".join(f"{name} {words}" for name, words in told.items() if words) or "not told"
 
 
 def _described(pynvml: ModuleType, handle: Any, settings: dict[str, Any]) -> Finding:  # noqa: ANN401
@@ -144,9 +165,9 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _package(package: str, why: str) -> Finding:
+def _package(package: str, lost: str) -> Finding:
     if importlib.util.find_spec(package) is None:
-        return _missing("not installed", why)
+        return _missing("not installed", f"pip install {package}; {lost} are left out without it")
     try:
         return _found(metadata.version(package))
     except metadata.PackageNotFoundError:

@@ -9,16 +9,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Container, Mapping
-from contextlib import suppress
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from itertools import chain, count
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
-from predictor.bench.worker import Hello
+from predictor.bench.board import nvml_settings, topology
+from predictor.bench.messages import Hello
 
 _ENVIRONMENT_PREFIXES: Final = (
     "CUDA_VISIBLE_DEVICES",
@@ -41,7 +40,6 @@ _LEFT_OUT_PREFIXES: Final = ("NCCL_DEBUG", "NCCL_COMM_ID", "NCCL_HOSTID")
 _LEFT_OUT_SUFFIXES: Final = ("_DIR", "_FILE", "_PATH")
 _PACKAGES: Final = ("torch", "triton", "transformers", "numpy", "nvidia-ml-py")
 _GIT_TIMEOUT_SECONDS: Final = 5.0
-_MOST_LINKS: Final = 36
 
 
 def run_key(sku: str, at: datetime, taken: Container[str] = ()) -> str:
@@ -83,9 +81,11 @@ def describe_run(
         "arguments": {name: str(value) for name, value in arguments.items()},
         "git": _git(),
         "harness": hello.build.get("version"),
+        "harness_hash": harness_hash(hello.build.get("file")),
         "gpu_uuid_hash": hashed(uuid) if uuid else None,
         "device": {name: _plain(value) for name, value in properties.items()},
         "settings": nvml_settings(str(properties.get("pci_bus_id", ""))),
+        "topology": topology(),
         "libraries": library_versions(hello.libraries),
         "library_files": {
             name: _last_part(library["path"])
@@ -126,61 +126,19 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
-    """Power cap, ECC, MIG, clocks and links as they are found; empty without NVML."""
-    try:
-        import pynvml  # noqa: PLC0415 - only where a GPU is measured
-
-        pynvml.nvmlInit()
-        raw = pci_bus_id if isinstance(pci_bus_id, bytes) else pci_bus_id.encode()
-        handle = pynvml.nvmlDeviceGetHandleByPciBusId(raw)
-    except Exception:  # noqa: BLE001 - no NVML, no settings
-        return {}
-    queries: dict[str, Callable[[], Any]] = {
-        "power_cap_watts": lambda: 1e-3 * pynvml.nvmlDeviceGetEnforcedPowerLimit(handle),
-        "ecc": lambda: bool(pynvml.nvmlDeviceGetEccMode(handle)[0]),
-        "mig": lambda: bool(pynvml.nvmlDeviceGetMigMode(handle)[0]),
-        "persistence": lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(handle)),
-        "vbios": lambda: _text(pynvml.nvmlDeviceGetVbiosVersion(handle)),
-        "driver": lambda: _text(pynvml.nvmlSystemGetDriverVersion()),
-        "max_sm_clock_hz": lambda: (
-            1e6 * pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
-        ),
-        "memory_clock_hz": lambda: (
-            1e6 * pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_MEM)
-        ),
-        "nvlinks": lambda: _nvlinks(pynvml, handle),
-        "temperature_celsius": lambda: pynvml.nvmlDeviceGetTemperature(
-            handle, pynvml.NVML_TEMPERATURE_GPU
-        ),
-    }
-    settings = {}
-    for name, query in queries.items():
-        try:
-            settings[name] = query()
-        except Exception:  # noqa: BLE001, S112 - a quantity that the driver does not report
-            continue
-    return settings
-
-
-def _nvlinks(pynvml: ModuleType, handle: Any) -> int:  # noqa: ANN401
-    """NVLinks that are up.
-
-    Raises:
-        LookupError: The driver knows of none.
-    """
-    states = []
-    for link in range(_MOST_LINKS):
-        with suppress(Exception):  # the board has no link of this number
-            states.append(bool(pynvml.nvmlDeviceGetNvLinkState(handle, link)))
-    if not states:
-        raise LookupError("no NVLink")
-    return sum(states)
-
-
 def hashed(text: str) -> str:
     """Short digest that tells machines apart without naming them."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def harness_hash(native_file: object) -> str:
+    """Digest of what measures: the native extension and the sources of ``predictor.bench``."""
+    root = Path(__file__).parent
+    files = [*sorted(root.rglob("*.py")), *([Path(str(native_file))] if native_file else [])]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def now() -> datetime:
@@ -218,7 +176,3 @@ def _last_part(text: str) -> str:
 
 def _plain(value: object) -> object:
     return value if isinstance(value, int | float | bool) else str(value)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -13,10 +13,10 @@ import pynvml
 import pytest
 
 from predictor.bench import doctor
+from predictor.bench.board import nvml_settings
 from predictor.bench.journal import read_records
 from predictor.bench.main import Outcome
 from predictor.bench.points import IDLE_SECONDS, Point
-from predictor.bench.provenance import nvml_settings
 from predictor.bench.raw import RAW_FILE
 from predictor.bench.recorder import Recorder
 from predictor.bench.rounds import RoundResult
