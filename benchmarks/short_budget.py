@@ -2,9 +2,9 @@
 
     python benchmarks/short_budget.py [SKU [FAMILY ...]]
 
-Chooses out of a SKU's committed tables what ``bench-run --time-budget 2m`` would measure first (the
-anchors and the fingerprint), fits it, and compares held-out errors with those of the whole tables:
-both fits predict the same shapes, which neither has seen (five folds of whole shapes).
+Chooses out of a SKU's committed tables what ``bench-run --time-budget 2m`` plans to measure, fits
+it, and compares held-out errors with those of the whole tables: both fits predict the same shapes,
+which neither has seen (five folds of whole shapes).
 """
 
 import sys
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.bench.sweep import default_points
-from predictor.bench.sweep.tiers import FINGERPRINT
+from predictor.bench.sweep import default_points, plan
 from predictor.case import load_gpu
 from predictor.costs.design import chip_of
 from predictor.costs.fitting import merge, sample_of
@@ -23,6 +22,7 @@ from predictor.costs.trend import Sample
 from predictor.operators import Operator
 from predictor.tables import read_folder
 
+BUDGET_SECONDS = 120.0
 ROOT = Path(__file__).resolve().parents[1] / "bench_results"
 
 
@@ -51,21 +51,18 @@ def figures(errors: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[
     return np.median(size), np.quantile(size, 0.9), np.sum(size * seconds) / np.sum(seconds)
 
 
-def fingerprint(family: str) -> set[Operator]:
-    """The points that a short run would measure, cold."""
-    return {
-        point.operator
-        for point in default_points([family])
-        if point.tier <= FINGERPRINT and point.cache == "cold"
-    }
+def planned(family: str) -> set[Operator]:
+    """The points of a family that a short run of all would measure, cold."""
+    points = plan(default_points(), budget_seconds=BUDGET_SECONDS).points
+    return {p.operator for p in points if p.operator.name == family and p.cache == "cold"}
 
 
 def main(sku: str = "h100-sxm5-80gb", *families: str) -> None:
     """Print a line a family."""
-    print(f"{sku}: held-out errors, fingerprint / all points")
+    print(f"{sku}: held-out errors, {BUDGET_SECONDS:.0f} s / all points")
     for family in families or ("gemm", "attention", "memory_bound"):
         operators, sample = measured(sku, family)
-        wanted = fingerprint(family)
+        wanted = planned(family)
         kept = np.array([operator in wanted for operator in operators])
         short = figures(held_out_errors(sample, kept), sample.seconds)
         full = figures(held_out_errors(sample, np.ones_like(kept)), sample.seconds)

@@ -8,7 +8,7 @@ from typing import Final
 
 from predictor.errors import BenchError
 
-RESERVE: Final = 0.05
+RESERVE: Final = 0.02
 """Share of the budget kept for stopping the worker and writing the tables..."""
 LEAST_RESERVE_SECONDS: Final = 1.0
 """...which take this long however short the budget is."""

@@ -21,7 +21,7 @@ from predictor.tables import Row
 
 SHARE: Final = 0.02
 TIMEOUT_SECONDS: Final = 40.0
-HELD_SHARE: Final = 0.07
+HELD_SHARE: Final = 0.05
 MOST_HELD_SECONDS: Final = 15.0
 
 # Kernels longer than the timer says are an error of one of the two. Shorter ones may leave gaps: a

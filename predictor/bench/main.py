@@ -13,6 +13,7 @@ from predictor.bench.budget import Budget, BudgetEnded
 from predictor.bench.cross_check import cross_check, held_seconds, summary
 from predictor.bench.ending import EXIT_CODES, Ending, Terminated, stoppable, uninterrupted
 from predictor.bench.journal import JOURNAL_FILE, CannotWrite, Journal
+from predictor.bench.messages import Hello, Start
 from predictor.bench.options import Options, arguments, folder_of, planned_points, ranks_of
 from predictor.bench.output import report, rows_of, write_results
 from predictor.bench.points import Point
@@ -26,7 +27,6 @@ from predictor.bench.screening import Limits
 from predictor.bench.session import Session
 from predictor.bench.sku import MOCK_SKU, sku_of
 from predictor.bench.telemetry import Telemetry, nvml_source
-from predictor.bench.worker import Hello, Start
 from predictor.errors import BenchError, PredictorError
 from predictor.tables import Row, read_folder
 

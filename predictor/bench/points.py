@@ -39,7 +39,7 @@ _PREPARE_SECONDS: Final = {
     "multi_stream": 0.03,
     "cublas_grouped": 0.03,
     "cublaslt_grouped": 0.03,
-    "cudnn": 0.25,
+    "cudnn": 0.1,  # its plan was built beside the chunk before
     "cudnn_moe": 0.25,
     "torch": 0.05,
     "flash": 0.05,

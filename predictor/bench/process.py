@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from predictor.bench.budget import Budget, BudgetEnded
-from predictor.bench.worker import Answer, Bench, Failure, Hello, Start, serve
+from predictor.bench.messages import Answer, Failure, Hello, Start
+from predictor.bench.worker import Bench, serve
 from predictor.errors import BenchError, NativeMissing
 from predictor.tables import Status
 

@@ -8,10 +8,11 @@ end a run early but the budget, the user, or a device that does not come back.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from predictor.bench.budget import Budget, BudgetEnded
+from predictor.bench.chunks import chunks
 from predictor.bench.journal import CannotWrite
 from predictor.bench.points import Point
 from predictor.bench.process import RequestFailed
@@ -23,12 +24,8 @@ from predictor.bench.session import DeviceLost, Session
 if TYPE_CHECKING:
     from predictor.bench.ending import Ending
 
-CHUNK_POINTS: Final = 32
-SLOW_CHUNK_POINTS: Final = 8
-"""Of points that take seconds to prepare: little is lost when the budget ends meanwhile."""
 MAX_LOSSES: Final = 2
 """Workers that points of one kind may cost before the rest of that kind is given up."""
-CHUNK_MEMORY_BYTES: Final = 16e9
 CHECK_TOLERANCE: Final = 2e-2
 FINE_CHECK_TOLERANCE: Final = {"tf32": 5e-3}
 """Of formats that round less than bf16, so that a product in a coarser one is noticed."""
@@ -66,9 +63,11 @@ class Runner:
         self.left = len(waiting)
         self._progress.begin(total=len(points), done=len(points) - len(waiting))
         try:
+            in_chunks = list(chunks(waiting, self._limits.l2_bytes))
+            self._foresee(in_chunks[0] if in_chunks else [])
             self._session.prepare_controls()
-            for chunk in chunks(waiting, self._limits.l2_bytes):
-                self._measure(chunk)
+            for chunk, following in zip(in_chunks, [*in_chunks[1:], []], strict=False):
+                self._measure(chunk, following)
         except BudgetEnded:
             self._progress.say("the time budget has ended; what was measured is kept")
         except CannotWrite as error:
@@ -78,12 +77,16 @@ class Runner:
             self.ending = "device lost"
             self._progress.say(f"{error}; what was measured is kept")
 
-    def _measure(self, points: Sequence[Point]) -> None:
-        """One chunk; points that ran out of memory beside others are tried again alone."""
+    def _measure(self, points: Sequence[Point], following: Sequence[Point] = ()) -> None:
+        """One chunk; points that ran out of memory beside others are tried again alone.
+
+        The host begins with the chunk that follows while the GPU measures this one.
+        """
         chunk = [self._recorder.begin(point, key) for key, point in enumerate(points)]
         crowded: list[Point] = []
         try:
             self._prepare(chunk, crowded)
+            self._foresee(following, chunk)
             self._run_rounds(chunk, chunk)
             self._second_look(chunk)
             self._check_results(chunk)
@@ -103,10 +106,17 @@ class Runner:
                 self.left -= 1
                 self._progress.advance(each.final_status)
 
+    def _foresee(self, points: Sequence[Point], chunk: Iterable[Measurement] = ()) -> None:
+        if points:
+            self._guarded(lambda: self._session.foresee(points), None, chunk)
+
     def _prepare(self, chunk: list[Measurement], crowded: list[Point]) -> None:
-        """Build workloads while there is time left to sample them."""
+        """Build workloads while there is time left to sample them.
+
+        Native ones first: PyTorch may still be imported meanwhile.
+        """
         sampling = 0.0
-        for each in chunk:
+        for each in sorted(chunk, key=lambda each: not each.point.is_native):
             if not self._virtual_clock:
                 sampling += each.point.sampling_seconds
             if self._budget.remaining() < sampling + self._building_seconds(each.point):
@@ -235,23 +245,3 @@ class Runner:
             each.prepared = False
         for each in lost:  # those before it once more, where one costs the new worker too
             self._prepare_one(each, lost)
-
-
-def chunks(points: Sequence[Point], l2_bytes: float) -> Iterator[list[Point]]:
-    """Split points in order: by tier, by number and by the device memory they hold together."""
-    chunk: list[Point] = []
-    held = 0.0
-    for point in points:
-        needed = point.memory_bytes(l2_bytes)
-        full = len(chunk) >= _most_points(point) or held + needed > CHUNK_MEMORY_BYTES
-        if chunk and (full or point.tier != chunk[-1].tier):
-            yield chunk
-            chunk, held = [], 0.0
-        chunk.append(point)
-        held += needed
-    if chunk:
-        yield chunk
-
-
-def _most_points(point: Point) -> int:
-    return SLOW_CHUNK_POINTS if point.cost_seconds > 1.0 else CHUNK_POINTS

@@ -73,6 +73,10 @@ class Session:
         """End the worker."""
         self._worker.close()
 
+    def foresee(self, points: Sequence[Point]) -> None:
+        """Begin what can be done ahead of preparing these points; raises RequestFailed."""
+        self._worker.ask("foresee", list(points), timeout_seconds=_NATIVE_TIMEOUT_SECONDS)
+
     def prepare(self, key: int, point: Point) -> None:
         """Build a workload; raises RequestFailed."""
         self._worker.ask("prepare", key, point, timeout_seconds=_prepare_timeout(point))

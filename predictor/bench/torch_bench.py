@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from typing import Any, Final
 
 import torch
@@ -28,6 +28,7 @@ from predictor.bench.torch_host import HostCosts
 from predictor.operators import Attention, GroupedGemm, Host, MemoryBound, Optimizer
 
 _REPLAY_SECONDS: Final = 1e-3
+_LONGEST_REPLAY_SECONDS: Final = 5e-3
 _MAX_LAUNCHES: Final = 1024
 # One buffer set of this size is cold by itself: a launch streams over it once.
 _ALONE_BYTES: Final = 2e9
@@ -78,10 +79,10 @@ class TorchBench:
 
     def _captured(self, recipe: Recipe, point: Point) -> "Captured":
         sets = buffer_sets(point, self._l2_bytes)
-        launches = launches_of(point, sets)
         inputs = [recipe.make() for _ in range(sets)]
         recipe.call(*inputs[0])  # loads the kernel: a capture must not
         self._stream.synchronize()
+        launches = launches_of(point, sets, seconds=self._seconds(recipe, inputs[0]))
         # Outputs that stay alive get memory of their own, as cold launches need; when none does,
         # the pool hands the same block to each launch.
         outputs: deque[object] = deque(maxlen=sets if point.cache == "cold" else 0)
@@ -89,6 +90,15 @@ class TorchBench:
             lambda launch: outputs.append(recipe.call(*inputs[launch % sets])), launches=launches
         )
         return Captured(graph, self._stream, launches, keeps=(recipe, inputs))
+
+    def _seconds(self, recipe: Recipe, inputs: tuple[Any, ...]) -> float:
+        """Of a launch, with what the host adds to it."""
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record(self._stream)
+        recipe.call(*inputs)
+        end.record(self._stream)
+        self._stream.synchronize()
+        return 1e-3 * float(begin.elapsed_time(end))
 
     def _capture(self, work: Callable[[int], object], *, launches: int) -> Any:  # noqa: ANN401
         graph = torch.cuda.CUDAGraph()
@@ -154,8 +164,13 @@ def buffer_sets(point: Point, l2_bytes: float) -> int:
     return max(2, ceil(5 * l2_bytes / touched) + 1)
 
 
-def launches_of(point: Point, sets: int) -> int:
-    """Launches in one graph: whole rotations, lasting about a millisecond."""
+def launches_of(point: Point, sets: int, *, seconds: float = 0.0) -> int:
+    """Launches in one graph: whole rotations, lasting about a millisecond.
+
+    Of a kernel far slower than its bytes, which one launch of ``seconds`` has shown, fewer than a
+    rotation: such a kernel waits for something else than its data.
+    """
     wanted = ceil(_REPLAY_SECONDS / point.expected_seconds)
     rotations = max(1, ceil(min(wanted, _MAX_LAUNCHES) / sets))
-    return rotations * sets
+    most = _LONGEST_REPLAY_SECONDS / seconds if seconds > 0 else inf
+    return max(1, int(min(rotations * sets, most)))

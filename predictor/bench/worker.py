@@ -5,93 +5,26 @@ The parent sends ``(request, arguments)`` through a pipe and gets an :class:`Ans
 context does not recover from it.
 """
 
+import gc
 import importlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from predictor.bench.host_rounds import Group, HostWorkload, Quantities
+from predictor.bench.messages import STATUS_OF_ERROR, Answer, Failure, Hello, Start, describe
 from predictor.bench.points import Point
 from predictor.bench.rounds import RoundResult
 from predictor.operators import Host
-from predictor.tables import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _RUNTIME_SAMPLES: Final = 15
 _PARENT_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """What a worker needs to begin.
-
-    Attributes:
-        device: ``cuda`` or ``mock``.
-        index: Of the GPU.
-        seed: Of the device's random data.
-        native_module: Import name of the native extension.
-    """
-
-    device: str
-    index: int = 0
-    seed: int = 0
-    native_module: str = "predictor._native"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hello:
-    """What the worker found.
-
-    Attributes:
-        properties: Of the device.
-        libraries: Opened so far or openable.
-        build: Of the native extension.
-    """
-
-    properties: dict[str, Any]
-    libraries: dict[str, dict[str, str]]
-    build: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A request's result."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A request that failed.
-
-    Attributes:
-        status: What becomes of the point.
-        message: First line of the error.
-        sticky: The device is lost and this process ends.
-    """
-
-    status: Status
-    message: str
-    sticky: bool
-
-
-_STATUS_OF_ERROR: dict[str, tuple[Status, bool]] = {
-    "OutOfDeviceMemory": ("oom", False),
-    "OutOfMemoryError": ("oom", False),
-    "Unsupported": ("unsupported", False),
-    "LibraryMissing": ("unsupported", False),
-    "ModuleNotFoundError": ("unsupported", False),
-    "NotImplementedError": ("unsupported", False),
-    "DeviceFault": ("crash", True),
-    "DeviceTimeout": ("timeout", True),
-}
 
 
 class Bench:
@@ -104,6 +37,7 @@ class Bench:
         self._device = self._native.Device(start.device, start.index, seed=start.seed)
         self._workloads: dict[int, Any] = {}
         self._torch: Any = None
+        self._importing: threading.Thread | None = None
         self._runtime: Group | None = None
 
     def hello(self) -> Hello:
@@ -111,8 +45,16 @@ class Bench:
         return Hello(
             properties=dict(self._device.properties),
             libraries={name: dict(library) for name, library in self._device.libraries.items()},
-            build=dict(self._native.build),
+            build={**self._native.build, "file": getattr(self._native, "__file__", None)},
         )
+
+    def foresee(self, points: Sequence[Point]) -> None:
+        """Begin what of these points' preparation needs no device, beside whatever is measured."""
+        native = [point for point in points if point.is_native]
+        self._device.foresee([(point.operator.name, point.arguments) for point in native])
+        if len(native) < len(points) and self._kind != "mock" and self._importing is None:
+            self._importing = threading.Thread(target=_try_to_import_torch, daemon=True)
+            self._importing.start()
 
     def prepare(self, key: int, point: Point) -> str:
         """Build a point's workload; its description comes back."""
@@ -167,9 +109,10 @@ class Bench:
         """Libraries opened by now."""
         return {name: dict(library) for name, library in self._device.libraries.items()}
 
-    def requests(self) -> dict[str, "Callable[..., Any]"]:
+    def requests(self) -> dict[str, Callable[..., Any]]:
         """What the parent may ask for."""
         return {
+            "foresee": self.foresee,
             "prepare": self.prepare,
             "sample": self.sample,
             "check": self.check,
@@ -198,15 +141,14 @@ class Bench:
 
     def _torch_bench(self) -> Any:  # noqa: ANN401
         if self._torch is None:
-            # Compile in this process: a pool of compilers would outlive it.
-            os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
-            from predictor.bench.torch_bench import TorchBench  # noqa: PLC0415 - imports torch
-
-            self._torch = TorchBench(self._device)
+            if self._importing is not None:
+                self._importing.join()
+            self._torch = _import_torch().TorchBench(self._device)
+            gc.freeze()  # what an import leaves is no garbage: collecting need not walk it again
         return self._torch
 
     def _failure(self, error: Exception) -> Failure:
-        status, sticky = _STATUS_OF_ERROR.get(type(error).__name__, ("crash", False))
+        status, sticky = STATUS_OF_ERROR.get(type(error).__name__, ("crash", False))
         if not sticky and self._kind != "mock":
             sticky = not self._healthy()
         return Failure(status=status, message=describe(error), sticky=sticky)
@@ -219,10 +161,16 @@ class Bench:
         return self._torch is None or bool(self._torch.healthy())
 
 
-def describe(error: BaseException) -> str:
-    """Kind and first line of an error."""
-    first = next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {first}"[:300]
+def _import_torch() -> Any:  # noqa: ANN401 - a module
+    """The bench of PyTorch's kernels; the import takes seconds."""
+    # Compile in this process: a pool of compilers would outlive it.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    return importlib.import_module("predictor.bench.torch_bench")
+
+
+def _try_to_import_torch() -> None:
+    with suppress(Exception):  # told by whoever needs it
+        _import_torch()
 
 
 def serve(connection: Connection, start: Start, bench_class: type[Bench] = Bench) -> None:

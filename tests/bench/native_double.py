@@ -144,6 +144,10 @@ class Device:
         self._prepared = 0
         self._faults = random.Random(f"{seed} {starts()}")  # noqa: S311 - faults
 
+    def foresee(self, coming: list[tuple[str, dict[str, Any]]]) -> None:
+        """Nothing is built here; a test may ask for what was told."""
+        self.foreseen = [*getattr(self, "foreseen", []), coming]
+
     def prepare(self, operator: str, fields: dict[str, Any], **work: Any) -> Workload:
         self._maybe_fail()
         fault = fields.get("m")

@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from predictor.bench import telemetry
+from predictor.bench.board import nvml_settings
 from predictor.bench.budget import Budget, BudgetEnded, parse_duration, process_started
-from predictor.bench.provenance import describe_run, hashed, nvml_settings, run_key
+from predictor.bench.chunks import CHUNK_MEMORY_BYTES, CHUNK_POINTS, chunks
+from predictor.bench.messages import Hello
+from predictor.bench.provenance import describe_run, harness_hash, hashed, run_key
 from predictor.bench.rounds import RoundResult
-from predictor.bench.runner import CHUNK_MEMORY_BYTES, CHUNK_POINTS, chunks
 from predictor.bench.screening import Limits, faults, flags, neighbour_faults
 from predictor.bench.sku import sku_of
 from predictor.bench.summarise import summarise, timed_status
 from predictor.bench.sweep import default_points
 from predictor.bench.telemetry import Reading, Telemetry
-from predictor.bench.worker import Hello
 from predictor.errors import BenchError
 from predictor.operators import Gemm, MemoryBound, Operator
 from predictor.tables import Row
@@ -46,7 +47,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_a_budget_counts_from_the_process_start_and_keeps_a_reserve() -> None:
     assert process_started() <= time.monotonic()
     budget = Budget(100, started=time.monotonic() - 50)
-    assert budget.remaining() == pytest.approx(45, abs=0.5)
+    assert budget.remaining() == pytest.approx(48, abs=0.5)
     budget.check(30)
     with pytest.raises(BudgetEnded):
         budget.check(60)
@@ -55,9 +56,9 @@ def test_a_budget_counts_from_the_process_start_and_keeps_a_reserve() -> None:
 def test_what_is_held_for_the_end_is_not_spent_before() -> None:
     budget = Budget(100, started=time.monotonic() - 50)
     budget.hold(30)
-    assert budget.remaining() == pytest.approx(15, abs=0.5)
+    assert budget.remaining() == pytest.approx(18, abs=0.5)
     budget.hold(0)
-    assert budget.remaining() == pytest.approx(45, abs=0.5)
+    assert budget.remaining() == pytest.approx(48, abs=0.5)
 
 
 def result(seconds: float, **values: float) -> RoundResult:
@@ -328,6 +329,8 @@ def test_provenance_tells_code_board_libraries_and_command(
 ) -> None:
     board = {"power_cap_watts": 700.0, "ecc": True, "mig": False, "driver": "580", "vbios": "96"}
     monkeypatch.setattr("predictor.bench.provenance.nvml_settings", lambda _: board)
+    hanging = {"gpus": 2, "nvlinks": ["X 18", "18 X"]}
+    monkeypatch.setattr("predictor.bench.provenance.topology", lambda: hanging)
     monkeypatch.setattr("sys.argv", ["bench-run", "--operators", "gemm"])
     hello = Hello(
         properties={"uuid": "GPU-1234", "name": "Toy", "pci_bus_id": "0000:1B:00.0"},
@@ -339,7 +342,8 @@ def test_provenance_tells_code_board_libraries_and_command(
     assert run["command"] == "bench-run --operators gemm"
     assert (run["sku"], run["harness"], run["began"]) == ("toy", 3, "2026-01-02T03:04:05+00:00")
     assert run["device"] == {"name": "Toy", "pci_bus_id": "0000:1B:00.0"}
-    assert run["settings"] == board
+    assert (run["settings"], run["topology"]) == (board, hanging)
+    assert run["harness_hash"] == harness_hash(None) != harness_hash(__file__)
     assert run["libraries"] == {"cublas": "13.1", "nccl": "missing"}
     assert run["library_files"] == {"cublas": "libcublas.so.13"}
     assert len(run["host_hash"]) == len(run["gpu_uuid_hash"]) == 16

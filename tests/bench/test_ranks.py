@@ -14,6 +14,7 @@ from ranks_double import FAULTS, SLOWED_BYTES, toy_seconds
 
 from predictor.bench import session
 from predictor.bench.main import Outcome
+from predictor.bench.messages import Start
 from predictor.bench.options import Options, ranks_of
 from predictor.bench.points import Point
 from predictor.bench.ranks import launch
@@ -25,7 +26,6 @@ from predictor.bench.ranks.choices import (
 )
 from predictor.bench.ranks.member import gpu_index
 from predictor.bench.ranks.rounds import Beside
-from predictor.bench.worker import Start
 from predictor.errors import BenchError
 from predictor.operators import (
     AllGather,

@@ -33,6 +33,19 @@ class Stream:
         """Nothing is pending."""
 
 
+class Event:
+    """Two of them lie a microsecond apart."""
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self, stream: Stream) -> None:
+        """Nothing is pending."""
+
+    def elapsed_time(self, _: "Event") -> float:
+        return 1e-3
+
+
 class Graph:
     """Counts captures and replays."""
 
@@ -78,6 +91,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> TorchBench:
     monkeypatch.setattr(torch.cuda, "ExternalStream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     return TorchBench(Device(), where="cpu")
 
@@ -103,6 +117,15 @@ def test_a_graph_holds_whole_rotations(rows: int, cache: str) -> None:
     launches = launches_of(each, sets)
     assert launches % sets == 0
     assert launches * each.expected_seconds >= 1e-3 or launches >= 1024 // sets * sets
+
+
+def test_a_kernel_slower_than_its_bytes_is_launched_for_milliseconds_alone() -> None:
+    """A running sum over rows takes 0.8 ms for 4 MB: a rotation of its sets would take 50 ms."""
+    each = point("cumsum_int64", 2048)
+    sets = buffer_sets(each, L2_BYTES)
+    assert launches_of(each, sets, seconds=8e-4) == 6
+    assert launches_of(each, sets, seconds=1.0) == 1
+    assert launches_of(each, sets, seconds=each.expected_seconds) == launches_of(each, sets)
 
 
 @pytest.mark.parametrize("kernel", ["add", "rope_add", "layer_norm_backward", "fill"])

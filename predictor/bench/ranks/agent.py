@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from predictor.bench.budget import Budget, BudgetEnded
+from predictor.bench.messages import Start
 from predictor.bench.process import RequestFailed, WorkerProcess
 from predictor.bench.ranks.choices import nccl_settings, settings_here
 from predictor.bench.ranks.member import RankBench
 from predictor.bench.ranks.rendezvous import approach
 from predictor.bench.ranks.wire import Link, LinkLost, Message
 from predictor.bench.ranks.world import World
-from predictor.bench.worker import Start
 from predictor.errors import BenchError
 
 IDLE_SECONDS: Final = 1800.0

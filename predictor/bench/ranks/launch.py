@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from predictor.bench.budget import Budget
+from predictor.bench.messages import Start
 from predictor.bench.process import RequestFailed, Worker, WorkerProcess
 from predictor.bench.ranks.choices import log_settings, nccl_settings
 from predictor.bench.ranks.crew import Crew
@@ -19,7 +20,6 @@ from predictor.bench.ranks.rendezvous import farewell, gather
 from predictor.bench.ranks.wire import Link
 from predictor.bench.ranks.world import World
 from predictor.bench.sweep import Ranks
-from predictor.bench.worker import Start
 from predictor.errors import BenchError
 
 NVLS_VARIABLE: Final = "NCCL_NVLS_ENABLE"

@@ -8,9 +8,10 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+from predictor.bench.messages import Start
 from predictor.bench.provenance import hashed
 from predictor.bench.ranks.choices import Choices
-from predictor.bench.worker import Bench, Start
+from predictor.bench.worker import Bench
 
 WRONG_RESULT = 1.0
 """Relative error that stands for elements that are not exact."""

@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
+from predictor.bench.messages import Hello, Start
 from predictor.bench.process import RequestFailed
 from predictor.bench.ranks.wire import Link, LinkLost, Message
-from predictor.bench.worker import Hello, Start
 from predictor.errors import BenchError
 
 _ANSWER_MARGIN_SECONDS: Final = 5.0

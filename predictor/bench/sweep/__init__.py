@@ -29,23 +29,23 @@ from predictor.operators import OPERATORS, Interference, Operator
 FINGERPRINT_SHARES: Final = {
     "gemm": 0.075,
     "grouped_gemm": 0.03,
-    "attention": 0.6,
+    "attention": 0.72,
     "memory_bound": 0.0,  # its sweep says which
 }
 LEAST_FINGERPRINT_SHARE: Final = 0.1
-"""Of an operator's core and wide points, as many as three minutes hold: a fit to them errs about
+"""Of an operator's core and wide points, as many as two minutes hold: a fit to them errs some
 1.5 times as much as a fit to all (benchmarks/short_budget.py)."""
 
-LAST_OF_FINGERPRINT: Final = {"attention": 1.25}
-"""How far an operator's points reach where those of others end: a fifth of attention's, which take
-as long to build as three others, waits until all others are measured."""
+LAST_OF_FINGERPRINT: Final = {"memory_bound": 1.25}
+"""How far an operator's points reach where those of others end: a fifth of streaming kernels', the
+sizes that tell a fit least, waits until all others are measured."""
 
-EVEN_SHARES: Final = {"attention": 0.5}
+EVEN_SHARES: Final = {"gemm": 0.5, "attention": 0.5}
 """Of a fingerprint, what is taken evenly out of the whole sweep: sizes between the extremes that
 the most telling points are, whose options differ more than their sizes do."""
 
-STARTUP_SECONDS: Final = 15.0
-"""Wall seconds before the first round: imports, the device, its arena, loading of libraries."""
+STARTUP_SECONDS: Final = 9.0
+"""Wall seconds before the first round: imports, the device, its arena, first plans (an H100)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,11 @@ _INDUCTOR_COLD: Final = (16, 100, 600)
 _INDUCTOR_WARM: Final = (16, 40)
 _CORE_SIZES: Final = (64, 256)
 
-# Of every kernel that needs no compiling, what a short run measures: launch, bend, bandwidth.
-# Three sizes of each kernel tell a fit more than as many spread over all of them.
-_FINGERPRINT_COLD: Final = (4, 24, 256)
-_THIN_FINGERPRINT_COLD: Final = (4, 24, 400)
+# Of every kernel that needs no compiling, what a short run measures: bandwidth, launch, the bend
+# between them, and where bandwidth is flat. Four sizes of each kernel tell a fit more than as many
+# spread over all of them.
+_FINGERPRINT_COLD: Final = (256, 4, 24, 1000)
+_THIN_FINGERPRINT_COLD: Final = (400, 4, 24, 800)
 
 # Between those, so that every kernel has nine sizes and more: the bend from launch to bandwidth,
 # cold, and both sides of L2, warm.
@@ -191,7 +192,7 @@ def points() -> list[Point]:
 
 
 def _fingerprint() -> list[Point]:
-    """Three sizes of every kernel, those at the bend last."""
+    """Four sizes of every kernel, one size after the other."""
     grids = zip(_FINGERPRINT_COLD, _THIN_FINGERPRINT_COLD, strict=True)
     sizes = {
         wide: [
