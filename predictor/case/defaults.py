@@ -162,7 +162,11 @@ DEFAULTS: tuple[Default, ...] = (
         "else that of the model",
         usual.gradient_dtype,
     ),
-    Default("plan.tensor_parallel", "the smallest of 1, 2, 4, 8 that fits", lambda _: 1),
+    Default(
+        "plan.tensor_parallel",
+        "the smallest of 1, 2, 4, 8 that fits, else the largest",
+        lambda _: 1,
+    ),
     Default("plan.context_parallel", "1", lambda _: 1),
     Default("plan.pipeline_parallel", "1", lambda _: 1),
     Default("plan.virtual_pipeline", "1", lambda _: 1),

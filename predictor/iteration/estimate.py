@@ -88,7 +88,8 @@ class Estimate:
 def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) -> Estimate:
     """Estimate one training iteration.
 
-    Without ``plan.tensor_parallel``, the smallest of 1, 2, 4, 8 that fits memory is taken, if any.
+    Without ``plan.tensor_parallel``, the smallest of 1, 2, 4, 8 that fits memory is taken; where
+    none fits, the largest, which comes nearest.
 
     Args:
         case: What is asked; absent fields take their documented defaults.
@@ -100,16 +101,16 @@ def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) ->
         NotPredictable: A legal case that this version cannot estimate, or ``strict`` forbids.
         FitError: The SKU has no cost functions.
     """
-    if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
-        return _estimate(case, strict=strict, costs=costs)
     tried = tensor_parallel_candidates(case)
+    if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1 or not tried:
+        return _estimate(case, strict=strict, costs=costs)
     for tensor_parallel in tried:
         wider = replace(case, plan=replace(case.plan, tensor_parallel=tensor_parallel))
         if _fits(wider):
             words = f"plan.tensor_parallel = {tensor_parallel} (smallest that fits)"
             return _estimate(wider, strict=strict, taken=(words,), costs=costs)
-    words = f"plan.tensor_parallel = 1 (none of {', '.join(map(str, tried))} fits)"
-    return _estimate(case, strict=strict, taken=(words,), costs=costs)
+    words = f"plan.tensor_parallel = {tensor_parallel} (none of {', '.join(map(str, tried))} fits)"
+    return _estimate(wider, strict=strict, taken=(words,), costs=costs)
 
 
 def estimate_many(cases: Iterable[Case], *, strict: bool = False) -> list[Estimate]:

@@ -1,5 +1,6 @@
 """Laws of an estimate on the committed tables."""
 
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -91,6 +92,15 @@ def test_without_tensor_parallel_the_smallest_that_fits_is_taken_and_said():
     answer = estimate(case("llama3-8b", gpus=8, implementation="megatron-core-te"))
     assert answer.fits
     assert "smallest that fits" in answer.defaults_taken[0]
+
+
+def test_where_no_tensor_degree_fits_the_largest_is_taken_and_said():
+    asked = case("llama3-70b", gpus=64, implementation="megatron-core-te", seq_length=8192)
+    answer = estimate(asked)
+    assert not answer.fits
+    assert answer.defaults_taken[0] == "plan.tensor_parallel = 8 (none of 1, 2, 4, 8 fits)"
+    widest = replace(asked, plan=replace(asked.plan, tensor_parallel=8))
+    assert answer.memory_bytes_per_gpu == estimate(widest).memory_bytes_per_gpu
 
 
 def test_multi_gpu_communication_is_marked_extrapolated():
