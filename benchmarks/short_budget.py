@@ -1,10 +1,11 @@
-"""What a short run would cost in accuracy, from a table of a long one.
+"""What a short run would cost in accuracy, from the tables of many.
 
     python benchmarks/short_budget.py [SKU [FAMILY ...]]
 
-Chooses out of a SKU's committed tables what ``bench-run --time-budget 2m`` plans to measure, fits
-it, and compares held-out errors with those of the whole tables: both fits predict the same shapes,
-which neither has seen (five folds of whole shapes).
+Chooses out of a SKU's committed tables what ``bench-run`` plans to measure in two minutes, and in
+the eight of a default run, fits each, and compares held-out errors with one another and with those
+of the whole tables: all fits predict the same shapes, which none has seen (five folds of whole
+shapes).
 """
 
 import sys
@@ -22,7 +23,7 @@ from predictor.costs.trend import Sample
 from predictor.operators import Operator
 from predictor.tables import read_folder
 
-BUDGET_SECONDS = 120.0
+BUDGETS_SECONDS = (120.0, 480.0)
 ROOT = Path(__file__).resolve().parents[1] / "bench_results"
 
 
@@ -51,29 +52,34 @@ def figures(errors: NDArray[np.float64], seconds: NDArray[np.float64]) -> tuple[
     return np.median(size), np.quantile(size, 0.9), np.sum(size * seconds) / np.sum(seconds)
 
 
-def planned(family: str) -> set[Operator]:
-    """The points of a family that a short run of all would measure, cold."""
-    points = plan(default_points(), budget_seconds=BUDGET_SECONDS).points
+def planned(family: str, budget_seconds: float) -> set[Operator]:
+    """The points of a family that a run of all would measure within a budget, cold."""
+    points = plan(default_points(), budget_seconds=budget_seconds).points
     return {p.operator for p in points if p.operator.name == family and p.cache == "cold"}
 
 
 def main(sku: str = "h100-sxm5-80gb", *families: str) -> None:
-    """Print a line a family."""
-    print(f"{sku}: held-out errors, {BUDGET_SECONDS:.0f} s / all points")
+    """Print a table a family: a line a budget, and one for all points."""
+    print(f"{sku}: held-out errors, and their ratios to those of a fit to all points")
     for family in families or ("gemm", "attention", "memory_bound"):
         operators, sample = measured(sku, family)
-        wanted = planned(family)
-        kept = np.array([operator in wanted for operator in operators])
-        short = figures(held_out_errors(sample, kept), sample.seconds)
-        full = figures(held_out_errors(sample, np.ones_like(kept)), sample.seconds)
-        print(
-            f"{family:14} {kept.sum():4} of {len(kept):4} points   "
-            + "   ".join(
-                f"{name} {100 * a:.2f} / {100 * b:.2f} % = {a / b:.2f}"
-                for name, a, b in zip(("median", "p90", "time-weighted"), short, full, strict=True)
-            ),
-            flush=True,
-        )
+        every = np.ones(len(operators), dtype=np.bool_)
+        whole = figures(held_out_errors(sample, every), sample.seconds)
+        print(f"{family}: {_line(len(operators), whole, whole)}", flush=True)
+        for budget in BUDGETS_SECONDS:
+            wanted = planned(family, budget)
+            kept = np.array([operator in wanted for operator in operators])
+            errors = figures(held_out_errors(sample, kept), sample.seconds)
+            print(f"  {budget:.0f} s: {_line(int(kept.sum()), errors, whole)}", flush=True)
+
+
+def _line(points: int, errors: tuple[float, ...], whole: tuple[float, ...]) -> str:
+    names = ("median", "p90", "time-weighted")
+    shown = (
+        f"{name} {100 * error:.2f} % ({error / all_:.2f})"
+        for name, error, all_ in zip(names, errors, whole, strict=True)
+    )
+    return f"{points} points, {', '.join(shown)}"
 
 
 if __name__ == "__main__":
