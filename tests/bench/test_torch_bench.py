@@ -245,9 +245,11 @@ def test_fsdp2_takes_timed_steps_among_ranks_that_do_not_exist() -> None:
 
     join_imagined_ranks()
     try:
-        plain = Steps(transformer("llama", 2, "cpu"), "cpu").measured()
-        sharded = Steps(transformer("llama", 2, "cpu", sharded=True), "cpu").measured()
+        plain = Steps(transformer("llama", 2, "cpu"), "cpu")
+        sharded = Steps(transformer("llama", 2, "cpu", sharded=True), "cpu")
+        turns = [(plain.measured(), sharded.measured()) for _ in range(5)]
     finally:
         distributed.destroy_process_group()
-    assert sharded.tensors == plain.tensors
-    assert sharded.forward > plain.forward, "gathers and hooks cost the host"
+    assert all(one.tensors == other.tensors for one, other in turns)
+    least = [min(phases.forward for phases in each) for each in zip(*turns, strict=True)]
+    assert least[1] > least[0], "gathers and hooks cost the host"
