@@ -143,11 +143,14 @@ class Journal:
 
 
 def read_records(path: Path) -> list[Record]:
-    """All whole records of a journal; torn lines, left by a kill, are skipped."""
+    """All whole records of a journal; torn lines, left by a kill, are skipped.
+
+    Zeros are what a disk may leave of a block that it did not write before the power went.
+    """
     records = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            record = json.loads(line)
+            record = json.loads(line.rstrip(b"\0"))
         except ValueError:
             continue
         if isinstance(record, dict) and "record" in record:

@@ -177,12 +177,13 @@ def test_a_journal_cut_anywhere_keeps_every_whole_record(
     whole, records = path.read_bytes(), read_records(path)
     identity = records[0]["identity"]
     moments = random.Random(1)  # noqa: S311 - places, not secrets
-    for cut in sorted(moments.randrange(len(whole)) for _ in range(100)):
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in sorted({*(moments.randrange(len(whole)) for _ in range(100)), *ends[::4]}):
         for tail in (b"", b"\0" * 50):
             path.write_bytes(whole[:cut] + tail)
             with Journal.resume(path, identity) as resumed:
-                kept = whole[:cut].count(b"\n") + (cut < len(whole) and whole[cut] == 10)
-                assert resumed.records[1:] == records[1 : int(kept)]
+                kept = whole[:cut].count(b"\n") + (cut in ends)
+                assert resumed.records[1:] == records[1:kept]
                 begun = Recorder(resumed, identity=identity, run="again")._begun
                 assert all(len(rounds) <= 3 for _, rounds in begun.values())
                 resumed.append({"record": "end"})
