@@ -44,12 +44,18 @@ class NativeMissing(BenchError):
 
 
 def nearest(name: str, candidates: Iterable[str], *, likeness: float = 0.5) -> str:
-    """Return `` (did you mean 'x'?)`` for the closest candidate if it is alike, else nothing."""
+    """Return `` (did you mean 'x'?)`` for the closest candidate if it is alike, else nothing.
+
+    Of those that are alike, one with the same first word comes first: ``b200-sxm-180gb`` is closer
+    to ``b200-sxm`` than to ``h800-sxm5-80gb``.
+    """
     from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
 
-    known = sorted(candidates)
-    matches = get_close_matches(name.lower(), [c.lower() for c in known], n=1, cutoff=likeness)
-    if not matches:
+    known = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
+    asked = name.lower()
+    alike = get_close_matches(asked, known, n=5, cutoff=likeness)
+    if not alike:
         return ""
-    original = next(c for c in known if c.lower() == matches[0])
-    return f" (did you mean {original!r}?)"
+    first, _, _ = asked.partition("-")
+    closest = max(alike, key=lambda each: each.partition("-")[0] == first)
+    return f" (did you mean {known[closest]!r}?)"

@@ -76,6 +76,14 @@ def test_an_unknown_model_names_the_nearest() -> None:
         load_model("qwen3-8")
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"), [("b200-sxm-180gb", "b200-sxm"), ("H100", "h100-sxm5-80gb")]
+)
+def test_an_unknown_gpu_names_one_of_its_chip(asked: str, meant: str) -> None:
+    with pytest.raises(UnknownName, match=f"did you mean '{meant}'"):
+        load_gpu(asked)
+
+
 @pytest.mark.parametrize("sku", gpu_names())
 def test_a_datasheet_is_plausible_and_every_value_has_a_source(sku: str) -> None:
     gpu = load_gpu(sku)
