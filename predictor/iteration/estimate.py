@@ -24,7 +24,7 @@ from predictor.iteration.run import Links, Run
 from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.shape import micro_batches_of, refuse, stages_of, step_shape
 from predictor.iteration.stack import Stack
-from predictor.iteration.step import Stage
+from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Operator
 from predictor.units import HOUR_SECONDS
 from predictor.values import frozen
@@ -101,8 +101,10 @@ def estimate(case: Case, *, strict: bool = False, costs: Costs | None = None) ->
         NotPredictable: A legal case that this version cannot estimate, or ``strict`` forbids.
         FitError: The SKU has no cost functions.
     """
+    if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1:
+        return _estimate(case, strict=strict, costs=costs)
     tried = tensor_parallel_candidates(case)
-    if case.plan.tensor_parallel is not None or case.cluster.num_gpus == 1 or not tried:
+    if not tried:
         return _estimate(case, strict=strict, costs=costs)
     for tensor_parallel in tried:
         wider = replace(case, plan=replace(case.plan, tensor_parallel=tensor_parallel))
@@ -196,11 +198,6 @@ class _Plan:
     pipeline: Pipeline
     segments: tuple[Segment, ...]
 
-    def overlapped(self, case: Case) -> bool:
-        """Whether messages run beside computation; of split passes, only a receiver waits."""
-        shape = replace(self.stages[0].shape, overlap_p2p=case.plan.overlap_p2p)
-        return shape.schedule in SPLIT_BACKWARD or self.stack.overlap_p2p(shape)
-
 
 def _stages(case: Case) -> tuple[Stage, ...]:
     """What the stages of a resolved case hold."""
@@ -218,19 +215,23 @@ def _held(alike: Case) -> tuple[Stage, ...]:
     return stages_of(alike, step_shape(alike, vocab_multiple=stack.vocab_multiple))
 
 
+def _overlapped(stack: Stack, shape: StepShape) -> bool:
+    """Whether messages run beside computation; of split passes, only a receiver waits."""
+    return shape.schedule in SPLIT_BACKWARD or stack.overlap_p2p(shape)
+
+
 @lru_cache(maxsize=256)
 def _plan(case: Case) -> _Plan:
     """Build the launches of a resolved case, once a process."""
     stack, stages = load_stack(str(case.implementation)), _stages(case)
     shape = stages[0].shape
-    split = case.plan.schedule in SPLIT_BACKWARD
-    builder = Builder(stack, shape, split_backward=split)
+    builder = Builder(stack, shape, split_backward=shape.schedule in SPLIT_BACKWARD)
     pipeline = Pipeline(
         numbering=Numbering.of(builder.stages(stages)),
         schedule=str(case.plan.schedule),
         chunks=case.plan.virtual_pipeline,
         micro_batches=shape.micro_batches,
-        overlapped=split or stack.overlap_p2p(shape),
+        overlapped=_overlapped(stack, shape),
         agrees=stack.agrees(shape),
     )
     programs = [program for stage in pipeline.stages for program in stage.programs()]
@@ -270,10 +271,11 @@ def run_of(case: Case, costs: Costs, *, strict: bool = False) -> Run:
     """
     alike = _alike(case)
     plan, links = _plan(alike), _links(alike, costs)
+    shape = replace(plan.stages[0].shape, overlap_p2p=case.plan.overlap_p2p)
     pipeline = replace(
         plan.pipeline,
         micro_batches=micro_batches_of(case),
-        overlapped=plan.overlapped(case),
+        overlapped=_overlapped(plan.stack, shape),
     )
     return Run(case, pipeline, _sheet(plan, alike, costs), links, costs, strict=strict)
 
