@@ -3,7 +3,7 @@
 Nothing is changed, and whatever the driver does not tell is left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final
@@ -44,13 +44,7 @@ def nvml_settings(pci_bus_id: str | bytes) -> dict[str, Any]:
             handle, pynvml.NVML_TEMPERATURE_GPU
         ),
     }
-    settings = {}
-    for name, query in queries.items():
-        try:
-            settings[name] = query()
-        except Exception:  # noqa: BLE001, S112 - a quantity that the driver does not report
-            continue
-    return settings
+    return _told(queries)
 
 
 def _nvlinks(pynvml: ModuleType, handle: Any) -> int:  # noqa: ANN401
@@ -83,15 +77,22 @@ def topology() -> dict[str, Any]:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
     except Exception:  # noqa: BLE001 - no NVML, no topology
         return {}
-    found: dict[str, Any] = {"gpus": count}
-    for name, query in (
-        ("numa_nodes", lambda: [pynvml.nvmlDeviceGetNumaNodeId(each) for each in handles]),
-        ("paths", lambda: _matrix(handles, lambda a, b: _path(pynvml, a, b))),
-        ("nvlinks", lambda: _matrix(handles, lambda a, b: _links_between(pynvml, a, b))),
-    ):
-        with suppress(Exception):  # a quantity that the driver does not report
-            found[name] = query()
-    return found
+    queries: dict[str, Callable[[], Any]] = {
+        "gpus": lambda: count,
+        "numa_nodes": lambda: [pynvml.nvmlDeviceGetNumaNodeId(each) for each in handles],
+        "paths": lambda: _matrix(handles, lambda a, b: _path(pynvml, a, b)),
+        "nvlinks": lambda: _matrix(handles, lambda a, b: _links_between(pynvml, a, b)),
+    }
+    return _told(queries)
+
+
+def _told(queries: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Answers by name; quantities that the driver does not report are left out."""
+    told = {}
+    for name, query in queries.items():
+        with suppress(Exception):
+            told[name] = query()
+    return told
 
 
 def _matrix(handles: Sequence[Any], between: Callable[[Any, Any], str]) -> list[str]:
