@@ -99,6 +99,6 @@ def test_cases_that_share_launches_get_the_numbers_of_their_own(
         for batches in (1, 2, 3, 8)
     ]
     shared = [estimate(case).to_dict() for case in cases]
-    own = sys.modules["predictor.iteration.estimate"]
+    own = sys.modules["predictor.iteration.built"]
     monkeypatch.setattr(own, "FEW_MICRO_BATCHES", 10**9)  # each builds its own
     assert [estimate(case).to_dict() for case in cases] == shared

@@ -4,7 +4,8 @@ In come a :class:`~predictor.case.Case` and the cost functions of its GPU. An im
 the launches of a step, a timeline runs them, and out goes an :class:`Estimate`.
 """
 
+from predictor.iteration.answer import Estimate
 from predictor.iteration.costliest import OperatorShare
-from predictor.iteration.estimate import Estimate, estimate, estimate_many
+from predictor.iteration.estimate import estimate, estimate_many
 
 __all__ = ["Estimate", "OperatorShare", "estimate", "estimate_many"]

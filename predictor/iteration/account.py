@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.costs.power import TENSOR_FAMILIES
-from predictor.iteration.estimate import Estimate, estimate, run_of
+from predictor.iteration.answer import Estimate
+from predictor.iteration.built import run_of
+from predictor.iteration.estimate import estimate
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.run import WAITING
 from predictor.values import frozen

@@ -1,6 +1,6 @@
 """A pipeline at the seconds of a SKU: seconds by part, their interval, energy and origin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -11,15 +11,13 @@ from predictor.costs import Costs, Origin
 from predictor.costs.devices import device_half_seconds
 from predictor.costs.prediction import Floats
 from predictor.errors import NotPredictable
-from predictor.iteration.collectives import CollectiveCosts
 from predictor.iteration.costliest import TOP_OPERATORS, OperatorShare, costliest
-from predictor.iteration.groups import message
 from predictor.iteration.interval import half_width, half_width_terms
 from predictor.iteration.launches import COMMUNICATION
 from predictor.iteration.ledger import Ledger, repetitions
+from predictor.iteration.links import Links
 from predictor.iteration.mix import averaged, local_seconds
 from predictor.iteration.pipeline import Pipeline
-from predictor.iteration.places import Places
 from predictor.iteration.priced import GAP, Sheet
 from predictor.iteration.slowest import slowest_factor
 from predictor.operators import Collective
@@ -31,51 +29,6 @@ LEAST_SHARE: Final = 0.005
 """Of the time in collectives; less is not worth a word."""
 
 WAITING: Final = frozenset({"host", COMMUNICATION, "bubble"})
-
-
-class Links:
-    """Messages between stages, and the sum of the gradients of tied tables.
-
-    Attributes:
-        messages: Seconds of a message by direction (0: down) and sending stage.
-        tied_seconds: Seconds of the sum between the first and the last stage.
-    """
-
-    def __init__(
-        self,
-        case: Case,
-        messages: Sequence[Sequence[float]],
-        wait_seconds: float,
-        tied: Collective | None,
-        collectives: CollectiveCosts,
-    ) -> None:
-        """Price what a pipeline sends down and up: so many bytes each, one after another.
-
-        Args:
-            case: The cluster and its stages.
-            messages: Bytes of what goes down, and up, for one micro-batch.
-            wait_seconds: That either direction takes beyond it.
-            tied: Sum of the gradients of tied tables.
-            collectives: What messages cost.
-        """
-        stages = case.plan.pipeline_parallel
-        ways = Places.of(case).messages(stages) if stages > 1 else ()
-        sent = {
-            (crossing, size): message(size, same_node=crossing[0], slower=crossing[1])
-            for crossings, sizes in zip(ways, messages, strict=False)
-            for crossing in dict.fromkeys(crossings)
-            for size in sizes
-        }
-        asked = [*sent.values(), *([tied] if tied is not None else [])]
-        found = collectives(asked).seconds.tolist() if asked else []
-        seconds = dict(zip(sent, found, strict=False))
-        self.messages = np.zeros((2, stages))
-        for direction, (crossings, sizes) in enumerate(zip(ways, messages, strict=False)):
-            self.messages[direction] = [
-                wait_seconds + sum(seconds[crossing, size] for size in sizes)
-                for crossing in crossings
-            ]
-        self.tied_seconds = found[-1] if tied is not None else 0.0
 
 
 class Run:

@@ -13,7 +13,7 @@ from predictor.case import Case, load_gpu
 from predictor.case.reading import case_from_sections
 from predictor.costs import Costs, load_costs
 from predictor.costs.change import Change, changed_gpu, costs_with
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 from predictor.values import frozen
 
 STEP: Final = 0.1

@@ -9,7 +9,8 @@ from predictor.case import Case, load_gpu, load_network
 from predictor.case.reading import case_from_dict, case_from_sections
 from predictor.costs.change import NETWORK, PROPERTIES, Change, changed_gpu, costs_with
 from predictor.errors import CaseError
-from predictor.iteration.estimate import Estimate, estimate
+from predictor.iteration.answer import Estimate
+from predictor.iteration.estimate import estimate
 from predictor.values import frozen
 
 

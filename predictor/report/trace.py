@@ -16,7 +16,7 @@ from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
 from predictor.files import write_result
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 from predictor.iteration.playback import Event, Playback
 
 NANOSECONDS: Final = 1e9

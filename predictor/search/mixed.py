@@ -20,7 +20,7 @@ from predictor.case import Case, load_gpu, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
 from predictor.iteration import estimate
-from predictor.iteration.estimate import memory_of_stages, run_of
+from predictor.iteration.built import memory_of_stages, run_of
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.layout import Layout, Queue
 from predictor.iteration.numbering import Numbering

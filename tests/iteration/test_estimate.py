@@ -173,7 +173,7 @@ def test_a_plan_that_was_forgotten_and_built_again_is_priced_again() -> None:
         }
     )
     before = estimate(asked)
-    import_module("predictor.iteration.estimate")._plan.cache_clear()
+    import_module("predictor.iteration.built").built_step.cache_clear()
     assert estimate(asked).to_dict() == before.to_dict()
 
 

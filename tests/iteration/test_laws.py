@@ -15,7 +15,7 @@ from predictor.costs.change import Change, changed_gpu, costs_with
 from predictor.costs.power import Heat
 from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import estimate
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 from predictor.iteration.implementations import STACKS
 from predictor.iteration.maxplus import COMPUTE, identity
 from predictor.iteration.moe.imbalance import load_of

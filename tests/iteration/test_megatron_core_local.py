@@ -11,7 +11,7 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.iteration import estimate
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 from predictor.iteration.implementations import local_moe
 from predictor.iteration.implementations.megatron_core_local import STACK, layer_part
 from predictor.iteration.launches import Launch, Sync

@@ -4,7 +4,7 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 
 GPU = "h100-sxm5-80gb"
 

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from predictor import Case, estimate
 from predictor.case import gpu_names, resolve
 from predictor.errors import PredictorError
+from predictor.iteration.built import memory_of_stages
 from predictor.iteration.dimensions import model_flops, parameters_of
-from predictor.iteration.estimate import memory_of_stages, operators_of
+from predictor.iteration.estimate import operators_of
 from predictor.iteration.implementations import descriptions
 from predictor.operators import AllGather, AllReduce, Gemm
 

@@ -7,7 +7,7 @@ import pytest
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.errors import CaseError
-from predictor.iteration.estimate import run_of
+from predictor.iteration.built import run_of
 from predictor.report.trace import trace_of, write_trace
 
 PLANS = [

@@ -5,7 +5,7 @@ import pytest
 from asked import question
 
 from predictor.case import Case, resolve
-from predictor.iteration.estimate import _peak
+from predictor.iteration.built import peak_memory
 from predictor.iteration.schedules import order_of
 from predictor.search.candidates import case_of
 from predictor.search.enumeration import space_of
@@ -38,7 +38,7 @@ def test_memory_is_that_of_the_estimate(model, implementation):
         np.random.default_rng(0).choice(len(space), min(25, len(space)), replace=False).tolist()
     ):
         plan = resolve(Case.from_dict(case_of(sections, space, row, (None,) * 3))).case
-        peak = _peak(plan)
+        peak = peak_memory(plan)
         assert room.reserved[row] == pytest.approx(peak.reserved_bytes, rel=1e-3), plan
         assert room.allocated[row] == pytest.approx(peak.allocated_bytes, rel=1e-3), plan
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from predictor.case import load_gpu
 from predictor.costs import load_costs
 from predictor.iteration import estimate
+from predictor.iteration.built import memory_of_stages, run_of
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.estimate import memory_of_stages, run_of
 from predictor.iteration.sensitivity import sensitivities
 from predictor.operators import Collective
 from predictor.report.curves import curve
