@@ -16,6 +16,7 @@ MoeDispatcher = Literal["alltoall", "allgather", "hierarchical", "deepep"]
 MoeExperts = Literal["sequential", "grouped", "batched"]
 DispatchDtype = Literal["bf16", "fp8"]
 CudaGraph = Literal["none", "router", "attention", "iteration"]
+AttentionBackend = Literal["cudnn", "flash"]
 
 _DEGREE = Count(MAX_GPUS)
 
@@ -96,4 +97,8 @@ class Plan(Section):
         Choice(get_args(CudaGraph)),
         "What CUDA graphs hold: nothing, an expert layer's router and counts, its attention too, "
         "or the whole iteration.",
+    )
+    attention_backend: AttentionBackend = optional(
+        Choice(get_args(AttentionBackend)),
+        "Whose kernels attention runs, cuDNN's or FlashAttention-2's; absent: as the stack does.",
     )

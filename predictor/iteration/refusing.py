@@ -81,6 +81,10 @@ def _of_plan(case: Case, stack: Stack) -> Iterator[Reason]:
         f"recompute_modules other than {CORE_ATTENTION} are not supported by {stack.name}",
     )
     yield (
+        case.plan.attention_backend is not None and "backends" not in stack.knows,
+        f"attention_backend: {stack.name} has one of its own; megatron-core-te has a choice",
+    )
+    yield (
         case.plan.context_parallel != 1 and "context" not in stack.knows,
         f"context_parallel above 1 is not supported by {stack.name} yet",
     )

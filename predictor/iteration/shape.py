@@ -51,6 +51,7 @@ def step_shape(case: Case, *, vocab_multiple: int = 1) -> StepShape:
         overlap_p2p=plan.overlap_p2p,
         tp_overlap=plan.tp_overlap,
         cuda_graph=plan.cuda_graph or "none",
+        attention_backend=plan.attention_backend or "cudnn",
         schedule=str(plan.schedule),
         stages=plan.pipeline_parallel,
         stages_apart=plan.pipeline_parallel > 1 and cluster.num_gpus > places.domain,

@@ -44,6 +44,7 @@ class StepShape:
         overlap_p2p: Pipeline transfers run beside computation.
         tp_overlap: Tensor-parallel transfers run beside products.
         cuda_graph: What CUDA graphs hold.
+        attention_backend: Whose kernels attention runs where a stack leaves it open.
         architecture: Of the GPU, by which a stack may choose its kernels.
         schedule: Order of a pipeline's passes.
         stages: Pipeline stages.
@@ -79,6 +80,7 @@ class StepShape:
     overlap_p2p: bool | None = None
     tp_overlap: bool | None = None
     cuda_graph: str = "none"
+    attention_backend: str = "cudnn"
     architecture: str = ""
     schedule: str = "1f1b"
     stages: int = 1
@@ -157,6 +159,7 @@ class StepShape:
             bias=bias,
             window=layer.window or 0,
             kind="forward" if kind == "forward" else "backward",
+            impl=self.attention_backend,
         )
 
     def routed(self, layer: Layer) -> Routed:

@@ -38,7 +38,8 @@ _COMPUTING = _LAYOUT | _STEP | _WIDTHS
 _INFLUENCES: dict[str, frozenset[str]] = {
     "gemm": _COMPUTING | _HEADS | {"vocab_size", "fp8_recipe", "recompute_modules"},
     "attention": (_LAYOUT | _STEP | _HEADS)
-    | {"attention_window", "full_attention_frequency", "context_parallel_kind"},
+    | {"attention_window", "full_attention_frequency", "context_parallel_kind"}
+    | {"attention_backend"},
     "memory_bound": _COMPUTING
     | {"vocab_size", "normalization", "qk_norm", "activation", "linear_bias", "fp8_recipe"},
     "optimizer": (_LAYOUT | _WIDTHS)

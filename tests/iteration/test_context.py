@@ -11,7 +11,7 @@ from predictor.operators import Attention, Collective
 S, KV = 8192, 8 * 128
 
 
-def case_of(degree, way, seq_length=S):
+def case_of(degree, way, seq_length=S, backend=None):
     raw = {
         "model": {"preset": "llama3-8b"},
         "training": {"seq_length": seq_length, "micro_batch_size": 1, "global_batch_size": 8},
@@ -19,6 +19,7 @@ def case_of(degree, way, seq_length=S):
             "tensor_parallel": 1,
             "context_parallel": degree,
             "context_parallel_kind": way,
+            "attention_backend": backend,
         },
         "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
         "implementation": "megatron-core-te",
@@ -72,3 +73,18 @@ def test_sharing_long_sequences_takes_memory_away(way):
     assert wide.memory_parts["activations"] < narrow.memory_parts["activations"]
     assert wide.iteration_seconds > 0
     assert sum(wide.breakdown.values()) == pytest.approx(wide.iteration_seconds)
+
+
+@pytest.mark.parametrize("degree", [1, 4])
+def test_a_case_may_say_whose_attention_runs(degree):
+    shape = step_shape(case_of(degree, "ring", backend="flash"))
+    tape = Tape()
+    context.forward(tape, shape, shape.layer)
+    context.backward(tape, shape, shape.layer, kernels=5)
+    ran = [step.operator for step in tape.steps() if isinstance(step, Launch)]
+    calls = [operator for operator in ran if isinstance(operator, Attention)]
+    assert len(calls) == 2 * degree
+    assert {call.impl for call in calls} == {"flash"}
+    # FlashAttention-2 is the slower one on Hopper, and attention a small part of the step.
+    slow = estimate(case_of(degree, "ring", backend="flash")).iteration_seconds
+    assert 1.02 < slow / estimate(case_of(degree, "ring")).iteration_seconds < 1.3

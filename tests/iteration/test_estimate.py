@@ -140,6 +140,7 @@ def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():
         ({"recompute": "custom"}, "custom"),
         ({"implementation": "megascale"}, "changes the model"),
         ({"gpus": 2, "plan": {"tensor_parallel": 1}}, "one GPU"),
+        ({"plan": {"attention_backend": "flash"}}, "attention_backend: hf-eager has one of its"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(changed, words):

@@ -51,6 +51,8 @@ def read_fields(settings: Settings) -> None:
     kinds = {"transformer_engine": "megatron-core-te", "local": "megatron-core-local"}
     kind = settings.word("transformer_impl", kinds)
     settings.put("implementation", kind, "transformer_impl")
+    if settings.raw("attention_backend") == "flash" and kind != "megatron-core-local":
+        settings.put("plan.attention_backend", "flash", "attention_backend")
 
 
 def _read_shape(settings: Settings) -> None:

@@ -344,7 +344,7 @@ STACK = Stack(
     parallel=True,
     compared=False,
     knows=frozenset(
-        {"context", "experts", "fp8", "latent", "modules", "mxfp8", "nvfp4", "windows"}
+        {"backends", "context", "experts", "fp8", "latent", "modules", "mxfp8", "nvfp4", "windows"}
     ),
     layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
     embedding=lambda shape: fully_sharded(embedding_part(shape), shape),

@@ -115,6 +115,9 @@ def test_a_plan_alone_says_nothing_of_the_model() -> None:
         ("--kv-channels 256 --qk-layernorm", {"model.head_dim": 256, "model.qk_norm": True}),
         ("--num-distributed-optimizer-instances 2", {"plan.sharding_group": 1}),
         ("--vocab-size=128000", {"model.vocab_size": 128000}),
+        ("--attention-backend flash", {"plan.attention_backend": "flash"}),
+        ("--attention-backend fused", {"plan.attention_backend": None}),
+        ("--attention-backend flash --transformer-impl local", {"plan.attention_backend": None}),
     ],
 )  # fmt: skip
 def test_an_argument_is_a_field(more: str, expected: dict[str, Any]) -> None:
