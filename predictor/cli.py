@@ -27,7 +27,7 @@ from predictor.commands.listing import gpus_command, implementations_command, mo
 from predictor.commands.running import run_command, study_command
 from predictor.commands.search import search_command
 from predictor.commands.validate import validate_command
-from predictor.errors import PredictorError
+from predictor.errors import PredictorError, nearest
 
 DONE, BAD_INPUT = 0, 2
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -76,6 +76,8 @@ def run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+    except click.NoSuchOption as error:
+        _fail(_no_such_option(error), BAD_INPUT)
     except (click.ClickException, PredictorError) as error:
         words = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _fail(words, BAD_INPUT)
@@ -89,6 +91,12 @@ def run(arguments: list[str]) -> int:
             raise
         return _fail(_unforeseen(error), FAILED)
     return BAD_INPUT
+
+
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """Name the option that was meant, in the words of every other error."""
+    known = [name for each in error.ctx.command.params for name in each.opts] if error.ctx else []
+    return f"no option is called {error.option_name}{nearest(error.option_name, known)}"
 
 
 def _unforeseen(error: Exception) -> str:

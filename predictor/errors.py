@@ -46,16 +46,24 @@ class NativeMissing(BenchError):
 def nearest(name: str, candidates: Iterable[str], *, likeness: float = 0.5) -> str:
     """Return `` (did you mean 'x'?)`` for the closest candidate if it is alike, else nothing.
 
-    Of those that are alike, one with the same first word comes first: ``b200-sxm-180gb`` is closer
-    to ``b200-sxm`` than to ``h800-sxm5-80gb``.
+    Initials name what they are of: ``tp`` stands for ``tensor_parallel``. Of those that are alike,
+    one with the same first word comes first: ``b200-sxm-180gb`` is closer to ``b200-sxm`` than to
+    ``h800-sxm5-80gb``.
     """
     from difflib import get_close_matches  # noqa: PLC0415 - for errors alone
 
     known = {candidate.lower(): candidate for candidate in sorted(candidates, reverse=True)}
     asked = name.lower()
-    alike = get_close_matches(asked, known, n=5, cutoff=likeness)
+    alike = [each for each in known if _initials(each) == asked.strip("-")]
+    alike = alike or get_close_matches(asked, known, n=5, cutoff=likeness)
     if not alike:
         return ""
     first, _, _ = asked.partition("-")
     closest = max(alike, key=lambda each: each.partition("-")[0] == first)
     return f" (did you mean {known[closest]!r}?)"
+
+
+def _initials(name: str) -> str:
+    """First letters of two words or more, as people shorten ``--tensor-parallel`` to ``--tp``."""
+    words = name.replace("_", "-").strip("-").split("-")
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""

@@ -16,7 +16,7 @@ from predictor.case.model_schema import Mla, Moe
 from predictor.case.schema import SECTIONS
 from predictor.case.section import kinds
 from predictor.cli import run
-from predictor.commands.case_flags import case_flags
+from predictor.commands.case_options import case_flags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +49,13 @@ BAD = {
         (*LLAMA[:2], "--gpu", "rtx4090", *LLAMA[4:]),
         "docs/adding_a_gpu.md adds one",
     ),
-    "unknown flag": ((*LLAMA, "--tensor-paralel", "2"), "--tensor-parallel"),
+    "unknown flag": ((*LLAMA, "--tensor-paralel", "2"), "did you mean '--tensor-parallel'"),
+    "initials of a flag": ((*LLAMA, "--tp", "2"), "did you mean '--tensor-parallel'"),
+    "three initials": ((*LLAMA, "--gbs", "2"), "did you mean '--global-batch-size'"),
+    "initials of a field": (
+        ("what-if", *LLAMA[1:], "--set", "plan.pp=2"),
+        "did you mean 'pipeline_parallel'",
+    ),
     "no gpu": (("estimate", "llama3-8b", "--num-gpus", "8"), "or as --gpu"),
     "no model": (("estimate", *LLAMA[2:]), "a case file or a model is needed"),
     "case of nothing": (("case",), "a case file or a model is needed"),
@@ -138,6 +144,24 @@ def test_a_damaged_case_file_is_named(
         ended = called(capsys, "estimate", str(path), *flags)
         assert ended.code == 2
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", '{"model_type": "llama"}'),
+        ("titan.toml", "[job]\n[model]\nname = 'llama3'\n"),
+        ("train.sh", "torchrun pretrain_gpt.py --num-layers 2"),
+    ],
+)
+def test_another_tools_file_in_a_cases_place_is_pointed_to_its_flag(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, content: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    ended = called(capsys, "estimate", str(path), *LLAMA[2:])
+    assert ended.code == 2
+    assert f"--from {path}" in ended.err
 
 
 @pytest.mark.parametrize("command", ["trace", "report", "case", "validate"])

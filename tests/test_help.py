@@ -64,6 +64,17 @@ def runnable(example: str) -> bool:
 RUNNABLE = [line for command in COMMANDS.values() for line in examples(command) if runnable(line)]
 
 
+def test_help_tells_a_commands_own_options_before_the_fields_of_a_case(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["search", "--help"]) == 0
+    own, *sections = capsys.readouterr().out.split("\nThe case, ")
+    assert all(f"--{name}" in own for name in ("gpu", "num-gpus", "objective", "output"))
+    assert [each.partition(":")[0] for each in sections] == [
+        *("[model]", "[training]", "[plan]", "[cluster]", "[model.moe]", "[model.mla]")
+    ]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_an_example_that_runs(name: str) -> None:
     found = examples(COMMANDS[name])

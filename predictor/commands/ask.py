@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from predictor.commands.case_flags import SUFFIXES, case_options, read_case
+from predictor.commands.case_flags import SUFFIXES, read_case
+from predictor.commands.case_options import CaseCommand, case_options
 from predictor.commands.common import json_flag, print_json, say
 
 
-@click.command("compare", params=case_options())
-@click.argument("cases", metavar="CASE.toml|MODEL...", nargs=-1, required=True)
+@click.command("compare", cls=CaseCommand, params=case_options())
+@click.argument("cases", metavar="[CASE.toml|MODEL]...", nargs=-1)
 @json_flag
-def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -> None:
+def compare_command(cases: tuple[str | None, ...], *, as_json: bool, **flags: object) -> None:
     r"""Set cases side by side: what differs, where the time differs, why the faster is faster.
 
     Flags hold for every case; --gpu may list several GPUs, with commas between.
@@ -22,13 +23,14 @@ def compare_command(cases: tuple[str, ...], *, as_json: bool, **flags: object) -
     predictor compare A.toml B.toml
     predictor compare llama3-8b qwen3-8b --gpu h100-sxm5-80gb --num-gpus 8
     predictor compare llama3-70b --gpu h100-sxm5-80gb,h200-sxm5-141gb --num-gpus 64
+    predictor compare --from train.sh --gpu h100-sxm5-80gb,h200-sxm5-141gb
     """
     from predictor.iteration import estimate  # noqa: PLC0415
     from predictor.report.comparison import Comparison  # noqa: PLC0415
     from predictor.report.comparison_text import comparison_dict, comparison_text  # noqa: PLC0415
 
     gpus = _gpus(flags["gpu"])
-    asked = [(case, gpu) for case in cases for gpu in gpus]
+    asked = [(case, gpu) for case in cases or (None,) for gpu in gpus]
     if len(asked) < 2:  # noqa: PLR2004 - one case has nothing beside it
         raise click.UsageError(
             "compare needs two cases or more, or --gpu SKU,SKU; `predictor estimate` shows one"
@@ -46,9 +48,9 @@ def _gpus(flag: object) -> list[str | None]:
     return [None] if flag is None else [name.strip() for name in str(flag).split(",")]
 
 
-def _names(asked: list[tuple[str, str | None]]) -> tuple[str, ...]:
+def _names(asked: list[tuple[str | None, str | None]]) -> tuple[str, ...]:
     """What sets the cases apart: names of models or files, GPUs, or both; else also numbers."""
-    cases = [case for case, _ in asked]
+    cases = [case or "the case" for case, _ in asked]
     stems = [Path(case).stem if Path(case).suffix in SUFFIXES else case for case in cases]
     gpus = [str(gpu) for _, gpu in asked]
     both = [f"{stem} on {gpu}" for stem, gpu in zip(stems, gpus, strict=True)]
@@ -58,7 +60,7 @@ def _names(asked: list[tuple[str, str | None]]) -> tuple[str, ...]:
     return tuple(f"{at}: {case}" for at, case in enumerate(cases, start=1))
 
 
-@click.command("explain", params=case_options())
+@click.command("explain", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @json_flag
 def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None:
@@ -76,7 +78,7 @@ def explain_command(case: str | None, *, as_json: bool, **flags: object) -> None
     say(explanation_text(told))
 
 
-@click.command("what-if", params=case_options())
+@click.command("what-if", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option(
     "--set", "fields", metavar="FIELD=VALUE", multiple=True, help="As plan.tensor_parallel=4."

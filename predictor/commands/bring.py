@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from predictor.commands.case_flags import case_options, read_brought
-from predictor.commands.common import FORCE, say, write_case
+from predictor.commands.case_flags import read_brought
+from predictor.commands.case_options import CaseCommand, case_options
+from predictor.commands.common import FORCE, result_option, say, write_case
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-@click.command("case", params=case_options())
+@click.command("case", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="[CASE.toml|MODEL]", required=False)
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write; default: stdout.",
-)
+@result_option("File to write; default: stdout.")
 @FORCE
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a case, for editors.")
 def case_command(

@@ -2,116 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from functools import cache
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.case.kinds import Choice, Count, Flag, Kind, Real, Sequence, Text
-from predictor.case.model_schema import Mla, Moe
-from predictor.case.schema import SECTIONS, field_paths
-from predictor.case.section import Section, kinds
-from predictor.case.whole import IMPLEMENTATION
+from predictor.case.schema import SECTIONS
+from predictor.commands.case_options import case_flags
+from predictor.errors import CaseError
 
 if TYPE_CHECKING:
     from predictor.case import Case
     from predictor.case.importers import Brought, Imported
 
 SUFFIXES = (".toml", ".json")
-_SECTIONS: tuple[type[Section], ...] = (*SECTIONS.values(), Moe, Mla)
 _FROM = ("from_files", "from_formats")
-
-
-if TYPE_CHECKING:
-    _Lists = click.ParamType[list[int]]
-    _Words = click.ParamType[list[str]]
-else:
-    _Lists = _Words = click.ParamType  # generic since click 8.4
-
-
-class _WordList(_Words):
-    """Words with commas between them."""
-
-    name = "a,b,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[str]:  # noqa: ANN401
-        """Split."""
-        del param, ctx
-        return [part.strip() for part in str(value).split(",")]
-
-
-class _CountList(_Lists):
-    """Whole numbers with commas between them."""
-
-    name = "n,n,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:  # noqa: ANN401
-        """Split and convert."""
-        try:
-            return [int(part) for part in str(value).split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers", param, ctx)
-
-
-def case_flags() -> dict[str, tuple[str, ...]]:
-    """Return the path of the case's field behind each parameter of ``estimate``."""
-    files = {"hf_config": ("model", "hf_config"), "links": ("cluster", "links")}
-    return {**files, **field_paths()}
-
-
-def _option(name: str, kind: Kind, description: str) -> click.Option:
-    dashed = name.replace("_", "-")
-    if isinstance(kind, Flag):
-        return click.Option([f"--{dashed}/--no-{dashed}"], default=None, help=description)
-    types: dict[type, Any] = {Count: click.INT, Real: click.FLOAT, Sequence: _CountList()}
-    if isinstance(kind, Sequence) and isinstance(kind.of, Text | Choice):
-        types[Sequence] = _WordList()
-    options = getattr(kind, "options", ())
-    metavar = "|".join(options) if options else None
-    return click.Option(
-        [f"--{dashed}"], type=types.get(type(kind), str), metavar=metavar, help=description
-    )
-
-
-def case_options() -> list[click.Parameter]:
-    """Return the options that stand for a case: other tools' files, then a flag a field."""
-    return list(_case_options())
-
-
-@cache
-def _case_options() -> tuple[click.Parameter, ...]:
-    """Make them once: several commands share them, and every command is made at each start."""
-    options: list[click.Parameter] = [
-        click.Option(
-            ["--from", "from_files"],
-            metavar="FILE",
-            multiple=True,
-            help="Configuration of another tool, or a line of Megatron-LM's arguments; may be "
-            "given several times.",
-        ),
-        click.Option(
-            ["--from-format", "from_formats"],
-            metavar="huggingface|megatron|torchtitan|nemo|nanotron|deepspeed",
-            multiple=True,
-            help="Format of --from, where it is not found by itself; once, or once a file.",
-        ),
-        click.Option(
-            ["--hf-config"], metavar="FILE", help="Hugging Face config.json of the model."
-        ),
-        click.Option(
-            ["--links"], metavar="FILE.csv", help="Links of the cluster, one line a pair."
-        ),
-    ]
-    for section in _SECTIONS:
-        words = {each.name: each.metadata.get("description", "") for each in fields(section)}
-        options += [
-            _option(name, kind, words[name])
-            for name, kind in kinds(section).items()
-            if name != "notes"
-        ]
-    return (*options, _option("implementation", IMPLEMENTATION, "Training stack."))
+_OTHERS = "{0}: is no case file; --from {0} reads configurations of other tools"
 
 
 def read_case(name: str | None, flags: dict[str, object]) -> Case:
@@ -173,14 +80,37 @@ def _given(flags: dict[str, object]) -> dict[str, object]:
 
 
 def base(name: str | None) -> tuple[dict[str, Any], str]:
-    """Return tables of a case file or a preset, and their origin."""
+    """Return tables of a case file or a preset, and their origin.
+
+    Raises:
+        CaseError: The file cannot be read, or is another tool's.
+    """
     from predictor.case.reading import read_tables  # noqa: PLC0415
 
     if name is None:
         return {}, "command line"
-    if Path(name).suffix in SUFFIXES:
-        return read_tables(Path(name)), name
+    path = Path(name)
+    if path.suffix in SUFFIXES:
+        mapping = read_tables(path)
+        _check_own(path, mapping)
+        return mapping, name
+    if os.path.isfile(path):  # noqa: PTH113 - a name may be too long to ask for
+        raise CaseError(_OTHERS.format(path))
     return {"model": {"preset": name}}, "command line"
+
+
+def _check_own(path: Path, mapping: dict[str, Any]) -> None:
+    """Name the way in for a file of another tool, which has other keys than a case.
+
+    Raises:
+        CaseError: It is one.
+    """
+    from predictor.case.importers import foreign_format  # noqa: PLC0415
+    from predictor.case.reading import RECORD_KEYS  # noqa: PLC0415
+
+    unknown = mapping.keys() - {*SECTIONS, "implementation", *RECORD_KEYS}
+    if unknown and foreign_format(path.suffix, mapping.keys()) is not None:
+        raise CaseError(_OTHERS.format(path))
 
 
 def _as_source(name: str) -> Imported:

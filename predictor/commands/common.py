@@ -16,6 +16,8 @@ from predictor.printable import hidden_as, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from predictor.case import Case
+
 FAILED = 1
 """Exit code of what went wrong, other than by bad input."""
 
@@ -26,6 +28,12 @@ OUTPUT = click.option(
     required=True,
     help="File to write.",
 )
+
+
+def result_option(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command ``-o FILE`` as ``output``, which may be absent."""
+    kind = click.Path(dir_okay=False, path_type=Path)
+    return click.option("-o", "--output", metavar="FILE", type=kind, help=words)
 
 
 FORCE = click.option("--force", is_flag=True, help="Replace FILE if it exists.")
@@ -55,6 +63,17 @@ def write_case(path: Path, text: str, *, force: bool) -> None:
     check_absent(path, force=force)
     write_result(path, text, CaseError)
     say(f"wrote {path}", err=True)
+
+
+def write_plan(path: Path, case: Case, origin: str, *, force: bool) -> None:
+    """Write a case that was chosen as a case file, which says where it comes from.
+
+    Raises:
+        CaseError: As :func:`write_case`.
+    """
+    from predictor.case.importers import Brought, case_file  # noqa: PLC0415
+
+    write_case(path, case_file(case, Brought(origin=origin, fields={})), force=force)
 
 
 def json_flag(function: Callable[..., Any]) -> Callable[..., Any]:

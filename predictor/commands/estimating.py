@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from predictor.commands.case_flags import case_options, read_case
+from predictor.commands.case_flags import read_case
+from predictor.commands.case_options import CaseCommand, case_options
 from predictor.commands.common import OUTPUT, json_flag, print_json, say
 
 if TYPE_CHECKING:
     from predictor.search.mixed import MixedEstimate
 
 
-@click.command("estimate", params=case_options())
+@click.command("estimate", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
 @json_flag
@@ -42,7 +43,7 @@ def estimate_command(case: str | None, *, strict: bool, as_json: bool, **flags: 
     say(estimate_text(answer))
 
 
-@click.command("trace", params=case_options())
+@click.command("trace", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @OUTPUT
 def trace_command(case: str | None, *, output: Path, **flags: object) -> None:
@@ -57,7 +58,7 @@ def trace_command(case: str | None, *, output: Path, **flags: object) -> None:
     say(f"wrote {output}: {count} events", err=True)
 
 
-@click.command("place", params=case_options())
+@click.command("place", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @json_flag
 def place_command(case: str | None, *, as_json: bool, **flags: object) -> None:
@@ -93,7 +94,7 @@ def _say_mixed(found: MixedEstimate, *, as_json: bool) -> None:
         say(mixed_text(found))
 
 
-@click.command("report", params=case_options())
+@click.command("report", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option(
     "--search",

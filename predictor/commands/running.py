@@ -8,11 +8,21 @@ from typing import Any
 
 import click
 
-from predictor.commands.case_flags import case_options, read_case
-from predictor.commands.common import FAILED, json_flag, print_json, say
+from predictor.commands.case_flags import read_case
+from predictor.commands.case_options import CaseCommand, case_options
+from predictor.commands.common import (
+    FAILED,
+    FORCE,
+    check_absent,
+    json_flag,
+    print_json,
+    result_option,
+    say,
+    write_plan,
+)
 
 
-@click.command("run", params=case_options())
+@click.command("run", cls=CaseCommand, params=case_options())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--tokens", metavar="N", help="To train on: 15T, 300B, 1e12.")
 @click.option("--tokens-per-parameter", metavar="X", help="The same, with --models or --scales.")
@@ -30,24 +40,40 @@ from predictor.commands.common import FAILED, json_flag, print_json, say
 @click.option("--restart-time", metavar="TIME", help="From a failure to the next iteration.")
 @click.option("--checkpoint-every", metavar="TIME", help="Work between two; default: the best.")
 @click.option("--strict", is_flag=True, help="Refuse what is not measured or fitted.")
+@result_option("Write the case of the run that is shown, for estimate, explain, report and trace.")
+@FORCE
 @json_flag
-def run_command(case: str | None, *, strict: bool, as_json: bool, **flags: Any) -> None:  # noqa: ANN401
+def run_command(
+    case: str | None,
+    *,
+    strict: bool,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **flags: Any,  # noqa: ANN401 - a field each
+) -> None:
     r"""Estimate a whole run: days, GPU-hours, dollars, MWh; choose GPUs, their count or a model.
 
     \b
     predictor run llama3-8b --gpu h100-sxm5-80gb --num-gpus 64 --tokens 1T
     predictor run CASE.toml --tokens 15T --deadline 60d --prices my_prices.toml
+    predictor run llama3-70b --gpu h100-sxm5-80gb --num-gpus 256 --global-batch-size 1024 \
+        --tokens 1T --skus h100-sxm5-80gb,h200-sxm5-141gb --search --budget 2M -o best.toml
     """
     from predictor.search.request import ASKED, answer, read_request  # noqa: PLC0415
 
+    if output is not None:
+        check_absent(output, force=force)
     asked = {name: flags.pop(name) for name in ASKED}
     found = answer(read_case(case, flags), read_request(**asked, strict=strict))
     if as_json:
         print_json(found.to_dict())
-        return
-    from predictor.report.training_run import choice_text  # noqa: PLC0415
+    else:
+        from predictor.report.training_run import choice_text  # noqa: PLC0415
 
-    say(choice_text(found))
+        say(choice_text(found))
+    if output is not None:
+        write_plan(output, found.best.case, "predictor run", force=force)
 
 
 @click.command("study")

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from copy import copy
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.commands.case_flags import base, case_options
-from predictor.commands.common import FORCE, check_absent, json_flag, print_json, say, write_case
+from predictor.commands.case_flags import base
+from predictor.commands.case_options import CaseCommand, case_options
+from predictor.commands.common import (
+    FORCE,
+    check_absent,
+    json_flag,
+    print_json,
+    result_option,
+    say,
+    write_plan,
+)
 from predictor.errors import CaseError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from predictor.search.result import SearchResult
 
 _OWN = frozenset({"gpu", "num_gpus", "global_batch_size"})
@@ -41,7 +51,7 @@ def _constraints() -> list[click.Parameter]:
     return options
 
 
-@click.command("search", params=_constraints())
+@click.command("search", cls=CaseCommand, params=_constraints())
 @click.argument("case", metavar="CASE.toml|MODEL", required=False)
 @click.option("--gpu", metavar="SKU,SKU,...", help="GPUs that compete.")
 @click.option("--num-gpus", metavar="N|A,B|A-B", help="Counts; A-B doubles, A-B:STEP steps.")
@@ -50,13 +60,7 @@ def _constraints() -> list[click.Parameter]:
 @click.option("--pareto", metavar="A,B,...", help="Front of time, usd, energy, memory, gpus.")
 @click.option("--top", type=click.INT, default=10, help="Plans to show (10).")
 @click.option("--processes", type=click.INT, help="That work at it (one a core, 8 at most).")
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the best plan as a case file, for estimate, explain, report and trace.",
-)
+@result_option("Write the best plan as a case file, for estimate, explain, report and trace.")
 @FORCE
 @json_flag
 def search_command(  # noqa: PLR0913 - one argument an option
@@ -111,10 +115,7 @@ def _write_best(found: SearchResult, path: Path, *, force: bool) -> None:
     Raises:
         CaseError: No plan fits, or the file cannot be written.
     """
-    from predictor.case.importers import Brought, case_file  # noqa: PLC0415
-
     if not found.plans:
         raise CaseError(f"{path}: not written, because no plan fits")
-    best = found.plans[0].case
-    brought = Brought(origin=f"predictor search, least {found.objective}", fields={})
-    write_case(path, case_file(best, brought), force=force)
+    origin = f"predictor search, least {found.objective}"
+    write_plan(path, found.plans[0].case, origin, force=force)

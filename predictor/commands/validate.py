@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from predictor.commands.common import json_flag, print_json, say
+from predictor.commands.common import json_flag, print_json, result_option, say
 from predictor.errors import BenchError, CaseError
 
 if TYPE_CHECKING:
@@ -28,13 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gpu", metavar="SKU", help="With --measure: what the GPUs are; default: their name."
 )
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="With --measure: append the run records to a file.",
-)
+@result_option("With --measure: append the run records to a file.")
 @json_flag
 def validate_command(  # noqa: PLR0913 - one argument an option
     runs: Path | None,

@@ -138,7 +138,10 @@ def _misses(misses: tuple[NearMiss, ...]) -> list[str]:
             f"{short} {miss.plan[name]}" for name, short in SHORT.items() if name in miss.plan
         ]
         told = [word for word in degrees if not word.endswith(" 1")]
-        told += [str(miss.plan[name]) for name in ("schedule", "recompute", "sharding")]
+        told += [
+            str(miss.plan["schedule"]),
+            *(f"{name} {miss.plan[name]}" for name in ("recompute", "sharding")),
+        ]
         remedy = " or ".join(miss.remedies)
         text = (
             f"nearest to fit on {miss.num_gpus} {miss.gpu}, {bytes_text(miss.missing_bytes)} too "

@@ -88,6 +88,8 @@ def _remarks(run: TrainingRun) -> list[str]:
         lines += wrap(f"defaults taken: {'; '.join(taken)}", WIDTH, subsequent_indent="  ")
     for note in run.phases[-1].estimate.notes:
         lines += wrap(f"note: {note}", WIDTH, subsequent_indent="  ")
+    if not run.fits:
+        lines.append("it does not fit: --search takes the fastest plan that does")
     return lines if len(lines) > 1 else []
 
 

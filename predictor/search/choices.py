@@ -7,6 +7,7 @@ what is left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -153,13 +154,16 @@ def fewest_gpus(
     return Choice(runs={}, rejected=rejected)
 
 
-def cheapest_sku(case: Case, run: Runner, skus: Iterable[str]) -> Choice:
+def cheapest_sku(
+    case: Case, run: Runner, skus: Iterable[str], *, budget_usd: float = math.inf
+) -> Choice:
     """Runs of a case on other GPUs, cheapest first; each in its own usual machine.
 
     Args:
         case: On any of the GPUs; its global batch size stays.
         run: A case to its run, or to the run that meets a deadline.
         skus: To try.
+        budget_usd: Most that a run may cost.
     """
     batch = resolve(case).case.training.global_batch_size
     runs: dict[str, TrainingRun] = {}
@@ -172,7 +176,7 @@ def cheapest_sku(case: Case, run: Runner, skus: Iterable[str]) -> Choice:
         except PredictorError as error:
             rejected[sku] = str(error)
             continue
-        reason = _misfit(tried) or (NO_PRICE if tried.usd is None else None)
+        reason = _misfit(tried) or _costly(tried.usd, budget_usd)
         if reason is None:
             runs[sku] = tried
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,7 +60,7 @@ class RunRequest:
         tokens_per_parameter: The same, over the parameters that a token passes.
         deadline_seconds: The fewest GPUs that make it are wanted (with ``models``: it must be met).
         surely: The upper end of the interval must meet the deadline.
-        budget_usd: Most that the run may cost; needs ``models``.
+        budget_usd: Most that the run may cost; needs ``skus``, ``models`` or ``scales``.
         skus: GPUs of which the cheapest is wanted; ``all`` stands for every known one.
         models: Presets of which the largest is wanted; ``all`` stands for every one.
         scales: Factors of the case's own model, of which the largest is wanted.
@@ -205,13 +206,17 @@ def answer(case: Case, request: RunRequest) -> Choice:
             budget_usd=request.budget_usd,
             deadline_seconds=request.deadline_seconds,
         )
-    if request.budget_usd is not None or request.tokens_per_parameter is not None:
-        raise CaseError(
-            "budget and tokens per parameter choose a model: name some in --models or --scales"
-        )
+    if request.tokens_per_parameter is not None:
+        raise CaseError("tokens per parameter: needs models, as in --models or --scales")
     if request.skus:
         skus = gpu_names() if tuple(request.skus) == (ALL,) else request.skus
-        return cheapest_sku(case, request.in_time, [load_gpu(sku).sku for sku in skus])
+        known = [load_gpu(sku).sku for sku in skus]
+        most = math.inf if request.budget_usd is None else request.budget_usd
+        return cheapest_sku(case, request.in_time, known, budget_usd=most)
+    if request.budget_usd is not None:
+        raise CaseError(
+            "budget: chooses GPUs or a model; name some in --skus, --models or --scales"
+        )
     if request.deadline_seconds:
         return request.fewest(case)
     run = request.run(case)

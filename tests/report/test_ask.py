@@ -221,6 +221,7 @@ def test_a_change_that_cannot_be_is_one_error(
     assert words in str(raised.value)
 
 
+MEGATRON = "--num-layers 2 --hidden-size 256 --num-attention-heads 4 --seq-length 128 --bf16"
 EXAMPLE = "examples/llama3_8b_one_node.toml"
 MODEL = ["--gpu", "h100-sxm5-80gb", "--num-gpus", "8"]
 
@@ -230,6 +231,14 @@ MODEL = ["--gpu", "h100-sxm5-80gb", "--num-gpus", "8"]
     [
         ["compare", "llama3-8b", "qwen3-8b", *MODEL],
         ["compare", "llama3-8b", *MODEL, "--gpu", "h100-sxm5-80gb, h200-sxm5-141gb"],
+        [
+            "compare",
+            "--from",
+            MEGATRON,
+            *MODEL,
+            "--gpu",
+            "h100-sxm5-80gb,h200-sxm5-141gb",
+        ],
         ["explain", "llama3-8b", *MODEL],
         ["what-if", "llama3-8b", *MODEL, "--hardware", "hbm_bandwidth=+20%"],
     ],
@@ -248,6 +257,7 @@ def test_the_commands_print_text_or_json(
     ("arguments", "words"),
     [
         (["compare", "llama3-8b", *MODEL], "two cases or more"),
+        (["compare", *MODEL], "two cases or more"),
         (["what-if", "llama3-8b", *MODEL], "needs --set"),
     ],
 )

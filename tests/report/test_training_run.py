@@ -73,6 +73,7 @@ def test_failures_and_a_lack_of_memory_are_not_kept_quiet() -> None:
     large = CASE.replace(training={"micro_batch_size": 16})
     text = training_run_text(training_run(large, tokens=TOKENS))
     assert value_of(text, "memory").endswith("DOES NOT FIT")
+    assert text.endswith("--search takes the fastest plan that does")
 
 
 def test_a_choice_ranks_what_is_possible_and_names_what_is_not() -> None:

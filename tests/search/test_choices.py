@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +13,9 @@ from predictor.errors import CaseError, NotPredictable
 from predictor.search.choices import doubling_counts, gpu_counts
 from predictor.search.request import ASKED, answer, read_request
 from predictor.search.scaled_models import scaled_family
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CASE = Case.from_dict(
     {
@@ -52,6 +56,18 @@ def test_the_cheapest_gpu_comes_first_and_refusals_keep_their_reason() -> None:
     assert {run.case.training.global_batch_size for run in choice.runs.values()} == {64}
 
 
+def test_a_budget_leaves_out_the_gpus_that_it_does_not_pay_for() -> None:
+    free = answer(CASE, read_request(tokens="1T", skus="h100-sxm5-80gb,h200-sxm5-141gb"))
+    dear = list(free.runs)[1]
+    between = sum(run.usd or 0.0 for run in free.runs.values()) / 2
+    told = answer(
+        CASE,
+        read_request(tokens="1T", skus="h100-sxm5-80gb,h200-sxm5-141gb", budget=f"{between:.0f}"),
+    )
+    assert [*told.runs, *told.rejected] == list(free.runs)
+    assert "more than" in told.rejected[dear]
+
+
 def test_the_largest_model_within_a_budget_is_larger_with_more_money() -> None:
     names = "llama3.2-1b,llama3.2-3b,llama3-8b"
     small, large = (
@@ -78,7 +94,7 @@ def test_a_scaled_family_keeps_head_size_and_proportions() -> None:
         ({}, "exactly one of --tokens"),
         ({"tokens": "1T", "tokens_per_parameter": "20"}, "exactly one of --tokens"),
         ({"tokens": "1T", "models": "all"}, "needs a budget or a deadline"),
-        ({"tokens": "1T", "budget": "1M"}, "name some in --models"),
+        ({"tokens": "1T", "budget": "1M"}, "name some in --skus, --models"),
         ({"tokens": "1T", "mtbf": "1d"}, "are needed together"),
         ({"tokens": "1T", "models": "all", "scales": "1", "budget": "1"}, "give one of them"),
         ({"tokens": "1T", "scales": "1,x", "budget": "1M"}, "scales = x"),
@@ -124,6 +140,18 @@ def test_bad_requests_are_one_line(
     assert words in captured.err
     assert captured.out == ""
     assert captured.err.count("\n") == 1
+
+
+def test_the_plan_of_the_run_that_is_shown_becomes_a_case_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "best.toml"
+    asked = [*FLAGS, "--tokens", "1B", "--skus", "h200-sxm5-141gb", "--json", "-o", str(path)]
+    assert command(asked) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert Case.from_file(path).to_dict() == told["case"]
+    assert command(asked) == 2
+    assert "--force replaces it" in capsys.readouterr().err
 
 
 def test_every_word_of_a_request_is_a_flag() -> None:

@@ -13,6 +13,7 @@ from predictor.case.importers.reading import (
     FORMS,
     case_from_files,
     case_of,
+    foreign_format,
     read_configuration,
 )
 from predictor.case.importers.writing import case_file
@@ -26,6 +27,7 @@ __all__ = [
     "case_file",
     "case_from_files",
     "case_of",
+    "foreign_format",
     "merged",
     "read_configuration",
 ]

@@ -22,7 +22,7 @@ from predictor.case.section import shown
 from predictor.errors import CaseError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from predictor.case.importers.found import Imported
     from predictor.case.importers.merging import Brought
@@ -37,6 +37,8 @@ FORMS: dict[str, Callable[[str, str], Imported]] = {
     deepspeed.FORM: deepspeed.read_deepspeed,
 }
 """Readers by the name of their format, as ``--from-format`` takes it."""
+
+TORCHTITAN_KEYS = frozenset({"job", "parallelism", "activation_checkpoint", "metrics"})
 
 LINE = "command line"
 _PYTHON_RULE = (
@@ -99,6 +101,15 @@ def case_of(brought: Brought) -> Case:
         raise CaseError(f"{error}; {'; '.join(mistyped[:3])}") from error
 
 
+def foreign_format(suffix: str, keys: Collection[str]) -> str | None:
+    """Return the format of another tool's ``.json`` or ``.toml`` by its keys; None for others."""
+    if suffix == ".json":
+        if "model_type" in keys:
+            return huggingface.FORM
+        return deepspeed.FORM if deepspeed.KEYS & set(keys) else None
+    return torchtitan.FORM if TORCHTITAN_KEYS & set(keys) else None
+
+
 def _detected(path: Path, text: str) -> str:
     """The format of a file.
 
@@ -111,13 +122,9 @@ def _detected(path: Path, text: str) -> str:
     if suffix not in {".json", ".toml"}:
         return megatron_arguments.FORM
     keys = set(parse(str(path), text, suffix[1:]))
-    if suffix == ".json":
-        if "model_type" in keys:
-            return huggingface.FORM
-        if keys & deepspeed.KEYS:
-            return deepspeed.FORM
-    elif keys & {"job", "parallelism", "activation_checkpoint", "metrics"}:
-        return torchtitan.FORM
+    form = foreign_format(suffix, keys)
+    if form is not None:
+        return form
     if keys & set(SECTIONS):
         raise CaseError(f"{path}: is a case of predictor; give it without --from")
     raise CaseError(
