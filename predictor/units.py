@@ -11,4 +11,7 @@ HOUR_SECONDS = 3600.0
 CALL_SECONDS = (1e-9, 1e5)
 """Least and most that a call of anything may have taken."""
 
+LARGEST_SIZE = 2**40
+"""Of any size of an operator."""
+
 MWH_JOULES = 3.6e9

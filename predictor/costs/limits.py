@@ -14,8 +14,9 @@ from predictor.costs.prediction import Floats, Ints
 Limits = tuple[float, float]
 """Least and most."""
 
-FACTOR: Final[Limits] = (-100.0, 100.0)
-"""Coefficients of regressors and kriging weights: factors of some tens, either way."""
+FACTOR: Final[Limits] = (-1000.0, 1000.0)
+"""Coefficients of regressors and kriging weights: factors of some tens, either way, and more where
+regressors of a kernel that is far from its bound cancel."""
 
 POSITIVE_FACTOR: Final[Limits] = (0.0, 1e3)
 SCALE: Final[Limits] = (1e-3, 1e3)
@@ -33,9 +34,6 @@ HALF_WIDTH: Final[Limits] = (0.0, 5.0)
 
 DEVIATION: Final[Limits] = (0.0, 0.9)
 """Of a time from device to device, as a share of it."""
-
-LARGEST_SIZE: Final = 2**40
-"""Of any size of an operator."""
 
 HOST_SECONDS: Final[Limits] = (0.0, 1e3)
 WATTS: Final[Limits] = (0.0, 1e5)

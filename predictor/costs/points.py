@@ -24,9 +24,8 @@ from predictor.costs.ladder import (
     size_names,
     sizes_of,
 )
-from predictor.costs.limits import LARGEST_SIZE
 from predictor.operators import OPERATORS, Operator, column_fields
-from predictor.units import CALL_SECONDS
+from predictor.units import CALL_SECONDS, LARGEST_SIZE
 
 POINT_COLUMNS: Final = ("seconds", "seconds_low", "seconds_high")
 

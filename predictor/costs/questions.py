@@ -8,7 +8,6 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from predictor.costs.limits import LARGEST_SIZE
 from predictor.costs.loading import load_costs
 from predictor.costs.model import Costs
 from predictor.costs.power import TENSOR_FAMILIES
@@ -25,6 +24,7 @@ from predictor.operators import (
     Operator,
     column_fields,
 )
+from predictor.units import LARGEST_SIZE
 from predictor.values import frozen
 
 MAX_LINE = 100_000

@@ -16,12 +16,16 @@ from predictor.tables.schema import (
     columns,
     defaulted_fields,
     field_parsers,
+    whole_number,
 )
 from predictor.tables.validation import validate_rows
 from predictor.values import frozen
 
 MAX_TABLE_BYTES = 32 * MEBIBYTE
 """A hundred times the largest table there is."""
+
+BYTE_ORDER_MARK = "\ufeff"
+"""Spreadsheets put it before the first column's name."""
 
 
 @frozen(kw_only=True)
@@ -91,7 +95,10 @@ def read_table(path: Path, *, runs: Container[str] | None = None) -> Table:
     if operator not in OPERATORS:
         msg = f"{path}: no operator is called {operator!r}{nearest(operator, OPERATORS)}"
         raise TableError(msg)
-    text = read_text(path, TableError, MAX_TABLE_BYTES)
+    text = read_text(path, TableError, MAX_TABLE_BYTES).removeprefix(BYTE_ORDER_MARK)
+    if not text:
+        msg = f"{path}: is empty; measure it again"
+        raise TableError(msg)
     if not text.endswith("\n"):
         msg = f"{path}: the last line is truncated: a table ends with a newline; measure it again"
         raise TableError(msg)
@@ -124,6 +131,10 @@ def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
 def _check_header(path: Path, header: list[str], operator: str) -> None:
     """A column may be absent only if its field has a default, which all rows then take."""
     expected = columns(operator)
+    other = next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), None)
+    if other:
+        msg = f"{path}:1: cells are separated by {other!r}; save the table with commas and points"
+        raise TableError(msg)
     for name in expected:
         if header.count(name) != 1 and (name in header or name not in defaulted_fields(operator)):
             state = "missing" if name not in header else "there twice"
@@ -162,11 +173,15 @@ def _row(
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        msg = "must be a number"
+        raise ValueError(msg) from error
 
 
 def _count(text: str) -> int:
-    return int(text) if text else 0
+    return whole_number(text) if text else 0
 
 
 _MEASURED_PARSERS: dict[str, Callable[[str], Any]] = {

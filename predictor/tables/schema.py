@@ -108,7 +108,8 @@ def _chosen(choices: tuple[str, ...]) -> Callable[[str], str]:
     return choose
 
 
-def _integer(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Read a whole number; a ValueError says the rule."""
     try:
         return int(text)
     except ValueError as error:
@@ -129,7 +130,7 @@ def field_parsers(operator: str) -> dict[str, Callable[[str], Value]]:
 
     The functions raise ValueError with the rule that the cell breaks.
     """
-    plain: dict[object, Callable[[str], Value]] = {int: _integer, bool: _boolean, float: float}
+    plain: dict[object, Callable[[str], Value]] = {int: whole_number, bool: _boolean, float: float}
     hints = get_type_hints(OPERATORS[operator])
     return {
         name: _chosen(get_args(hints[name]))

@@ -1,12 +1,15 @@
 """The rules that a row of a table must keep, each stated in the message of its breach."""
 
 from collections.abc import Callable, Container, Iterable
+from dataclasses import MISSING
+from functools import cache
 from math import isfinite
+from typing import get_type_hints
 
 from predictor.errors import TableError, nearest
-from predictor.operators import field_names
+from predictor.operators import OPERATORS, column_fields, field_names
 from predictor.tables.schema import CACHES, REGIMES, STATUSES, TIMED_STATUSES, Row
-from predictor.units import CALL_SECONDS
+from predictor.units import CALL_SECONDS, LARGEST_SIZE
 
 
 def validate_rows(rows: Iterable[tuple[str, Row]], *, runs: Container[str] | None) -> None:
@@ -89,6 +92,25 @@ def _telemetry(row: Row) -> str:
     return ""
 
 
+@cache
+def _least_sizes(operator: str) -> tuple[tuple[str, int], ...]:
+    """Whole-number fields and the least of each: what has a default may be nothing."""
+    hints = get_type_hints(OPERATORS[operator])
+    return tuple(
+        (field.name, 1 if field.default is MISSING else 0)
+        for field in column_fields(OPERATORS[operator])
+        if hints[field.name] is int
+    )
+
+
+def _sizes(row: Row) -> str:
+    for name, least in _least_sizes(row.operator.name):
+        value = getattr(row.operator, name)
+        if not least <= value <= LARGEST_SIZE:
+            return f"{name}={value} must be a whole number from {least} to {LARGEST_SIZE}"
+    return ""
+
+
 def _work(row: Row) -> str:
     try:
         work = row.operator.flops + row.operator.bytes
@@ -110,4 +132,11 @@ def _run_fault(row: Row, runs: Container[str] | None) -> str:
     return ""
 
 
-_RULES: tuple[Callable[[Row], str], ...] = (_vocabulary, _times, _counts, _telemetry, _work)
+_RULES: tuple[Callable[[Row], str], ...] = (
+    _vocabulary,
+    _times,
+    _counts,
+    _telemetry,
+    _sizes,
+    _work,
+)

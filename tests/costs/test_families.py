@@ -13,13 +13,14 @@ from predictor.costs.fitting import fit_folder
 from predictor.costs.grouped import grouped_design
 from predictor.costs.ladder import options_of
 from predictor.costs.messages import collective_design, memcpy_design
-from predictor.costs.physics import physics_fault
+from predictor.costs.physics import check_physics, physics_fault
 from predictor.costs.prediction import Origin
 from predictor.costs.questions import answer
 from predictor.costs.regression import fit_surface
 from predictor.errors import FitError, TableError
 from predictor.operators import (
     OPERATORS,
+    AllGather,
     AllReduce,
     Gemm,
     GroupedGemm,
@@ -27,7 +28,7 @@ from predictor.operators import (
     Memcpy,
     MemoryBound,
 )
-from predictor.tables import Row, write_runs, write_table
+from predictor.tables import Row, read_folder, write_runs, write_table
 
 SKU = "h100-sxm5-80gb"
 BYTES = [2**power for power in range(10, 31, 2)]
@@ -191,6 +192,46 @@ def test_a_cold_row_faster_than_memory_is_refused_and_a_warm_one_is_not():
     copy = MemoryBound(kernel="copy", rows=10**6, cols=1000)
     assert "faster than memory" in physics_fault(row(copy, 1e-2), TOY)
     assert not physics_fault(row(copy, 1e-2, cache="warm"), TOY)
+
+
+@pytest.mark.parametrize(
+    ("operator", "seconds"),
+    [
+        # 2 us and 2 x 1024^3 flops at 1e12 a second: 2.1 ms, and no product takes 100 of them
+        (Gemm(m=1024, n=1024, k=1024), 0.2),
+        # 2e7 bytes at 1e10 a second: 2 ms, and no kernel takes 3,000 of them
+        (MemoryBound(kernel="copy", rows=1000, cols=5000), 4.0),
+        # 100 products of 2 us each and 8e8 bytes at 1e10 a second: 80 ms
+        (GroupedGemm(tokens=100, experts=100, n=2000, k=2000, impl="torch"), 5.0),
+    ],
+)
+def test_a_row_in_milliseconds_is_refused_and_a_slow_one_is_not(operator, seconds):
+    assert not physics_fault(row(operator, seconds), TOY)
+    assert "is it in another unit?" in physics_fault(row(operator, 1e3 * seconds), TOY)
+
+
+def test_a_collective_is_no_faster_than_its_link():
+    # of 1e9 bytes each of 4 ranks sends 0.75 s, to a switch that adds no less
+    gather = AllGather(bytes=10**9, ranks=4, ranks_per_node=4)
+    reduce = AllReduce(bytes=10**9, ranks=4, ranks_per_node=4, nvls=True)
+    for operator in (gather, reduce):
+        assert "faster than the link" in physics_fault(row(operator, 0.6, cache="warm"), LINKED)
+        assert not physics_fault(row(operator, 0.7, cache="warm"), LINKED)
+        assert not physics_fault(row(operator, 0.6, cache="warm"), TOY)  # whose link nobody knows
+
+
+def test_networks_may_be_slow_and_scale_up_domains_may_not():
+    inside, between = (AllGather(bytes=64, ranks=8, ranks_per_node=each) for each in (8, 1))
+    assert "is it in another unit?" in physics_fault(row(inside, 0.03, cache="warm"), LINKED)
+    assert not physics_fault(row(between, 0.03, cache="warm"), LINKED)
+
+
+def test_rows_of_another_sku_are_refused(tmp_path):
+    folder = tmp_path / SKU
+    write_table(folder / "gemm.csv", [row(Gemm(m=64, n=64, k=64), 1e-4)])
+    write_runs(folder / "runs.toml", {"r": {"sku": "h200-sxm5-141gb"}})
+    with pytest.raises(TableError, match=r"gemm.csv:2: run='r' was measured on h200-sxm5-141gb"):
+        check_physics(read_folder(folder), TOY)
 
 
 def test_too_few_rows_are_refused_with_the_family(tmp_path):

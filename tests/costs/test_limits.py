@@ -11,12 +11,13 @@ from predictor.case.gpus import FOLDER_VARIABLE
 from predictor.costs import interference, levels, load_costs
 from predictor.costs.design import chip_of
 from predictor.costs.families import PRODUCT_LIMITS
-from predictor.costs.limits import LARGEST_SIZE, each_within, one_within, rising, within
+from predictor.costs.limits import each_within, one_within, rising, within
 from predictor.costs.points import read_tables
 from predictor.costs.products import gemm_design
 from predictor.costs.tile_table import FLAGS, NAMES
 from predictor.errors import FitError
 from predictor.operators import Gemm
+from predictor.units import LARGEST_SIZE
 
 SKU = "h100-sxm5-80gb"
 TABLES = Path(__file__).parents[2] / "bench_results" / SKU

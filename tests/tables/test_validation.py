@@ -43,17 +43,21 @@ def spoil(table: Path, column: str, value: str) -> None:
         ("seconds", "-1e-6", "seconds=-1e-06 must be 1e-09 to 100000 seconds"),
         ("seconds_high", "inf", "seconds_high=inf must be 1e-09 to 100000 seconds"),
         ("seconds", "", "seconds, seconds_low and seconds_high are needed"),
-        ("seconds", "fast", "seconds='fast' could not convert"),
+        ("seconds", "fast", "seconds='fast' must be a number"),
         ("seconds_low", "2.5e-6", "seconds_low=2.5e-06 <= seconds=2e-06"),
         ("seconds_high", "1.5e-6", "<= seconds_high=1.5e-06 must hold"),
         ("rounds", "0", "rounds=0 must be at least 1"),
         ("samples", "", "samples=0 must be at least 1"),
+        ("rounds", "2.5", "rounds='2.5' must be a whole number"),
         ("status", "okay", "status='okay' must be one of ok, oom"),
         ("status", "oom", "must be empty in a row of status 'oom'"),
         ("regime", "hot", "regime='hot' must be one of burst, sustained"),
         ("cache", "tepid", "cache='tepid' must be one of cold, warm"),
         ("watts", "-3", "watts=-3.0 must be empty or a finite, positive number"),
         ("m", "64.5", "m='64.5' must be a whole number"),
+        ("m", "0", "m=0 must be a whole number from 1 to 1099511627776"),
+        ("n", "-64", "n=-64 must be a whole number from 1"),
+        ("k", str(10**30), "must be a whole number from 1"),
         ("accumulate", "yes", "accumulate='yes' must be True or False"),
         ("kind", "sideways", "kind='sideways' must be one of forward, dgrad, wgrad"),
         ("dtype", "bf17", "dtype='bf17' is not known to the operator 'gemm'"),
@@ -79,7 +83,7 @@ def test_a_breach_is_refused_with_its_line_and_rule(
         (lambda text: text.replace(",run\n", ",run,extra\n", 1), "unknown column 'extra'"),
         (lambda text: text[: text.rindex(",")] + "\n", "truncated line: 22 of 23 cells"),
         (lambda text: text[:-3], "the last line is truncated"),
-        (lambda _: "", "the last line is truncated"),
+        (lambda _: "", "is empty; measure it again"),
         (lambda _: "\n", "column 'm' is missing"),
         (lambda text: text + '"open\n', "not a table"),
     ],
@@ -157,3 +161,21 @@ def test_a_column_is_found_by_its_name(table: Path) -> None:
     assert read.column("seconds") == [2e-6]
     with pytest.raises(TableError, match="did you mean 'seconds'"):
         read.column("second")
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_spreadsheets_mark_and_line_endings_are_taken(
+    table: Path, mark: str, ending: str
+) -> None:
+    rows = read_table(table).rows
+    text = mark + table.read_text().replace("\n", ending)
+    table.write_bytes(text.encode())
+    assert read_table(table).rows == rows
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_another_separator_is_named(table: Path, separator: str) -> None:
+    table.write_text(table.read_text().replace(",", separator))
+    with pytest.raises(TableError, match=r"gemm.csv:1: cells are separated by .* with commas"):
+        read_table(table)
