@@ -91,6 +91,28 @@ def test_an_empty_redop_moves_no_column(tmp_path: Path) -> None:
     assert row.seconds == pytest.approx(74.78e-6)
 
 
+@pytest.mark.parametrize("tag", ["[1,0]<stdout>:", " 0: ", "(head, rank=0, pid=3808) ", "    "])
+def test_a_tag_of_the_launcher_before_each_line_is_passed_over(tmp_path: Path, tag: str) -> None:
+    tagged = "\n".join(tag + line for line in NEW.splitlines())
+    (row,) = read_nccl_tests([log(tmp_path, tagged)], H100, source=SOURCE).rows
+    assert isinstance(row.operator, AllGather)
+    assert row.operator.groups == 2
+    assert row.seconds == pytest.approx(22e-6)
+
+
+def test_a_program_built_beside_mpi_is_known_by_its_name(tmp_path: Path) -> None:
+    text = NEW.replace("all_gather_perf", "all_gather_perf_mpi")
+    (row,) = read_nccl_tests([log(tmp_path, text, "run.log")], H100, source=SOURCE).rows
+    assert isinstance(row.operator, AllGather)
+
+
+def test_types_that_nobody_trains_with_are_left_out(tmp_path: Path) -> None:
+    row = OLD.splitlines()[-2].replace("float", " int8")
+    text = OLD.replace("# Avg", f"{row}\n# Avg")
+    read = read_nccl_tests([log(tmp_path, text)], A100, source=SOURCE)
+    assert len(read.rows) == 2
+
+
 def test_two_logs_are_two_rounds(tmp_path: Path) -> None:
     again = OLD.replace("76.17", "80.17")
     paths = [log(tmp_path, OLD, "all_reduce_1.log"), log(tmp_path, again, "all_reduce_2.log")]
@@ -141,6 +163,8 @@ def test_a_log_of_the_named_chip_or_of_none_is_taken(tmp_path: Path, name: str, 
         ("NVIDIA GB200", "b200-sxm"),
         ("NVIDIA GH200 480GB", "h200-sxm5-141gb"),
         ("NVIDIA A100-SXM4-80GB", "h100-sxm5-80gb"),
+        ("NVIDIA H200 NVL", "h200-sxm5-141gb"),
+        ("NVIDIA A100-PCIE-40GB", "a100-sxm4-40gb"),
     ],
 )
 def test_a_log_of_another_gpu_is_refused_with_the_way_out(
@@ -156,10 +180,14 @@ def test_a_log_of_another_gpu_is_refused_with_the_way_out(
         read_nccl_tests([log(tmp_path, json.dumps(raw), "out.json")], load_gpu(sku), source=SOURCE)
 
 
-def test_json_of_a_build_without_mpi_counts_its_gpus(tmp_path: Path) -> None:
-    devices = [{"rank": 0, "group": 0, "hostname": "h"}]
-    raw = as_json(config={"nthreads": 1, "ngpus": 8, "devices": devices})
-    assert len(read_log(log(tmp_path, json.dumps(raw), "out.json")).hosts) == 8
+@pytest.mark.parametrize("hosts", [["h"], ["h", "i"]])
+def test_json_counts_all_gpus_of_a_process_that_lists_its_first(
+    tmp_path: Path, hosts: list[str]
+) -> None:
+    devices = [{"rank": 8 * at, "group": 0, "hostname": host} for at, host in enumerate(hosts)]
+    raw = as_json(config={"nthreads": 2, "ngpus": 4, "devices": devices})
+    found = read_log(log(tmp_path, json.dumps(raw), "out.json")).hosts
+    assert found == tuple(host for host in hosts for _ in range(8))
 
 
 @pytest.mark.parametrize(
@@ -173,6 +201,9 @@ def test_json_of_a_build_without_mpi_counts_its_gpus(tmp_path: Path) -> None:
         (OLD.replace("   float     sum    74.78", "  "), "cells under a header"),
         (OLD.replace("float", "int8"), "type 'int8' must be one of"),
         (OLD.replace("time", "cputime"), "times of the CPU"),
+        (OLD + OLD, "rank 0 is there twice: a file holds one run"),
+        (OLD.replace("Rank  3", "Rank  9"), "rank 3 is missing from the list of devices"),
+        (OLD + "# Out of bounds values : 2 FAILED\n", "results were wrong; measure it again"),
         (NEW.replace("87.38 0", "87.38 5"), ":13: #wrong = 5: the result was wrong"),
         (NEW.replace("83.41 0", "83.41 1e+03"), "#wrong = 1e.03: the result was wrong"),
         ("{", "not JSON of nccl-tests"),
@@ -200,6 +231,9 @@ def test_ranks_of_a_node_are_some_of_the_logs(tmp_path: Path, ranks_per_node: in
 def test_a_log_that_names_no_collective_is_asked_for_it(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="say which it is with --collective"):
         read_nccl_tests([log(tmp_path, OLD, "run.log")], A100, source=SOURCE)
+    other = log(tmp_path, "# Collective test starting: hypercube_perf\n" + OLD, "run.log")
+    with pytest.raises(TableError, match="is of hypercube_perf; what is imported is all_reduce"):
+        read_nccl_tests([other], A100, source=SOURCE)
     with pytest.raises(TableError, match="did you mean 'all_reduce'"):
         read_nccl_tests([log(tmp_path, OLD)], A100, source=SOURCE, collective="allreduce")
 

@@ -2,7 +2,8 @@
 
 A log says its collective in its first lines (since 2.17), else in its command or its file's name.
 The header names the columns, which differ between versions (``root``, ``error`` or ``#wrong``,
-timestamps, per-iteration figures); ranks and hosts stand in the list of devices.
+timestamps, per-iteration figures); ranks and hosts stand in the list of devices. Launchers and
+platforms may put a tag before every line (``[1,0]<stdout>:`` of Open MPI, ``0:`` of Slurm).
 """
 
 import json
@@ -26,10 +27,13 @@ PROGRAMS: Final = {
     "broadcast": "broadcast",
     "sendrecv": "send_recv",
 }
-_PROGRAM: Final = re.compile(rf"\b({'|'.join(PROGRAMS)})_perf\b")
+_PROGRAM: Final = re.compile(r"\b([a-z_]+)_perf(?:_mpi)?\b")
 _RANK: Final = re.compile(
-    r"^#\s+Rank\s+(\d+)\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s(?:.*\]\s*(\S.*))?"
+    r"#\s+Rank\s+(\d{1,9})\s+(?:Group\s+(\d{1,9})\s+)?Pid\s+\d+\s+on\s+(\S+)\s"
+    r"(?:.*\]\s*(\S.*))?"
 )
+_HEADER: Final = re.compile(r"(.*?)#\s*(size\s+count\s.*)")
+_OUT_OF_BOUNDS: Final = re.compile(r"# Out of bounds values : \d+ FAILED")
 _SIZE: Final = re.compile(r"[0-9]{1,18}")
 _STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\d$|^\d\d:\d\d:\d\d$")
 _NO_NVLS: Final = re.compile(r"NCCL_NVLS_ENABLE(?:=| set by environment to )0")
@@ -80,9 +84,13 @@ def read_log(path: Path, collective: str | None = None) -> Log:
 def _collective(path: Path, text: str, given: str | None) -> str:
     if given is not None:
         return given
-    found = {PROGRAMS[name] for name in _PROGRAM.findall(text)}
+    programs = set(_PROGRAM.findall(text))
+    found = {PROGRAMS[name] for name in programs & set(PROGRAMS)}
     squeezed = path.stem.lower().replace("_", "").replace("-", "")
     found = found or {ours for ours in PROGRAMS.values() if ours.replace("_", "") in squeezed}
+    if programs and not found:
+        known = ", ".join(f"{name}_perf" for name in PROGRAMS)
+        raise TableError(f"{path}: is of {min(programs)}_perf; what is imported is {known}")
     if len(found) != 1:
         state = "names no collective" if not found else f"names {', '.join(sorted(found))}"
         raise TableError(f"{path}: {state}; say which it is with --collective")
@@ -90,32 +98,66 @@ def _collective(path: Path, text: str, given: str | None) -> str:
 
 
 def _text_log(path: Path, text: str, given: str | None) -> Log:
-    ranks: list[tuple[int, str]] = []
+    if failed := _OUT_OF_BOUNDS.search(text):
+        raise TableError(f"{path}: {failed[0]!r}: results were wrong; measure it again")
+    ranks: dict[int, tuple[int, str]] = {}
     gpus: set[str] = set()
-    header: list[str] = []
+    header, tag = [], ""
     timings = []
     for number, line in enumerate(text.splitlines(), start=1):
-        if match := _RANK.match(line):
-            ranks.append((int(match[2] or 0), match[3]))
+        place = f"{path}:{number}"
+        if match := _RANK.search(line):
+            _add_rank(place, ranks, match)
             gpus.add(match[4] or "")
-        words = line.lstrip("# ").split()
-        if line.startswith("#") and words[:2] == ["size", "count"]:
-            header = [word for word in words if word != "timestamp"]
-            if "cputime" in header:
-                raise TableError(f"{path}:{number}: times of the CPU (-C 1); measure without")
-        elif header and words and _SIZE.fullmatch(words[0]) and not line.startswith("#"):
-            timings.append(_timing(f"{path}:{number}", header, words))
-    groups = Counter(group for group, _ in ranks)
+        elif match := _HEADER.match(line):
+            tag, header = match[1], _header(place, match[2])
+        elif header and (words := line.removeprefix(tag).split()) and _SIZE.fullmatch(words[0]):
+            timings.append(_timing(place, header, words))
+    _check_whole(path, ranks)
+    groups = Counter(group for group, _ in ranks.values())
     first = min(groups, default=0)
     return Log(
         path=path,
         collective=_collective(path, text, given),
-        hosts=tuple(host for group, host in ranks if group == first),
+        hosts=tuple(host for group, host in ranks.values() if group == first),
         groups=max(1, len(groups)),
         timings=tuple(timings),
         no_nvls=bool(_NO_NVLS.search(text)),
         gpus=frozenset(gpus),
     )
+
+
+def _header(place: str, text: str) -> list[str]:
+    header = [word for word in text.split() if word != "timestamp"]
+    if "cputime" in header:
+        raise TableError(f"{place}: times of the CPU (-C 1); measure without")
+    return header
+
+
+def _add_rank(place: str, ranks: dict[int, tuple[int, str]], line: re.Match[str]) -> None:
+    """Take a line of the list of devices: numbers count over all groups.
+
+    Raises:
+        TableError: The rank is there already.
+    """
+    rank = int(line[1])
+    if rank in ranks:
+        raise TableError(
+            f"{place}: rank {rank} is there twice: a file holds one run (or it is a build without "
+            "MPI, whose processes do not know of each other: `make MPI=1`)"
+        )
+    ranks[rank] = int(line[2] or 0), line[3]
+
+
+def _check_whole(path: Path, ranks: Mapping[int, object]) -> None:
+    """Refuse a list of devices that somebody cut, of which nobody knows how many there were.
+
+    Raises:
+        TableError: A rank is missing.
+    """
+    for rank in range(max(ranks, default=0)):
+        if rank not in ranks:
+            raise TableError(f"{path}: rank {rank} is missing from the list of devices")
 
 
 def _timing(
@@ -158,10 +200,8 @@ def _json_log(path: Path, text: str, given: str | None) -> Log:
     try:
         raw = json.loads(text)
         config = raw["config"]
-        devices = [(int(each["group"]), str(each["hostname"])) for each in config["devices"]]
+        devices = _json_devices(config)
         gpus = frozenset(str(each.get("device_info", "")) for each in config["devices"])
-        if len(devices) <= 1:  # a build without MPI lists its first device alone
-            devices = [devices[0]] * (int(config["nthreads"]) * int(config["ngpus"]))
         timings = [_json_timing(f"{path}, result {n}", row) for n, row in enumerate(raw["results"])]
         program = " ".join(map(str, raw["args"][:1]))
         environment = "\n".join(map(str, raw.get("env", ())))
@@ -185,6 +225,18 @@ def _json_log(path: Path, text: str, given: str | None) -> Log:
         no_nvls=bool(_NO_NVLS.search(environment)),
         gpus=gpus,
     )
+
+
+def _json_devices(config: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Group and host of each rank: of a process's GPUs, only the first is listed.
+
+    (nccl-tests 2.18, ``src/util.cu``, ``writeDeviceReport``.)
+    """
+    told = config["devices"]
+    each_process = int(config["nthreads"]) * int(config["ngpus"])
+    firsts = [place * each_process for place in range(len(told))]
+    repeats = each_process if [int(each["rank"]) for each in told] == firsts else 1
+    return [(int(each["group"]), str(each["hostname"])) for each in told for _ in range(repeats)]
 
 
 def _json_timing(place: str, row: Mapping[str, Any]) -> tuple[int, str, float | None, float | None]:

@@ -25,6 +25,9 @@ MICROSECONDS: Final = 1e-6
 _CHIP: Final = re.compile(r"\b[A-Z]{1,3}\d{2,4}[A-Z]?\b")
 """In a name as the driver tells it, ``NVIDIA A100-SXM4-40GB``; memories and sockets have one
 digit."""
+_OTHER_FORM: Final = re.compile(r"\b(PCIe|NVL)\b", re.IGNORECASE)
+"""In a name: a card, whose power and links are not those of the socket."""
+
 _DTYPES: Final = {"float": "fp32", "half": "fp16", "bfloat16": "bf16"}
 
 
@@ -82,7 +85,8 @@ def _require_gpu(log: Log, gpu: Gpu) -> None:
     wanted = gpu.sku.partition("-")[0]
     for name in sorted(log.gpus):
         chips = {chip.lower() for chip in _CHIP.findall(name)}
-        if chips and wanted not in chips:
+        card = _OTHER_FORM.search(name) and "-sxm" in gpu.sku
+        if (chips and wanted not in chips) or card:
             raise TableError(
                 f"{log.path}: ranks ran on {name!r}, not on a {gpu.sku}: name the SKU that was "
                 "measured with --gpu (`predictor gpus` lists those known)"
@@ -110,12 +114,14 @@ def _timed(log: Log, gpu: Gpu, ranks_per_node: int | None) -> Iterator[tuple[Ope
     inside = max(Counter(log.hosts).values()) if ranks_per_node is None else ranks_per_node
     if not 1 <= inside <= ranks:
         raise TableError(f"{log.path}: ranks_per_node = {inside}: must be 1 to {ranks}, its ranks")
+    types = {word for _, word, _, _ in log.timings}
+    if types.isdisjoint(_DTYPES):
+        told = ", ".join(map(repr, sorted(types)))
+        raise TableError(f"{log.path}: type {told} must be one of {', '.join(_DTYPES)}")
     for size, word, outside_us, inside_us in log.timings:
         microseconds = inside_us if in_place and inside_us is not None else outside_us
-        if size == 0 or microseconds is None:
+        if size == 0 or microseconds is None or word not in _DTYPES:
             continue
-        if word not in _DTYPES:
-            raise TableError(f"{log.path}: type {word!r} must be one of {', '.join(_DTYPES)}")
         operator: Any = kind
         yield (
             operator(
