@@ -1,42 +1,22 @@
 """torchao's float8 layers in torchtitan's blocks, counted by hand from their code."""
 
 import pytest
+from launched import first_layer, kernels, operators, titan
 
-from predictor.case import Case, resolve
 from predictor.errors import NotPredictable
 from predictor.iteration import estimate
-from predictor.iteration.implementations import torchtitan
-from predictor.iteration.launches import Launch
-from predictor.iteration.shape import step_shape
-from predictor.operators import AllGather, AllReduce, Gemm, MemoryBound
+from predictor.operators import AllGather, AllReduce, Gemm
 
 HIDDEN, TOKENS = 4096, 2 * 8192
 
 
 def case_of(tensor=1, gpus=8, model="llama3.1-8b", **training):
-    wanted = {"seq_length": 8192, "micro_batch_size": 2, "precision": "fp8", "recompute": "none"}
-    return Case.from_dict(
-        {
-            "model": {"preset": model},
-            "training": wanted | training,
-            "plan": {"tensor_parallel": tensor, "sharding": "parameters"},
-            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": gpus},
-            "implementation": "torchtitan",
-        }
-    )
+    wanted = {"precision": "fp8"} | training
+    return titan(gpus=gpus, model=model, training=wanted, tensor_parallel=tensor)
 
 
 def part_of(**asked):
-    shape = step_shape(resolve(case_of(**asked)).case)
-    return torchtitan.layer_part(shape, shape.layer)
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
-
-
-def names(steps):
-    return [op.kernel for op in operators(steps, MemoryBound)]
+    return first_layer(case_of(**asked))[0]
 
 
 def test_every_product_of_a_block_is_in_8_bits():
@@ -48,17 +28,17 @@ def test_every_product_of_a_block_is_in_8_bits():
 def test_inputs_are_cast_once_for_all_products_that_read_them():
     """Four inputs forward; backward seven gradients both ways, four inputs and seven weights."""
     part = part_of()
-    assert names(part.forward).count("amax") == names(part.forward).count("cast_fp8") == 4
-    assert names(part.backward).count("amax") == 7
-    assert names(part.backward).count("cast_transpose_fp8") == 7 + 4
-    assert names(part.backward).count("transpose_fp8") == 7
+    assert kernels(part.forward).count("amax") == kernels(part.forward).count("cast_fp8") == 4
+    assert kernels(part.backward).count("amax") == 7
+    assert kernels(part.backward).count("cast_transpose_fp8") == 7 + 4
+    assert kernels(part.backward).count("transpose_fp8") == 7
 
 
 def test_selective_recomputation_keeps_magnitudes_but_no_product():
     plain, again = part_of(), part_of(recompute="selective")
     more = len(operators(again.backward, Gemm)) - len(operators(plain.backward, Gemm))
     assert more == 6
-    assert names(again.backward).count("amax") == names(plain.backward).count("amax")
+    assert kernels(again.backward).count("amax") == kernels(plain.backward).count("amax")
     bf16 = [part_of(precision="bf16", recompute=how) for how in ("none", "selective")]
     assert len(operators(bf16[1].backward, Gemm)) - len(operators(bf16[0].backward, Gemm)) == 3
 

@@ -1,13 +1,14 @@
 """Fully sharded stacks and nanotron: collectives, copies and products of one layer by hand."""
 
 import pytest
+from launched import first_layer, operators
 
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.iteration import estimate
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations import load
-from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.launches import Sync
 from predictor.iteration.shape import stages_of, step_shape
 from predictor.operators import AllGather, AllReduce, Attention, Gemm, MemoryBound, ReduceScatter
 
@@ -48,15 +49,11 @@ def case(stack, gpus=2, plan=None, model=None, training=None, cluster=None):
 
 
 def parts(asked):
+    layer, _ = first_layer(asked)
     asked = resolve(asked).case
     shape = step_shape(asked)
-    layer = stages_of(asked, shape)[0].chunks[0].blocks[0].layer
     stack = load(str(asked.implementation))
-    return stack.layer(shape, layer), stack.embedding(shape), stack.head(shape)
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+    return layer, stack.embedding(shape), stack.head(shape)
 
 
 @pytest.mark.parametrize(

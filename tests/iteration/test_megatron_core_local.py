@@ -7,14 +7,15 @@ four-layer mixture of experts over two H200), the peaks PyTorch's max_memory_all
 import math
 
 import pytest
+from launched import first_layer, kernels, operators
 
 from predictor.case import Case, resolve
 from predictor.costs import load_costs
 from predictor.iteration import estimate
 from predictor.iteration.built import run_of
 from predictor.iteration.implementations import local_moe
-from predictor.iteration.implementations.megatron_core_local import STACK, layer_part
-from predictor.iteration.launches import Launch, Sync
+from predictor.iteration.implementations.megatron_core_local import STACK
+from predictor.iteration.launches import Sync
 from predictor.iteration.shape import stages_of, step_shape
 from predictor.iteration.slowest import latest_host_factor
 from predictor.operators import (
@@ -76,19 +77,13 @@ def case(model, gpus=1, micro=1, plan=None):
 
 
 def part_of(asked):
-    asked = resolve(asked).case
-    shape = step_shape(asked)
-    return layer_part(shape, stages_of(asked, shape)[0].chunks[0].blocks[0].layer)
-
-
-def launches(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+    return first_layer(asked)[0]
 
 
 def test_a_dense_layer_launches_its_profiled_products_and_norms():
     part = part_of(case(LLAMA_1B))
-    assert (len(launches(part.forward, Gemm)), len(launches(part.backward, Gemm))) == (4, 8)
-    names = [op.kernel for op in launches(part.forward, MemoryBound)]
+    assert (len(operators(part.forward, Gemm)), len(operators(part.backward, Gemm))) == (4, 8)
+    names = kernels(part.forward)
     assert names.count("rms_norm") == 2
     assert names.count("rope_neg") == 2
     assert names.count("silu_mul_halves") == 1
@@ -97,10 +92,10 @@ def test_a_dense_layer_launches_its_profiled_products_and_norms():
 def test_experts_run_one_by_one_and_send_six_messages_a_layer():
     part = part_of(case(MIXTRAL_4, gpus=2, plan={"expert_parallel": 2}))
     held = 4
-    assert len(launches(part.forward, Gemm)) == 2 + 1 + 2 * held
-    assert len(launches(part.backward, Gemm)) == 4 + 2 + 4 * held
+    assert len(operators(part.forward, Gemm)) == 2 + 1 + 2 * held
+    assert len(operators(part.backward, Gemm)) == 4 + 2 + 4 * held
     both = part.forward + part.backward
-    assert len(launches(both, AllToAll)) == 96 // (4 * 4)
+    assert len(operators(both, AllToAll)) == 96 // (4 * 4)
     assert sum(isinstance(s, Sync) for s in part.forward) == 1
 
 
@@ -169,11 +164,11 @@ def test_only_expert_ranks_split_counts_and_only_tensor_ranks_sum_them():
         part_of(case(MIXTRAL_4, gpus=2, plan=plan))
         for plan in ({"tensor_parallel": 2}, {"expert_parallel": 2})
     )
-    kinds = [[type(op).__name__ for op in launches(p.forward, Collective)] for p in (alone, spread)]
-    assert (kinds[0].count("AllReduce"), kinds[1].count("AllReduce")) == (
-        1,
-        0,
-    )  # rows are scattered
+    kinds = [
+        [type(op).__name__ for op in operators(p.forward, Collective)] for p in (alone, spread)
+    ]
+    # tensor ranks scatter rows
+    assert (kinds[0].count("AllReduce"), kinds[1].count("AllReduce")) == (1, 0)
     assert (kinds[0].count("AllToAll"), kinds[1].count("AllToAll")) == (0, 3)
 
 
@@ -214,17 +209,17 @@ GPT_7 = {
 
 
 def test_an_rms_norms_gradient_runs_layer_norms_kernels_and_clears_a_tensor():
-    names = [op.kernel for op in launches(part_of(case(LLAMA_1B)).backward, MemoryBound)]
+    names = kernels(part_of(case(LLAMA_1B)).backward)
     assert (names.count("layer_norm_backward"), names.count("fill")) == (2, 2)  # 132 in 4·33 norms
 
 
 def test_biases_of_the_gathered_projections_cost_one_sum_and_two_column_sums():
     part = part_of(case(GPT_7))
-    added = [op for op in launches(part.forward, MemoryBound) if op.kernel == "mul_weight"]
+    added = [op for op in operators(part.forward, MemoryBound) if op.kernel == "mul_weight"]
     assert [(op.rows, op.cols) for op in added] == [(4096, 3 * 4096)]
-    summed = [op.cols for op in launches(part.backward, MemoryBound) if op.kernel == "sum_rows"]
+    summed = [op.cols for op in operators(part.backward, MemoryBound) if op.kernel == "sum_rows"]
     assert summed == [16384, 3 * 4096]
-    assert "fill" not in {op.kernel for op in launches(part.backward, MemoryBound)}
+    assert "fill" not in kernels(part.backward)
 
 
 def test_learned_positions_are_added_to_whole_sums_of_the_embedding():
@@ -232,8 +227,8 @@ def test_learned_positions_are_added_to_whole_sums_of_the_embedding():
     for model, kind in ((GPT_7, AllReduce), (LLAMA_1B, ReduceScatter)):
         asked = resolve(case(model, gpus=2, plan=plan)).case
         forward = STACK.embedding(step_shape(asked)).forward
-        assert len(launches(forward, kind)) == 1
-        assert len(launches(forward, AllReduce | ReduceScatter)) == 1
+        assert len(operators(forward, kind)) == 1
+        assert len(operators(forward, AllReduce | ReduceScatter)) == 1
 
 
 def test_the_listed_optimizer_moves_eighty_bytes_a_parameter():

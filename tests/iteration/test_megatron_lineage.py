@@ -4,6 +4,7 @@ Layer: h 4096, 32 heads of 128, ffn 16384, micro-batch 2 of 1024 tokens (n = 204
 """
 
 import pytest
+from launched import first_layer, kernels, operators
 
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
@@ -45,18 +46,7 @@ def case(stack, *, tensor=1, position="learned", precision=None, **training):
 
 
 def part(stack, **asked):
-    wanted = resolve(case(stack, **asked)).case
-    shape = step_shape(wanted)
-    layer = stages_of(wanted, shape)[0].chunks[0].blocks[0].layer
-    return load(stack).layer(shape, layer)
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
-
-
-def names(steps):
-    return [operator.kernel for operator in operators(steps, MemoryBound)]
+    return first_layer(case(stack, **asked))[0]
 
 
 def flops(steps):
@@ -72,7 +62,7 @@ def test_products_do_the_flops_of_a_full_square_of_scores(stack):
 
 
 def test_forward_kernels_beside_the_products():
-    assert names(part("megatron-lm-2021").forward) == [
+    assert kernels(part("megatron-lm-2021").forward) == [
         "layer_norm",
         "mul_weight",
         "softmax_causal",
@@ -93,7 +83,7 @@ def test_scores_are_walked_by_softmax_and_dropout():
 
 
 def test_a_long_sequence_has_no_fused_softmax():
-    found = names(part("megatron-lm-2021", seq_length=4096, micro_batch_size=1).forward)
+    found = kernels(part("megatron-lm-2021", seq_length=4096, micro_batch_size=1).forward)
     assert "softmax_causal" not in found
     assert found.count("softmax_fp32") == 1
 
@@ -102,7 +92,7 @@ def test_a_long_sequence_has_no_fused_softmax():
     ("stack", "adds"), [("megatron-lm-2021", 4), ("megatron-lm-2022", 0), ("megatron-deepspeed", 0)]
 )
 def test_only_2021_adds_each_weight_gradient_by_a_kernel(stack, adds):
-    assert names(part(stack).backward).count("add") == adds
+    assert kernels(part(stack).backward).count("add") == adds
 
 
 def test_2022_adds_weight_gradients_inside_the_product():
@@ -162,7 +152,7 @@ def test_selective_recompute_repeats_core_attention_alone():
         part("megatron-lm-2022", recompute="selective"),
     )
     assert flops(replayed.backward) - flops(plain.backward) == 4 * B * S * S * H
-    assert names(replayed.backward).count("softmax_causal") == 1
+    assert kernels(replayed.backward).count("softmax_causal") == 1
 
 
 def test_bigscience_waits_for_every_launch_and_averages_what_ranks_share():
@@ -171,7 +161,7 @@ def test_bigscience_waits_for_every_launch_and_averages_what_ranks_share():
     assert sum(isinstance(step, Sync) for step in found.forward) == len(local)
     small = [op for op in operators(found.forward, AllReduce) if op.bytes == 2 * H]
     assert len(small) == 6
-    assert names(found.forward).count("fill") == 1
+    assert kernels(found.forward).count("fill") == 1
 
 
 @pytest.mark.parametrize("stack", STACKS)
@@ -183,11 +173,11 @@ def test_fp16_is_the_default_but_of_bloom(stack):
 
 
 @pytest.mark.parametrize(
-    ("precision", "kernels", "sharding"),
+    ("precision", "added", "sharding"),
     [("fp16", ["add"], "none"), ("bf16", ["cast_up", "add_fp32"], "optimizer")],
 )
 def test_deepspeed_adds_bf16_gradients_to_fp32_ones_and_splits_its_states(
-    precision, kernels, sharding
+    precision, added, sharding
 ):
     """``get_data_types`` and ``BF16_Optimizer`` of DeepSpeed 0.9.5."""
     raw = case("megatron-deepspeed", precision=precision).to_dict()
@@ -197,7 +187,7 @@ def test_deepspeed_adds_bf16_gradients_to_fp32_ones_and_splits_its_states(
     stack = load("megatron-deepspeed")
     (stage,) = stages_of(wanted, step_shape(wanted))
     ((segment, times),) = stack.accumulate(stage)
-    assert names(segment.steps) == kernels
+    assert kernels(segment.steps) == added
     assert times == stage.tensors
     sent = stack.replicas(stage)
     assert sent.gradient_bytes == (2 if precision == "fp16" else 4)
@@ -280,10 +270,10 @@ def test_internevo_runs_early_flash_attention_and_plain_weight_gradients():
 
 def test_internevo_makes_norms_again_once_with_and_without_a_replay():
     _, found = internevo()
-    copies = names(found.forward).count("cast_up")
+    copies = kernels(found.forward).count("cast_up")
     assert copies == 2  # an fp32 copy before each norm
-    assert names(found.replay).count("cast_up") == 0
-    assert names(found.backward).count("cast_up") == 2 * copies  # again, and Apex' fp32 gradients
+    assert kernels(found.replay).count("cast_up") == 0
+    assert kernels(found.backward).count("cast_up") == 2 * copies  # again, and Apex' fp32 gradients
 
 
 def test_internevo_sums_input_gradients_of_three_products_beside_their_weight_gradients():
@@ -319,6 +309,6 @@ def test_2021_without_a_pipeline_takes_a_replica_s_batch_at_once():
 )
 def test_the_fused_softmax_takes_whole_fours_of_heads(micro_batch, tensor, fused):
     """32 heads on 16 ranks are two heads a rank: one sequence of them runs five eager kernels."""
-    found = names(part("megatron-lm-2022", micro_batch_size=micro_batch, tensor=tensor).forward)
+    found = kernels(part("megatron-lm-2022", micro_batch_size=micro_batch, tensor=tensor).forward)
     assert ("softmax_causal" in found) is fused
     assert ("softmax_fp32" in found) is not fused

@@ -1,13 +1,14 @@
 """NeMo AutoModel: what its replicas send, and published steps."""
 
 import pytest
+from launched import kernels, operators
 
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
 from predictor.iteration.implementations.nemo_automodel import STACK, replicas
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
-from predictor.operators import Attention, Gemm, MemoryBound
+from predictor.operators import Attention, Gemm
 
 
 def case(model="qwen3-30b-a3b", gpus=8, experts=8, **training):
@@ -46,18 +47,8 @@ def test_attention_with_sinks_is_flex_attention():
     for model, impl in (("gpt-oss-20b", "flash"), ("qwen3-30b-a3b", "cudnn")):
         shape = step_shape(resolve(case(model)).case)
         part = STACK.layer(shape, shape.layer)
-        calls = [
-            step.operator
-            for step in (*part.forward, *part.backward, *part.replay)
-            if isinstance(step, Launch) and isinstance(step.operator, Attention)
-        ]
+        calls = operators((*part.forward, *part.backward, *part.replay), Attention)
         assert [call.impl for call in calls] == [impl] * 3
-
-
-def kernels(steps):
-    """Names of the memory-bound kernels among some steps, in order."""
-    found = [step.operator for step in steps if isinstance(step, Launch)]
-    return [each.kernel for each in found if isinstance(each, MemoryBound)]
 
 
 def test_rotary_embedding_and_dense_activations_are_written_out():

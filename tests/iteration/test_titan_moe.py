@@ -1,37 +1,21 @@
 """Experts in torchtitan: what a layer launches, sends and gathers."""
 
 import pytest
+from launched import first_layer, operators, titan
 
-from predictor.case import Case, resolve
 from predictor.errors import NotPredictable
 from predictor.iteration import estimate
-from predictor.iteration.implementations import torchtitan
-from predictor.iteration.launches import Launch, Sync
-from predictor.iteration.shape import stages_of, step_shape
+from predictor.iteration.launches import Sync
 from predictor.operators import AllGather, AllToAll, GroupedGemm
 
 
 def case(gpus=8, **plan):
-    return Case.from_dict(
-        {
-            "implementation": "torchtitan",
-            "model": {"preset": "qwen3-30b-a3b"},
-            "training": {"seq_length": 4096},
-            "plan": {"tensor_parallel": 1, **plan},
-            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": gpus},
-        }
-    )
+    training = {"seq_length": 4096, "micro_batch_size": 1, "recompute": None}
+    return titan(gpus=gpus, model="qwen3-30b-a3b", training=training, **plan)
 
 
 def part_of(**plan):
-    resolved = resolve(case(**plan)).case
-    shape = step_shape(resolved, vocab_multiple=1)
-    layer = stages_of(resolved, shape)[0].chunks[0].blocks[0].layer
-    return torchtitan.layer_part(shape, layer), layer
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+    return first_layer(case(**plan))
 
 
 def test_three_grouped_products_forward_and_six_backward():

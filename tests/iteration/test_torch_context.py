@@ -1,11 +1,11 @@
 """PyTorch's context parallelism: work shared evenly, messages and sums counted from its code."""
 
 import pytest
+from launched import operators, titan
 
-from predictor.case import Case, resolve
+from predictor.case import resolve
 from predictor.iteration import estimate
 from predictor.iteration.implementations import torch_context
-from predictor.iteration.launches import Launch
 from predictor.iteration.shape import step_shape
 from predictor.operators import AllGather, AllToAll, Attention, MemoryBound
 
@@ -13,32 +13,12 @@ SEQUENCE = 65536
 
 
 def case(ranks, sequence=SEQUENCE):
-    return Case.from_dict(
-        {
-            "model": {"preset": "llama3-8b"},
-            "training": {
-                "seq_length": sequence,
-                "micro_batch_size": 1,
-                "global_batch_size": 8,
-                "recompute": "none",
-            },
-            "plan": {
-                "tensor_parallel": 1,
-                "context_parallel": ranks,
-                "sharding": "parameters",
-            },
-            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
-            "implementation": "torchtitan",
-        }
-    )
+    training = {"seq_length": sequence, "micro_batch_size": 1, "global_batch_size": 8}
+    return titan(model="llama3-8b", training=training, context_parallel=ranks)
 
 
 def shape_of(ranks):
     return step_shape(resolve(case(ranks)).case)
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
 
 
 @pytest.mark.parametrize("ranks", [2, 4, 8])

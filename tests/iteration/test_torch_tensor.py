@@ -1,43 +1,23 @@
 """PyTorch's tensor parallelism: passes, messages and shares of products counted from its code."""
 
 import pytest
+from launched import first_layer, operators, titan
 
-from predictor.case import Case, resolve
 from predictor.iteration import estimate
-from predictor.iteration.implementations import torchtitan
-from predictor.iteration.launches import Launch
-from predictor.iteration.shape import step_shape
 from predictor.operators import AllGather, Gemm, MemoryBound, ReduceScatter, SendRecv
 
 HIDDEN, FFN, TOKENS = 4096, 14336, 2 * 8192
 
 
 def case_of(*, tensor=8, overlap=None, precision="bf16", detail=None):
-    told = {} if overlap is None else {"tp_overlap": overlap}
-    told |= {} if detail is None else {"overlap_detail": detail}
-    return Case.from_dict(
-        {
-            "model": {"preset": "llama3.1-8b"},
-            "training": {
-                "seq_length": 8192,
-                "micro_batch_size": 2,
-                "precision": precision,
-                "recompute": "none",
-            },
-            "plan": {"tensor_parallel": tensor, "sharding": "parameters"} | told,
-            "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8 * tensor},
-            "implementation": "torchtitan",
-        }
-    )
+    asked = {"tp_overlap": overlap, "overlap_detail": detail}
+    told = {key: value for key, value in asked.items() if value is not None}
+    training = {"precision": precision}
+    return titan(gpus=8 * tensor, training=training, tensor_parallel=tensor, **told)
 
 
 def part_of(**asked):
-    shape = step_shape(resolve(case_of(**asked)).case)
-    return torchtitan.layer_part(shape, shape.layer)
-
-
-def operators(steps, kind):
-    return [s.operator for s in steps if isinstance(s, Launch) and isinstance(s.operator, kind)]
+    return first_layer(case_of(**asked))[0]
 
 
 def copied(steps):
