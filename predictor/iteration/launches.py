@@ -49,13 +49,14 @@ BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 HostWork = tuple[tuple[Host, float], ...]
 """Host activities, each with how often."""
 
-Stream = Literal["compute", "tensor", "data", "gather", "expert", "context"]
+Stream = Literal["compute", "tensor", "data", "gather", "expert", "node", "context"]
 STREAMS: Final[tuple[Stream, ...]] = (
     "compute",
     "tensor",
     "data",
     "gather",
     "expert",
+    "node",
     "context",
 )
 
