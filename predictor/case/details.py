@@ -3,7 +3,7 @@
 ``plan.overlap_detail`` and its kin are free text. Some of its words name things that a field of
 the plan stands for; where that field is absent, they fill it. ``training.recompute_detail`` may
 name the modules of selective recomputation, or a policy of JAX, which ``recompute = "custom"``
-leaves open. ``framework`` may name a release whose scripts choose something.
+leaves open.
 """
 
 from __future__ import annotations
@@ -29,14 +29,6 @@ _WORDS: tuple[tuple[str, str, object], ...] = (
     (r"\bcuda graphs off\b", "cuda_graph", "none"),
     (r"\bcuda graphs? moe_router\b", "cuda_graph", "router"),
     (r"\bcuda graphs?\b", "cuda_graph", "attention"),
-)
-# Scripts of NVIDIA that turned cuDNN's attention off (``NVTE_FUSED_ATTN=0``): framework and model.
-# NeMo-Framework-Launcher ``conf/config.yaml`` of the containers 24.01 to 24.05 ("Disable cudnn FA
-# until we've tested it more"; still so with Llama 3.1 of 24.07), and dgxc-benchmarking 143b90dd
-# ``{grok1,nemo_megatron,nemotron}/configure.sh``. There Llama 3.1 and Nemotron-4 15B keep it on.
-_FLASH: tuple[tuple[str, str], ...] = (
-    (r"\bnemo ?24\.0[1-7]\b", ""),
-    (r"\bnemo 1\.", r"grok|gpt-?3|nemotron-?4-340b"),
 )
 _DETAIL = "_detail"
 _GROUPS = r"\b(?:fsdp (?=\d+ x dp \d)|shard group |zero1=)(\d{1,6})\b"
@@ -71,17 +63,6 @@ def plan_from_details(plan: dict[str, Any], cluster: dict[str, Any]) -> dict[str
         elif re.search(r"\bhsdp\b(?! \d)", text):
             filled["sharding_group"] = _node_of(plan, cluster)
     return filled
-
-
-def plan_from_framework(
-    plan: dict[str, Any], framework: object, model: dict[str, Any]
-) -> dict[str, Any]:
-    """Return a plan's fields with those that the words for a framework's release decide."""
-    words, name = str(framework or "").lower(), str(model.get("name") or "").lower()
-    flash = any(re.search(a, words) and re.search(b, name) for a, b in _FLASH)
-    if not flash or plan.get("attention_backend") is not None:
-        return plan
-    return plan | {"attention_backend": "flash"}
 
 
 def _node_of(plan: dict[str, Any], cluster: dict[str, Any]) -> int | None:

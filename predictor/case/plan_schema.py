@@ -13,7 +13,7 @@ ContextParallelKind = Literal["ring", "all-gather", "ulysses"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-1p", "zb-2p", "dualpipe"]
 Sharding = Literal["none", "optimizer", "gradients", "parameters"]
 MoeDispatcher = Literal["alltoall", "allgather", "hierarchical", "deepep"]
-MoeExperts = Literal["sequential", "grouped", "batched"]
+MoeExperts = Literal["sequential", "grouped", "fused", "batched"]
 DispatchDtype = Literal["bf16", "fp8"]
 CudaGraph = Literal["none", "router", "attention", "iteration"]
 AttentionBackend = Literal["cudnn", "flash"]
@@ -61,7 +61,8 @@ class Plan(Section):
     )
     moe_experts: MoeExperts = optional(
         Choice(get_args(MoeExperts)),
-        "How a rank runs its experts: one by one, in grouped products, or padded to one size.",
+        "How a rank runs its experts: one by one, in grouped products, in grouped products that "
+        "activate and cast what they write, or padded to one size.",
     )
     moe_dispatch_dtype: DispatchDtype = optional(
         Choice(get_args(DispatchDtype)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from predictor.case.cluster_schema import Links
-from predictor.case.details import plan_from_details, plan_from_framework, training_from_details
+from predictor.case.details import plan_from_details, training_from_details
 from predictor.case.gpus import ADDING, gpu_names, has_gpu
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.model_schema import Mla, Model, Moe
@@ -15,6 +15,7 @@ from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fie
 from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
+from predictor.case.releases import plan_of_release
 from predictor.case.rule import RuleError
 from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, shown
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_FILE_BYTES = MEBIBYTE
-RECORD_KEYS = frozenset({"id", "source", "source_location", "measured", "notes"})
+RECORD_KEYS = frozenset({"id", "source", "source_location", "measured"})
+_WORDS = ("framework", "notes")
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _MODEL_SOURCES = ("preset", "hf_config")
 
@@ -103,16 +105,17 @@ def case_from_sections(sections: Mapping[str, object]) -> Case:
 
 
 def _read_case(mapping: Mapping[str, object]) -> Case:
-    known = (*SECTIONS, "implementation", "framework")
+    known = (*SECTIONS, "implementation", *_WORDS)
     for key in mapping:
         if key not in known and key not in RECORD_KEYS:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
     model = with_expert_tokens(_expand_model(_table(mapping.get("model"), "model")))
     cluster = with_links(_table(mapping.get("cluster"), "cluster"))
     plan = plan_from_details(_table(mapping.get("plan"), "plan"), cluster)
-    plan = plan_from_framework(plan, mapping.get("framework"), model)
     training = training_from_details(_table(mapping.get("training"), "training"), model)
     parts = {"model": model, "training": training, "plan": plan, "cluster": cluster}
+    words = " ".join(str(mapping[key]) for key in _WORDS if mapping.get(key))
+    parts["plan"] = plan_of_release(words, parts)
     return case_from_sections({**mapping, **parts})
 
 

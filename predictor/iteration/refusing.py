@@ -85,6 +85,10 @@ def _of_plan(case: Case, stack: Stack) -> Iterator[Reason]:
         f"attention_backend: {stack.name} has one of its own; megatron-core-te has a choice",
     )
     yield (
+        case.plan.moe_experts == "fused" and training.precision != "mxfp8",
+        "moe_experts 'fused': those kernels take precision 'mxfp8'; 'grouped' runs others",
+    )
+    yield (
         case.plan.context_parallel != 1 and "context" not in stack.knows,
         f"context_parallel above 1 is not supported by {stack.name} yet",
     )

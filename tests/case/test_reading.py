@@ -191,33 +191,6 @@ def test_words_of_a_detail_fill_fields_that_are_absent(
 
 
 @pytest.mark.parametrize(
-    ("framework", "model", "told"),
-    [
-        ("NeMo (NeMo24.03.01)", "Llama2-7B", "flash"),
-        ("NeMo 24.07 / Megatron-Core", "Llama3-8B", "flash"),
-        ("NeMo 1.x (24.09-24.12)", "Grok1-proxy-4L", "flash"),
-        ("NeMo 1.x (24.09-24.12)", "GPT3-175B", "flash"),
-        ("NeMo 1.x (24.09-24.12)", "Nemotron4-340B", "flash"),
-        ("NeMo 1.x (24.09-24.12)", "Nemotron4-15B", None),
-        ("NeMo 1.x (24.09-24.12)", "Llama3-8B", None),
-        ("NeMo 2.x", "Grok1-314B", None),
-        (None, None, None),
-    ],
-)
-def test_a_release_of_nemo_tells_whose_attention_ran(
-    framework: str | None, model: str | None, told: str | None
-) -> None:
-    record: dict[str, Any] = {
-        "model": {"preset": "llama3-8b", "name": model},
-        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
-        "framework": framework,
-    }
-    assert Case.from_dict(record).plan.attention_backend == told
-    record["plan"] = {"attention_backend": "cudnn"}
-    assert Case.from_dict(record).plan.attention_backend == "cudnn"
-
-
-@pytest.mark.parametrize(
     ("words", "told"),
     [
         ("overlap_grad_reduce; tp_comm_overlap (userbuffers) when TP>1", True),

@@ -140,6 +140,15 @@ def test_a_hundred_thousand_gpus_cost_no_more_than_a_hundred_to_estimate():
         ({"recompute": "custom"}, "custom"),
         ({"implementation": "megascale"}, "changes the model"),
         ({"gpus": 2, "plan": {"tensor_parallel": 1}}, "one GPU"),
+        (
+            {
+                "model": "mixtral-8x7b",
+                "gpus": 8,
+                "implementation": "megatron-core-te",
+                "plan": {"moe_experts": "fused"},
+            },
+            "moe_experts 'fused': those kernels take precision 'mxfp8'",
+        ),
         ({"plan": {"attention_backend": "flash"}}, "attention_backend: hf-eager has one of its"),
     ],
 )

@@ -48,6 +48,14 @@ def clamp_backward(tape: Tape, rows: Routed) -> None:
     tape.fresh(eager.kernel("cat", rows.rows, rows.up))
 
 
+def sums(tape: Tape, rows: Routed) -> None:
+    """Gradients of the second bias and of probabilities beside it, where products do the rest.
+
+    One kernel reads the output's gradient (Transformer Engine ``triton/grouped_dbias_dscales.py``).
+    """
+    tape.run(eager.kernel("sum_rows", rows.rows, rows.layer.hidden))
+
+
 def output_forward(tape: Tape, rows: Routed) -> None:
     """Bias times probability, the sum with an expert's output, all experts together, a cast."""
     width, pieces = rows.layer.hidden, rows.experts.held

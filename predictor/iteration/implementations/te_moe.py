@@ -210,14 +210,19 @@ def _send(tape: Tape, rows: Routed, way: moe.Way, *, probabilities: bool) -> lis
 
 
 def experts_forward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
-    """Two products and the activation with the probability between them."""
-    hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    """Two products and the activation with the probability between them.
+
+    Fused products (Transformer Engine ``ops/fused/grouped_mlp.py`` of 2026) add biases, clamp,
+    activate, multiply with the probability and cast both ways as they write.
+    """
+    hidden, ffn, fused = rows.layer.hidden, rows.experts.ffn, rows.plan.experts == "fused"
     _operand(tape, rows, recipe, hidden)
     _product(tape, rows, rows.up, hidden, "forward", recipe)
-    _activation(tape, rows)
-    _operand(tape, rows, recipe, ffn)
+    if not fused:
+        _activation(tape, rows)
+        _operand(tape, rows, recipe, ffn)
     _product(tape, rows, hidden, ffn, "forward", recipe)
-    if rows.layer.biases:
+    if rows.layer.biases and not fused:
         biases.output_forward(tape, rows)
 
 
@@ -239,16 +244,17 @@ def _activation(tape: Tape, rows: Routed) -> None:
 
 def experts_backward(tape: Tape, rows: Routed, recipe: Recipe | None = None) -> None:
     """Both products' gradients; the activation is computed again from its input."""
-    hidden, ffn = rows.layer.hidden, rows.experts.ffn
+    hidden, ffn, fused = rows.layer.hidden, rows.experts.ffn, rows.plan.experts == "fused"
     if rows.layer.biases:
-        biases.output_backward(tape, rows)
+        (biases.sums if fused else biases.output_backward)(tape, rows)
     _operand(tape, rows, recipe, hidden)
     for kind in GRADIENTS:
         _product(tape, rows, hidden, ffn, kind, recipe)
-    _activation_backward(tape, rows)
-    if rows.layer.biases:
-        biases.clamp_backward(tape, rows)
-    _operand(tape, rows, recipe, rows.up)
+    if not fused:
+        _activation_backward(tape, rows)
+        if rows.layer.biases:
+            biases.clamp_backward(tape, rows)
+        _operand(tape, rows, recipe, rows.up)
     for kind in GRADIENTS:
         _product(tape, rows, rows.up, hidden, kind, recipe)
 
@@ -290,7 +296,7 @@ def _product(
         recipe=recipe,
         accumulate=kind == "wgrad",
     )
-    tape.run(grouped, kernels=rows.experts.held)
+    tape.run(grouped, kernels=1 if rows.plan.experts == "fused" else rows.experts.held)
 
 
 def _permutation(name: str, rows: Routed, count: int) -> MemoryBound:

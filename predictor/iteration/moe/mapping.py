@@ -33,7 +33,7 @@ class ExpertPlan:
         inner: Of the expert ranks, those in one node.
         outer: One rank of each node among the expert ranks.
         dispatcher: How tokens travel.
-        experts: How a rank runs its experts: ``sequential``, ``grouped`` or ``batched``.
+        experts: How a rank runs its experts: ``sequential``, ``grouped``, ``fused`` or ``batched``.
         load: What reaches the fullest rank.
         consecutive: A token's experts lie next to each other, else anywhere.
         padded: Experts run at their whole capacity, so that no count need be known.

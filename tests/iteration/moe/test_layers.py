@@ -354,6 +354,48 @@ def test_biased_experts_move_what_their_eager_kernels_do():
     assert moved == pytest.approx([forward, backward], rel=1e-3)
 
 
+def eager_rows(part, rows):
+    """Kernels over experts' rows beside products and permutation."""
+    return [
+        s.operator.kernel
+        for s in part
+        if isinstance(s, Launch)
+        and isinstance(s.operator, MemoryBound)
+        and s.operator.rows == rows
+        and not s.operator.kernel.endswith(("permute_top2", "permute_top8", "copy"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "forward", "backward"),
+    [
+        ("qwen3-30b-a3b", ["cast_transpose_fp8"], ["cast_transpose_fp8"]),
+        ("gpt-oss-20b", ["cast_transpose_fp8"], ["sum_rows", "cast_transpose_fp8"]),
+    ],
+)
+def test_fused_products_activate_and_cast_what_they_write(model, forward, backward):
+    # grouped_mlp.py of 2026: what enters the first product and the output's gradient is cast apart
+    plan = {"expert_parallel": 8, "moe_experts": "fused", "moe_dispatcher": "deepep"}
+    asked = case(model, plan=plan, precision="mxfp8", recompute="none")
+    gb300 = replace(asked, cluster=replace(asked.cluster, gpu="gb300"))
+    shape = step_shape(resolve(gb300).case)
+    rows = shape.routed(layer_of(shape, gb300)).rows
+    parts = steps_of(megatron_core_te, gb300)
+    assert [eager_rows(part, rows) for part in parts] == [forward, backward]
+    plain = replace(gb300, plan=replace(gb300.plan, moe_experts="grouped"))
+    assert flops(steps_of(megatron_core_te, plain)[1]) == flops(parts[1])
+
+
+def test_what_deepep_sends_inside_a_node_is_no_tensor_parallelism():
+    # a collective of tensor ranks comes with one product and takes most of its time from it
+    asked = case("qwen3-30b-a3b", gpus=16, plan={"moe_dispatcher": "deepep"})
+    shape = step_shape(resolve(asked).case)
+    rows = shape.routed(layer_of(shape, asked))
+    for way in (dispatch, combine):
+        sent = way(rows.experts, rows.plan, 2.0, 1000)
+        assert [stream for _, stream in sent] == ["expert", "node"]
+
+
 def test_a_clamped_activation_stops_the_host_where_it_is_made_and_where_it_runs_again():
     # fused_bias_geglu.py: an offset goes to the device by a copy that the host waits for
     plan = {"expert_parallel": 1, "moe_permute_fusion": True}
