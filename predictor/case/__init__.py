@@ -18,10 +18,12 @@ from predictor.case.resolve import (
     tensor_parallel_candidates,
     with_expert_exchange,
 )
+from predictor.case.rules import COLUMN_MODULES
 from predictor.case.training_schema import Training
 from predictor.case.whole import Case
 
 __all__ = [
+    "COLUMN_MODULES",
     "HYBRID_RULE",
     "Case",
     "Cluster",

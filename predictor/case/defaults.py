@@ -7,10 +7,11 @@ model is known, its own fields come before these.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from predictor.case import usual, usual_experts
 from predictor.case.gpus import load_gpu
+from predictor.case.training_schema import AdapterModule
 from predictor.values import frozen
 
 if TYPE_CHECKING:
@@ -169,6 +170,12 @@ DEFAULTS: tuple[Default, ...] = (
         usual.gradient_dtype,
     ),
     Default(
+        "training.adapter_modules",
+        f"with adapter_rank {', '.join(get_args(AdapterModule))}, as Megatron-Bridge's and NeMo's "
+        "LoRA",
+        lambda d: get_args(AdapterModule) if d["training"].get("adapter_rank") else None,
+    ),
+    Default(
         "plan.tensor_parallel",
         "the smallest of 1, 2, 4, 8 that fits, else the largest",
         lambda _: 1,
@@ -230,7 +237,7 @@ DEFAULTS: tuple[Default, ...] = (
     Default(
         "plan.cuda_graph",
         "in megatron-core-te on Blackwell, as NVIDIA's recipes: attention with experts but on "
-        "B200, iteration of dense layers in 8 or 4 bits; else none",
+        "B200, iteration of dense layers in 8 or 4 bits without adapters; else none",
         usual.cuda_graph,
         matters=lambda d: d["model"].get("moe") is not None or usual.stack(d) == "megatron-core-te",
     ),

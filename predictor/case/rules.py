@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from predictor.case.training_schema import Training
     from predictor.case.whole import Case
 
+COLUMN_MODULES = frozenset({"linear_qkv", "linear_fc1"})
+"""Modules whose output is split over tensor ranks; their adapters' ranks are split too."""
+
 # An embedding and a loss may each take a layer's place in a pipeline chunk.
 PLACES_BESIDE_LAYERS = 2
 
@@ -36,6 +39,7 @@ def check(case: Case) -> None:
     _check_context_parallel(case.model, case.training, case.plan)
     _check_pipeline(case.model, case.plan)
     _check_training(case.model, case.training)
+    _check_adapters(case.training, case.plan)
     _check_world(case.plan, case.cluster)
     _check_experts(case.model, case.plan, case.cluster)
     _check_batch(case.training, case.plan, case.cluster)
@@ -146,6 +150,20 @@ def _check_training(model: Model, training: Training) -> None:
         if named:
             rule = f"names a part of layers that have {section}, which is not set"
             raise RuleError("training.recompute_modules", min(named), rule)
+
+
+def _check_adapters(training: Training, plan: Plan) -> None:
+    rank, modules = training.adapter_rank, training.adapter_modules
+    key = "training.adapter_modules"
+    if modules is not None:
+        if rank is None:
+            raise RuleError(key, list(modules), "needs adapter_rank")
+        if not modules or len(set(modules)) < len(modules):
+            raise RuleError(key, list(modules), "must name at least one module, each once")
+    if modules is None or set(modules) & COLUMN_MODULES:
+        check_divides(
+            "plan.tensor_parallel", plan.tensor_parallel, of="adapter_rank", dividend=rank
+        )
 
 
 def _check_world(plan: Plan, cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal, get_args
 
 from predictor.case.kinds import Choice, Count, Sequence, Text
-from predictor.case.limits import MAX_BATCH, MAX_LAYERS, MAX_SEQUENCE
+from predictor.case.limits import MAX_BATCH, MAX_HIDDEN, MAX_LAYERS, MAX_SEQUENCE
 from predictor.case.section import Section, optional
 from predictor.values import frozen
 
@@ -16,6 +16,8 @@ Optimizer = Literal[
 ]
 MasterWeights = Literal["fp32", "none"]
 GradientDtype = Literal["fp32", "bf16", "fp16"]
+AdapterModule = Literal["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"]
+"""Megatron-Core's names of a layer's linear modules, as its LoRA's ``target_modules`` has them."""
 RecomputeModule = Literal[
     "core_attn", "layernorm", "mla_up_proj", "mlp", "moe", "moe_act", "shared_experts"
 ]
@@ -53,4 +55,12 @@ class Training(Section):
     )
     gradient_dtype: GradientDtype = optional(
         Choice(get_args(GradientDtype)), "Format of stored gradients."
+    )
+    adapter_rank: int = optional(
+        Count(MAX_HIDDEN),
+        "Rank of LoRA's adapters, which alone are trained; absent: all weights are.",
+    )
+    adapter_modules: tuple[AdapterModule, ...] = optional(
+        Sequence(Choice(get_args(AdapterModule))),
+        "Linear modules of every layer that have an adapter.",
     )

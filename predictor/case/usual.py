@@ -207,7 +207,9 @@ def cuda_graph(draft: Draft) -> str:
         gpu = load_gpu(draft["cluster"]["gpu"])
         ultra = gpu.architecture != "Blackwell"
         return "attention" if ultra or gpu.scaleup_gpus > NODE_GPUS else "none"
-    return "iteration" if draft["training"]["precision"] in {"fp8", "mxfp8", "nvfp4"} else "none"
+    training = draft["training"]
+    small = training["precision"] in {"fp8", "mxfp8", "nvfp4"}
+    return "iteration" if small and training.get("adapter_rank") is None else "none"
 
 
 def network(draft: Draft) -> str | None:

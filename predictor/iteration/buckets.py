@@ -36,8 +36,8 @@ class HeldParameters:
 
     @classmethod
     def of_stage(cls, stage: Stage) -> "HeldParameters":
-        """All that a stage holds."""
-        return cls(stage.parameters - stage.expert_parameters, stage.expert_parameters)
+        """All of a stage that is trained."""
+        return cls(stage.trained_parameters - stage.expert_parameters, stage.expert_parameters)
 
     @classmethod
     def of_program(cls, program: Program) -> "HeldParameters":

@@ -11,8 +11,8 @@ counted once if tied.
 from dataclasses import replace
 from functools import lru_cache
 
-from predictor.case import Model
-from predictor.iteration.layer import Experts, Latent, Layer
+from predictor.case import Model, Training
+from predictor.iteration.layer import Adapters, Experts, Latent, Layer
 from predictor.values import frozen
 
 
@@ -63,8 +63,12 @@ def layers_of(
     tensor_parallel: int = 1,
     expert_parallel: int = 1,
     expert_tensor_parallel: int = 1,
+    adapters: Adapters | None = None,
 ) -> tuple[Layer, ...]:
-    """Every layer of one rank's cut, from the bottom; prediction modules come last."""
+    """Every layer of one rank's cut, from the bottom; prediction modules come last.
+
+    All layers have the ``adapters``; below the first of them nothing is trained.
+    """
     depth, extra = model.num_layers, model.mtp_num_layers or 0
     kinds: dict[tuple[bool, int | None], Layer] = {}
     row = []
@@ -79,7 +83,20 @@ def layers_of(
                 expert_tensor_parallel=expert_tensor_parallel,
             )
         row.append(kinds[kind])
-    return (*row, *([replace(row[-1], predicts=True)] * extra))
+    row += [replace(row[-1], predicts=True)] * extra
+    if adapters is None:
+        return tuple(row)
+    adapters = replace(adapters, tensor_ranks=tensor_parallel)
+    thin = {layer: replace(layer, adapters=adapters) for layer in kinds.values()}
+    lowest = replace(row[0], adapters=replace(adapters, lowest=True))
+    return (lowest, *(thin[layer] for layer in row[1:]))
+
+
+def adapters_of(training: Training) -> Adapters | None:
+    """The adapters of every layer of a resolved case; None where all weights are trained."""
+    if training.adapter_rank is None:
+        return None
+    return Adapters(rank=training.adapter_rank, modules=frozenset(training.adapter_modules))
 
 
 def is_moe(model: Model, place: int) -> bool:
@@ -169,14 +186,17 @@ def parameters_of(model: Model, *, seq_length: int = 0) -> Parameters:
 
 
 @lru_cache(maxsize=256)
-def model_flops(model: Model, *, tokens: float, seq_length: int) -> float:
+def model_flops(
+    model: Model, *, tokens: float, seq_length: int, adapters: Adapters | None = None
+) -> float:
     """Flops of forward and backward that the model itself needs, as MFU counts them.
 
-    Six flops for each matrix parameter that a token passes, and attention's two products over the
+    Six flops for each matrix parameter that a token passes, four if it is frozen (its gradient's
+    two are not needed), and attention's two products over the
     keys that a query sees: half the square (PaLM, arXiv:2204.02311, appendix B, with the causal
     half as in FlashAttention-2), less with a window. A prediction module passes the head again.
     """
-    row = layers_of(model)
+    row = layers_of(model, adapters=adapters)
     heads = 1 + sum(layer.predicts for layer in row)
     matrices = heads * model.vocab_size * model.hidden_size
     attention = 0.0
@@ -185,7 +205,10 @@ def model_flops(model: Model, *, tokens: float, seq_length: int) -> float:
         if layer.experts:
             matrices += layer.experts.top_k * layer.mlp_matrices * layer.hidden * layer.experts.ffn
         attention += 6.0 * mean_keys(seq_length, layer.window) * (layer.q + layer.v)
-    return tokens * (6.0 * matrices + attention)
+    if adapters is None:
+        return tokens * (6.0 * matrices + attention)
+    thin = sum(layer.adapter_parameters for layer in row)
+    return tokens * (4.0 * matrices + 6.0 * thin + attention)
 
 
 def mean_keys(seq_length: int, window: int | None) -> float:

@@ -9,7 +9,7 @@ from predictor.case import Case, load_gpu, resolve, tensor_parallel_candidates
 from predictor.costs import Costs, load_costs
 from predictor.iteration.answer import Estimate
 from predictor.iteration.built import built_step, peak_memory, run_of
-from predictor.iteration.dimensions import model_flops
+from predictor.iteration.dimensions import adapters_of, model_flops
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.refusing import refuse
 from predictor.operators import Operator
@@ -94,7 +94,12 @@ def _estimate(
     seconds = run.iteration_seconds
     half = run.half_seconds(compared=stack.compared)
     tokens = float(case.training.seq_length * case.training.global_batch_size)
-    flops = model_flops(case.model, tokens=tokens, seq_length=case.training.seq_length)
+    flops = model_flops(
+        case.model,
+        tokens=tokens,
+        seq_length=case.training.seq_length,
+        adapters=adapters_of(case.training),
+    )
     rate = flops / seconds / case.cluster.num_gpus
     price_ = costs.gpu.usd_per_gpu_hour
     usd = None if price_ is None else price_ * case.cluster.num_gpus * seconds / HOUR_SECONDS

@@ -5,6 +5,7 @@ GPT-2: Radford et al. 2019; latent attention: DeepSeek-V2, arXiv:2405.04434, sec
 weight matrix, norm weights, biases where the model has them.
 """
 
+from predictor.case import COLUMN_MODULES
 from predictor.values import frozen
 
 
@@ -53,6 +54,44 @@ class Latent:
 
 
 @frozen(kw_only=True)
+class Adapters:
+    """LoRA: two thin products beside each of some linear modules, whose weights are frozen.
+
+    A module ``y = x·wᵀ`` becomes ``y = x·wᵀ + scale·(x·aᵀ)·bᵀ`` with ``a`` of rank x inputs and
+    ``b`` of outputs x rank (Hu et al., arXiv:2106.09685).
+
+    Attributes:
+        rank: Of all tensor ranks together.
+        modules: Which modules have one, by Megatron-Core's names.
+        tensor_ranks: Ranks that share a module's matrices.
+        lowest: Nothing that is trained comes before the layer, so nobody needs its input's
+            gradient.
+    """
+
+    rank: int
+    modules: frozenset[str]
+    tensor_ranks: int = 1
+    lowest: bool = False
+
+
+@frozen
+class Linear:
+    """A linear module of one rank.
+
+    Attributes:
+        out: Columns of its output.
+        into: Columns of its input.
+        trained: Its own weights are.
+        rank: Of its adapter; 0 without one.
+    """
+
+    out: int
+    into: int
+    trained: bool = True
+    rank: int = 0
+
+
+@frozen(kw_only=True)
 class Layer:
     """One transformer layer of one rank.
 
@@ -72,6 +111,7 @@ class Layer:
         experts: Experts in place of the MLP.
         predicts: A multi-token prediction module: two norms and a product of 2·hidden into hidden
             come before the layer, a norm and the shared head after it.
+        adapters: What alone is trained; None: all weights are.
     """
 
     hidden: int
@@ -88,6 +128,7 @@ class Layer:
     latent: Latent | None = None
     experts: Experts | None = None
     predicts: bool = False
+    adapters: Adapters | None = None
 
     @property
     def q(self) -> int:
@@ -181,9 +222,46 @@ class Layer:
         """Parameters outside the routed experts, which attention's mapping lays out."""
         return self.matrix_parameters + self.vector_parameters
 
+    def linear(self, module: str) -> Linear:
+        """One of a dense layer's linear modules, by Megatron-Core's name."""
+        up = 2 if self.gated else 1
+        out, into = {
+            "linear_qkv": (self.q + 2 * self.kv, self.hidden),
+            "linear_proj": (self.hidden, self.q),
+            "linear_fc1": (up * self.ffn, self.hidden),
+            "linear_fc2": (self.hidden, self.ffn),
+        }[module]
+        if self.adapters is None:
+            return Linear(out, into)
+        rank = self.adapters.rank if module in self.adapters.modules else 0
+        return Linear(out, into, trained=False, rank=rank)
+
+    @property
+    def adapter_parameters(self) -> int:
+        """Weights of the adapters held by the rank.
+
+        The first product of a module that splits its output is split over tensor ranks by its own
+        outputs; the second one always is.
+        """
+        if self.adapters is None:
+            return 0
+        ranks, total = self.adapters.tensor_ranks, 0
+        for module in self.adapters.modules:
+            each = self.linear(module)
+            if module in COLUMN_MODULES:
+                total += each.rank // ranks * each.into + each.out * each.rank
+            else:
+                total += each.rank * each.into + each.out // ranks * each.rank
+        return total
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters outside the routed experts that have gradients."""
+        return self.dense_parameters if self.adapters is None else self.adapter_parameters
+
     @property
     def parameters(self) -> int:
-        """All parameters of the layer held by the rank."""
+        """All parameters of the layer held by the rank, without adapters."""
         return self.dense_parameters + self.expert_parameters
 
     @property
@@ -193,7 +271,9 @@ class Layer:
 
     @property
     def tensors(self) -> int:
-        """Parameter tensors of the layer as the Hugging Face module holds them."""
+        """Trained tensors: two an adapter, else all, as the Hugging Face module holds them."""
+        if self.adapters is not None:
+            return 2 * len(self.adapters.modules)
         if self.block == "gpt2":
             return 12
         mlp = self.mlp_matrices if self.gated else 2

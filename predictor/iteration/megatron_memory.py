@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from predictor.iteration.layer import Experts, Layer
+from predictor.iteration.layer import Adapters, Experts, Layer
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest
 from predictor.iteration.step import Stage, StepShape
 
@@ -24,16 +24,16 @@ def fused_memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
         block.count for chunk in stage.chunks for block in chunk.blocks if block.layer.predicts
     )
     logits = 10.0 * shape.tokens * shape.vocab * heads
-    held, whole = stage.parameters, 0
+    held, graded, whole = stage.parameters, stage.trained_parameters, 0
     if shape.sharding == "parameters":  # shards, and two layers whole with one layer's gradient
-        held = stage.owned_parameters
+        held = graded = stage.owned_parameters
         whole = max(b.layer.parameters for chunk in stage.chunks for b in chunk.blocks)
     parts = {
         "parameters": 2.0 * held + 4.0 * whole,
         "optimizer states": 12.0 * stage.owned_parameters,
         "activations": fused_activations(stage, in_flight),
         "logits and loss": logits if stage.last else 0.0,
-        "gradients": 1.0 * shape.gradient_bytes * (held + whole),
+        "gradients": 1.0 * shape.gradient_bytes * (graded + whole),
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),
     }
     return finished(parts, distributed=shape.world.ranks > 1)
@@ -73,6 +73,8 @@ def _activations(
 
 def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:
     """Bytes that one layer keeps of a micro-batch, less what is recomputed."""
+    if layer.adapters:
+        return _adapted_saved_bytes(shape, layer, layer.adapters)
     n, norms = shape.tokens, 2
     kept = 4.0 * n * layer.heads
     if layer.latent:
@@ -90,6 +92,32 @@ def _fused_saved_bytes(shape: StepShape, layer: Layer) -> float:
     else:
         kept += 2.0 * n * (3 if layer.gated else 2) * layer.ffn
     return kept + 2.0 * (2 + norms) * shape.shard_tokens * layer.hidden
+
+
+def _adapted_saved_bytes(shape: StepShape, layer: Layer, adapters: Adapters) -> float:
+    """The same where adapters alone are trained: frozen products keep no input, adapters theirs.
+
+    Both norms' inputs, queries, keys, values, attention's output and its statistics, and what the
+    activation reads are kept for their own gradients. An adapter behind a norm keeps that one's
+    output, gathered over tensor ranks; one behind the activation keeps its output; each keeps the
+    ``rank`` columns between its products (Transformer Engine 2.8 ``linear.py``: ``saved_inputmat``
+    of a frozen weight is None; Megatron-Core ``tensor_parallel/layers.py``).
+    """
+    n, up = shape.tokens, 2 if layer.gated else 1
+    kept = 4.0 * shape.shard_tokens * layer.hidden + 4.0 * n * layer.heads
+    kept += 2.0 * n * (2 * layer.q + 2 * layer.kv)
+    inputs = {
+        "linear_qkv": layer.hidden,
+        "linear_proj": 0,  # attention's output, kept anyway
+        "linear_fc1": layer.hidden,
+        "linear_fc2": layer.ffn,
+    }
+    modules = adapters.modules
+    if "mlp" in shape.recomputed:
+        modules -= {"linear_fc1", "linear_fc2"}
+    else:
+        kept += 2.0 * n * up * layer.ffn
+    return kept + sum(2.0 * n * (inputs[name] + adapters.rank) for name in modules)
 
 
 def _experts_saved_bytes(shape: StepShape, layer: Layer, experts: Experts) -> float:

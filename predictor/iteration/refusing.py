@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from predictor.case import HYBRID_RULE, Case, is_hybrid, load_gpu
 from predictor.errors import NotPredictable
+from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import CORE_ATTENTION
 
@@ -17,7 +18,8 @@ def refuse(case: Case, stack: Stack) -> None:
     Raises:
         NotPredictable: With the first reason that applies.
     """
-    for reasons in (_of_model(case, stack), _of_formats(case, stack), _of_plan(case, stack)):
+    every = (_of_model, _of_formats, _of_plan, _of_adapters)
+    for reasons in (each(case, stack) for each in every):
         for applies, words in reasons:
             if applies:
                 raise NotPredictable(words)
@@ -62,6 +64,29 @@ def _of_formats(case: Case, stack: Stack) -> Iterator[Reason]:
     yield (
         precision == "nvfp4" and "fp4" not in formats,
         f"precision 'nvfp4': {gpu} has no 4-bit products; GPUs of Blackwell have",
+    )
+
+
+def _of_adapters(case: Case, stack: Stack) -> Iterator[Reason]:
+    model, plan, rank = case.model, case.plan, case.training.adapter_rank
+    if rank is None:
+        return
+    without = f"training.adapter_rank {rank}: LoRA is not supported yet"
+    yield (
+        "adapters" not in stack.knows,
+        f"{without} by {stack.name}, but by megatron-core-te",
+    )
+    yield (
+        any((model.moe, model.mla, model.mtp_num_layers)),
+        f"{without} with experts, latent attention or prediction modules; dense layers are",
+    )
+    yield (
+        plan.sharding == "parameters",
+        f"{without} with sharding 'parameters'; none and optimizer are",
+    )
+    yield (
+        plan.schedule in SPLIT_BACKWARD,
+        f"{without} with schedule {plan.schedule!r}; gpipe, 1f1b and interleaved are",
     )
 
 

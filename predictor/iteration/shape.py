@@ -7,7 +7,7 @@ from functools import cache
 from itertools import groupby
 
 from predictor.case import Case, Model, Training, load_gpu
-from predictor.iteration.dimensions import layers_of
+from predictor.iteration.dimensions import adapters_of, layers_of
 from predictor.iteration.implementations import load as load_stack
 from predictor.iteration.layer import Layer
 from predictor.iteration.moe.mapping import expert_plan
@@ -109,6 +109,7 @@ def _kinds(case: Case) -> tuple[Layer, ...]:
         tensor_parallel=plan.tensor_parallel,
         expert_parallel=plan.expert_parallel,
         expert_tensor_parallel=plan.expert_tensor_parallel,
+        adapters=adapters_of(case.training),
     )
 
 
@@ -133,11 +134,15 @@ def _blocks(kinds: Sequence[Layer], replays: int) -> tuple[Block, ...]:
 
 @frozen
 class Held:
-    """What a rank of a stage holds: parameters outside routed experts, in them, and tensors."""
+    """What a rank of a stage holds: parameters outside routed experts, in them, and tensors.
+
+    ``trained`` are those of the first that have gradients, tensors those that have.
+    """
 
     dense: int
     experts: int
     tensors: int
+    trained: int
 
 
 def held_by(model: Model, shape: StepShape, chunks: Sequence[Chunk]) -> Held:
@@ -160,7 +165,11 @@ def held_by(model: Model, shape: StepShape, chunks: Sequence[Chunk]) -> Held:
         if not (first and shape.tied_embeddings):
             held += table
             tensors += 1
-    return Held(held, experts, tensors)
+    if shape.layer.adapters is not None:
+        thin = sum(block.layer.adapter_parameters * block.count for block in blocks)
+        own = sum(block.layer.tensors * block.count for block in blocks)
+        return Held(held + thin, experts, own, thin)
+    return Held(held, experts, tensors, held)
 
 
 def _stage(case: Case, shape: StepShape, chunks: tuple[Chunk, ...]) -> Stage:
@@ -174,6 +183,7 @@ def _stage(case: Case, shape: StepShape, chunks: tuple[Chunk, ...]) -> Stage:
         chunks=chunks,
         parameters=held.dense + held.experts,
         expert_parameters=held.experts,
-        owned_parameters=math.ceil(held.dense / shards) + math.ceil(held.experts / expert_shards),
+        trained_parameters=held.trained + held.experts,
+        owned_parameters=math.ceil(held.trained / shards) + math.ceil(held.experts / expert_shards),
         tensors=held.tensors,
     )

@@ -217,8 +217,9 @@ class Stage:
         chunks: What it runs, one for each virtual stage.
         parameters: Parameters that a rank computes with.
         expert_parameters: Of these, those of routed experts.
+        trained_parameters: Of these, how many have gradients.
         owned_parameters: Of these, how many it keeps the optimizer states of.
-        tensors: Parameter tensors.
+        tensors: Parameter tensors that have gradients.
     """
 
     index: int
@@ -226,6 +227,7 @@ class Stage:
     chunks: tuple[Chunk, ...]
     parameters: int
     expert_parameters: int
+    trained_parameters: int
     owned_parameters: int
     tensors: int
 
@@ -234,7 +236,7 @@ class Stage:
         """Tensors of which the rank owns a part: a module's, and two of each of its experts."""
         blocks = [block for chunk in self.chunks for block in chunk.blocks]
         experts = sum(2 * b.layer.experts.held * b.count for b in blocks if b.layer.experts)
-        return math.ceil((self.tensors + experts) * self.owned_parameters / self.parameters)
+        return math.ceil((self.tensors + experts) * self.owned_parameters / self.trained_parameters)
 
     @property
     def first(self) -> bool:

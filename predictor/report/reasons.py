@@ -33,7 +33,8 @@ _WIDTHS = frozenset(
     {"hidden_size", "ffn_hidden_size", "gated_mlp", "expert_ffn_hidden_size", "top_k"}
 )
 _HEADS = frozenset({"num_attention_heads", "num_query_groups", "head_dim", "v_head_dim"})
-_COMPUTING = _LAYOUT | _STEP | _WIDTHS
+_ADAPTED = frozenset({"adapter_rank", "adapter_modules"})
+_COMPUTING = _LAYOUT | _STEP | _WIDTHS | _ADAPTED
 # Fields that influence a part of the time, by the last name of their path.
 _INFLUENCES: dict[str, frozenset[str]] = {
     "gemm": _COMPUTING | _HEADS | {"vocab_size", "fp8_recipe", "recompute_modules"},
@@ -42,9 +43,9 @@ _INFLUENCES: dict[str, frozenset[str]] = {
     | {"attention_backend"},
     "memory_bound": _COMPUTING
     | {"vocab_size", "normalization", "qk_norm", "activation", "linear_bias", "fp8_recipe"},
-    "optimizer": (_LAYOUT | _WIDTHS)
+    "optimizer": (_LAYOUT | _WIDTHS | _ADAPTED)
     | {"gpu", "implementation", "num_layers", "vocab_size", "optimizer", "sharding"},
-    "communication": (_LAYOUT | _WIDTHS)
+    "communication": (_LAYOUT | _WIDTHS | _ADAPTED)
     | {
         "gpu", "implementation", "seq_length", "num_layers", "sharding", "sharding_group",
         "gpus_per_node", "network", "inter_node_bytes_per_second_per_gpu", "overlap_grad_reduce",
@@ -58,7 +59,7 @@ _INFLUENCES: dict[str, frozenset[str]] = {
             "global_batch_size", "layers_per_stage", "data_parallel", "overlap_p2p",
         }
     ),
-    "host": (_LAYOUT | _STEP) | {"cuda_graph", "moe_experts", "moe_permute_fusion"},
+    "host": (_LAYOUT | _STEP | _ADAPTED) | {"cuda_graph", "moe_experts", "moe_permute_fusion"},
 }  # fmt: skip
 _NAMES = {
     "gemm": "matrix products",

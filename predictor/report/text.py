@@ -24,7 +24,7 @@ from predictor.report.table import columns, shortened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from predictor.case import Case
+    from predictor.case import Case, Training
     from predictor.case.plan_schema import Plan
     from predictor.iteration import Estimate
 
@@ -57,7 +57,7 @@ def heading(case: Case) -> list[str]:
     batch = (
         f"sequence {training.seq_length}, global batch {training.global_batch_size} in "
         f"micro-batches of {training.micro_batch_size}, {training.precision}, "
-        f"recompute {training.recompute}"
+        f"recompute {training.recompute}{_adapters(training)}"
     )
     model = case.model.name or f"{case.model.num_layers} layers of {case.model.hidden_size}"
     return [
@@ -65,6 +65,14 @@ def heading(case: Case) -> list[str]:
         *_wrapped(_layout(case.plan)),
         *_wrapped(batch),
     ]
+
+
+def _adapters(training: Training) -> str:
+    """What alone is trained, if not all weights are."""
+    if training.adapter_rank is None:
+        return ""
+    modules = ", ".join(training.adapter_modules or ())
+    return f"; LoRA of rank {training.adapter_rank} on {modules}"
 
 
 def _layout(plan: Plan) -> str:

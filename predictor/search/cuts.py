@@ -13,8 +13,8 @@ import numpy as np
 
 from predictor.case import Case, Model
 from predictor.costs.prediction import Ints
-from predictor.iteration.dimensions import layers_of
-from predictor.iteration.layer import Layer
+from predictor.iteration.dimensions import adapters_of, layers_of
+from predictor.iteration.layer import Adapters, Layer
 from predictor.iteration.shape import chunks_of
 
 
@@ -156,7 +156,7 @@ def _laid(
         recompute_layers=cast("Any", replays or None),
         global_batch_size=case.cluster.num_gpus // stages,
     )
-    kinds = _kinds(case.model)
+    kinds = _kinds(case.model, adapters_of(case.training))
     return tuple(
         tuple(
             ChunkCut(
@@ -171,9 +171,10 @@ def _laid(
 
 
 @lru_cache(maxsize=256)
-def _kinds(model: Model) -> Mapping[Layer, int]:
+def _kinds(model: Model, adapters: Adapters | None) -> Mapping[Layer, int]:
     """Kinds of layers of a model and their places."""
-    return {kind: place for place, kind in enumerate(dict.fromkeys(layers_of(model)))}
+    row = layers_of(model, adapters=adapters)
+    return {kind: place for place, kind in enumerate(dict.fromkeys(row))}
 
 
 def _replayed(held: tuple[tuple[ChunkCut, ...], ...]) -> tuple[tuple[ChunkCut, ...], ...]:

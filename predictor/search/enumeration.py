@@ -22,6 +22,7 @@ from predictor.case.training_schema import Training
 from predictor.costs.prediction import Ints
 from predictor.errors import NotPredictable
 from predictor.iteration.placement import is_even
+from predictor.iteration.schedules import SPLIT_BACKWARD
 from predictor.search.menu import LEAST_TOKENS, MENUS, MOST_TOKENS, Menu
 from predictor.search.space import Columns, Space, columns_of
 
@@ -66,6 +67,7 @@ class _Enumeration:
         self._batches()
         self._experts()
         self._independent()
+        self._adapted()
         return Space(self._case, self._columns, self._values, self._flags(), self._refused)
 
     def _ranks(self) -> None:
@@ -188,6 +190,14 @@ class _Enumeration:
             whole &= len(self._values["sharding"]) > 1
             self._keep(np.where(alone, plain, ~whole), None)
 
+    def _adapted(self) -> None:
+        """What an estimate refuses where adapters alone are trained."""
+        if self._case.training.adapter_rank is None:
+            return
+        self._keep(~self._is("sharding", "parameters"), "LoRA with sharding 'parameters'")
+        for schedule in SPLIT_BACKWARD & set(self._values["schedule"]):
+            self._keep(~self._is("schedule", schedule), f"LoRA with schedule {schedule!r}")
+
     def _flags(self) -> Mapping[str, tuple[bool | None, ...]]:
         names = ("overlap_grad_reduce", "overlap_param_gather", "overlap_p2p")
         return {
@@ -210,7 +220,11 @@ class _Enumeration:
             replace(
                 case,
                 plan=Plan(context_parallel_kind=case.plan.context_parallel_kind, **plan),
-                training=Training(seq_length=case.training.seq_length),
+                training=Training(
+                    seq_length=case.training.seq_length,
+                    adapter_rank=case.training.adapter_rank,
+                    adapter_modules=case.training.adapter_modules,
+                ),
                 cluster=replace(case.cluster, num_gpus=gpus),
             )
         except RuleError as error:

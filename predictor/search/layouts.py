@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from predictor.case import Model
 from predictor.costs.prediction import Ints
-from predictor.iteration.dimensions import layers_of
+from predictor.iteration.dimensions import adapters_of, layers_of
 from predictor.iteration.implementations import load as load_stack
-from predictor.iteration.layer import Layer
+from predictor.iteration.layer import Adapters, Layer
 from predictor.iteration.shape import held_by, replays_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk
@@ -28,10 +28,21 @@ ROLES: Final = ((False, False), (True, False), (False, True), (True, True))
 
 
 @lru_cache(maxsize=1024)
-def kinds_of(model: Model, tensor: int, expert: int, expert_tensor: int) -> tuple[Layer, ...]:
+def kinds_of(
+    model: Model,
+    tensor: int = 1,
+    expert: int = 1,
+    expert_tensor: int = 1,
+    *,
+    adapters: Adapters | None = None,
+) -> tuple[Layer, ...]:
     """The kinds of layers that a rank has, from the bottom."""
     row = layers_of(
-        model, tensor_parallel=tensor, expert_parallel=expert, expert_tensor_parallel=expert_tensor
+        model,
+        tensor_parallel=tensor,
+        expert_parallel=expert,
+        expert_tensor_parallel=expert_tensor,
+        adapters=adapters,
     )
     return tuple(dict.fromkeys(row))
 
@@ -43,13 +54,15 @@ class Held:
     Attributes:
         dense: Parameters outside routed experts.
         experts: Parameters of routed experts.
-        tensors: Parameter tensors.
+        tensors: Parameter tensors that have gradients.
+        trained: Parameters outside routed experts that have gradients.
         owned: Parameters whose optimizer states the rank keeps.
     """
 
     dense: Ints
     experts: Ints
     tensors: Ints
+    trained: Ints
     owned: Ints
 
     def take(self, places: tuple[Ints, Ints]) -> "Held":
@@ -170,23 +183,24 @@ class Layouts:
         rows, pair = distinct([self.cut, which])
         parts = self.table.parts[self.cut[rows]]
         held = np.einsum("njp,npq->njq", parts, units[which[rows]])[pair]
-        dense, experts, tensors = np.moveaxis(held, 2, 0)
+        dense, experts, tensors, trained = np.moveaxis(held, 2, 0)
         shards, expert_shards = (each[:, None] for each in self.shards)
-        owned = -(-dense // shards) - (-experts // expert_shards)
-        return Held(dense, experts, tensors, owned)
+        owned = -(-trained // shards) - (-experts // expert_shards)
+        return Held(dense, experts, tensors, trained, owned)
 
     def kinds(self, row: int) -> tuple[Layer, ...]:
         """The kinds of layers that a rank of a layout has."""
-        return kinds_of(self.space.case.model, *(int(self.column(name)[row]) for name in DEGREES))
+        case, degrees = self.space.case, (int(self.column(name)[row]) for name in DEGREES)
+        return kinds_of(case.model, *degrees, adapters=adapters_of(case.training))
 
-    def _units(self, row: int) -> list[tuple[int, int, int]]:
+    def _units(self, row: int) -> list[tuple[int, ...]]:
         """What one layer of each kind holds, and the tables and norms of each role."""
         shape = self.shapes.of(self.space, row)
         layers = [(Block(layer=kind, count=1),) for kind in self.kinds(row)]
         chunks = [Chunk(blocks=blocks, embedding=False, head=False) for blocks in layers]
         chunks += [Chunk(blocks=(), embedding=first, head=last) for first, last in ROLES]
         parts = [held_by(self.space.case.model, shape, (chunk,)) for chunk in chunks]
-        return [(part.dense, part.experts, part.tensors) for part in parts]
+        return [(part.dense, part.experts, part.tensors, part.trained) for part in parts]
 
 
 def layouts_of(space: Space, shapes: Shapes | None = None) -> Layouts:
@@ -203,5 +217,8 @@ def layouts_of(space: Space, shapes: Shapes | None = None) -> Layouts:
         replays = replays_of(case, recompute=kind, stages=stages)
         key = stages, chunks, space.values["schedule"][schedule], replays
         number.append(cuts.setdefault(key, len(cuts)))
-    table = CutTable(tuple(cut_of(case, *key) for key in cuts), len(kinds_of(case.model, 1, 1, 1)))
+    table = CutTable(
+        tuple(cut_of(case, *key) for key in cuts),
+        len(kinds_of(case.model, adapters=adapters_of(case.training))),
+    )
     return Layouts(space, stack, shapes, table, np.array(number, dtype=np.int64)[which])

@@ -117,6 +117,7 @@ class Probes:
             chunks=(chunk,),
             parameters=int(held.dense[at] + held.experts[at]),
             expert_parameters=int(held.experts[at]),
+            trained_parameters=int(held.trained[at] + held.experts[at]),
             owned_parameters=int(held.owned[at]),
             tensors=int(held.tensors[at]),
         )

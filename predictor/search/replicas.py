@@ -101,7 +101,7 @@ class Tails:
         probes, stages = self.probes, self.probes.stages
         replicas = [probes.replicas(stage, overlapped=True) for stage in stages]
         stopping = [probes.replicas(stage, overlapped=False) for stage in stages]
-        held = [_held(stage) for stage in stages]
+        held = [HeldParameters.of_stage(stage) for stage in stages]
         buckets = np.array([_buckets(*pair) for pair in zip(stages, replicas, strict=True)])
         shares = [_share(each, max(n, 1)) for each, n in zip(held, buckets.tolist(), strict=True)]
         triples = list(zip(shares, replicas, stages, strict=True))
@@ -138,7 +138,7 @@ class Tails:
         spent, layers = [], []
         for stage in self.probes.stages:
             count = stage.chunks[0].blocks[0].count
-            share = _share(_held(stage), count)
+            share = _share(HeldParameters.of_stage(stage), count)
             asked = Replicas(
                 reduce="reduce_scatter",
                 gradient_bytes=stage.shape.gradient_bytes,
@@ -178,10 +178,6 @@ class Tails:
         return found
 
 
-def _held(stage: Stage) -> HeldParameters:
-    return HeldParameters(stage.parameters - stage.expert_parameters, stage.expert_parameters)
-
-
 def _share(held: HeldParameters, count: int) -> HeldParameters:
     """One of so many equal parts."""
     return HeldParameters(round(held.dense / count), round(held.experts / count))
@@ -192,7 +188,8 @@ def _buckets(stage: Stage, replicas: Replicas) -> int:
     limit = replicas.bucket_parameters
     if limit is None:
         return 0
-    block = stage.chunks[0].blocks[0]
-    fullest = max(block.layer.dense_parameters, block.layer.expert_parameters)
+    layer = stage.chunks[0].blocks[0].layer
+    fullest = max(layer.trained_parameters, layer.expert_parameters)
     layers = -(-limit // max(fullest, 1))
-    return max(1, round(stage.parameters / (layers * block.layer.parameters)))
+    each = layer.trained_parameters + layer.expert_parameters
+    return max(1, round(stage.trained_parameters / (layers * each)))

@@ -112,6 +112,7 @@ def _stage_memory(
         chunks=(_chunk(tuple(blocks), *role),),
         parameters=cast("int", held.dense + held.experts),
         expert_parameters=cast("int", held.experts),
+        trained_parameters=cast("int", held.trained + held.experts),
         owned_parameters=cast("int", held.owned),
         tensors=cast("int", held.tensors),
     )

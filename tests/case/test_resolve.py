@@ -148,6 +148,7 @@ def test_a_dumped_case_reads_back_the_same(case: Case) -> None:
 def test_a_resolved_case_leaves_no_default_open(case: Case) -> None:
     resolved = resolve(case).case
     optional = {
+        "adapter_modules",
         "fp8_recipe",
         "moe_overlap",
         "moe_permute_fusion",

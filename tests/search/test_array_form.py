@@ -34,6 +34,7 @@ STACKS = [
     ("gpt3-6.7b", "zero-bubble", 32, {}),
     ("llama2-7b", "nanotron", 32, {}),
     ("llama2-7b", "torchtitan", 16, {}),
+    ("llama2-7b", TE, 32, {"adapter_rank": (16,)}),
 ]
 
 WITHIN = 0.9

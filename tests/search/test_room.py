@@ -30,9 +30,17 @@ from predictor.search.room import room_of
     ],
 )
 def test_memory_is_that_of_the_estimate(model, implementation):
-    asked = question(model, implementation, gpus=16, batch=32, constraints={})
+    _check_memory(model, implementation, {})
+
+
+def test_memory_is_that_of_the_estimate_with_adapters():
+    _check_memory("llama2-7b", "megatron-core-te", {"adapter_rank": (8,)})
+
+
+def _check_memory(model, implementation, constraints):
+    asked = question(model, implementation, gpus=16, batch=32, constraints=constraints)
     sections, case = asked.cases()[0]
-    space = space_of(case, 32, {})
+    space = space_of(case, 32, constraints)
     room = room_of(layouts_of(space))
     for row in (
         np.random.default_rng(0).choice(len(space), min(25, len(space)), replace=False).tolist()

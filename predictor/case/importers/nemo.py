@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from predictor.case.importers.adapters import read_adapters
 from predictor.case.importers.files import parse_yaml
 from predictor.case.importers.megatron_arguments import read_arguments
 from predictor.case.importers.megatron_fields import read_fields
@@ -33,7 +34,8 @@ _SECTIONS = re.compile(
 _FREE_SECTIONS = re.compile(
     r"""^(ConfigContainer\.|recipe\.)?(checkpoint|logger|profiling|rng|scheduler|tokenizer|straggler
     |nvrx_straggler|ft|inprocess_restart|validation|exp_manager|log|resume|optim\.lr_scheduler
-    |model\.(tokenizer|nsys_profile|data|optim\.sched)|trainer\.callbacks|wandb|env_vars
+    |model\.(tokenizer|nsys_profile|data|peft|optim\.sched)|peft\.(alpha|dropout_position|lora_[AB]_init_method)
+    |trainer\.callbacks|wandb|env_vars
     |rerun_state_machine|optimizer_config_override_provider|tensor_inspect)(_config)?\b""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -69,6 +71,7 @@ def read_recipe(origin: str, text: str) -> Imported:
     settings = Settings(origin, FORM, _leaves(found))
     _read_whole(settings)
     read_fields(settings)
+    read_adapters(settings)
     settings.put_default("implementation", "megatron-core-te", "a recipe of Megatron-Core")
     return settings.finished(_is_free)
 

@@ -25,6 +25,7 @@ from functools import lru_cache
 from predictor.dtypes import FP32_BYTES
 from predictor.iteration import context
 from predictor.iteration.implementations import local_moe, te_latent, te_moe
+from predictor.iteration.implementations import te_adapters as thin
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.fully_sharded import fully_sharded
 from predictor.iteration.implementations.megatron_steps import flat, program
@@ -61,14 +62,17 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     if layer.predicts:
         _merge_backward(backward, shape)
     again = _host(shape, layer, "forward", replay)
+    steps = backward.steps()
+    if layer.adapters and layer.adapters.lowest:
+        steps = thin.lowest(steps)
     return Part(
         forward=forward.steps(),
-        backward=backward.steps(),
+        backward=steps,
         replay=replay,
         forward_host=_host(shape, layer, "forward", forward.steps()) if layer.predicts else again,
-        backward_host=_host(shape, layer, "backward", backward.steps()),
+        backward_host=_host(shape, layer, "backward", steps),
         replay_host=again,
-        parameters=layer.dense_parameters,
+        parameters=layer.trained_parameters,
         expert_parameters=layer.expert_parameters,
     )
 
@@ -77,7 +81,8 @@ def _host(shape: StepShape, layer: Layer, phase: str, steps: Sequence[Step]) -> 
     """By measured layers of Megatron-Core's local spec."""
     if layer.experts:
         return layer_host(phase, steps, shape.routed(layer), shape.cuda_graph)
-    return dense_host(phase, steps, graphs=shape.cuda_graph, rings=te.rings(shape))
+    added = thin.products(layer, phase)
+    return dense_host(phase, steps, graphs=shape.cuda_graph, rings=te.rings(shape), added=added)
 
 
 def layer_forward(tape: Tape, shape: StepShape, layer: Layer, attention: Tape) -> None:
@@ -140,7 +145,7 @@ def _attention(kind: str, shape: StepShape, layer: Layer) -> Tape:
 
 def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n = shape.tokens
-    te.column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    thin.column_forward(tape, shape, layer.linear("linear_qkv"))
     if layer.qk_norm:
         tape.fresh(te.fused("rms_norm", n * layer.heads, layer.head_dim))
         tape.fresh(te.fused("rms_norm", n * layer.groups, layer.head_dim))
@@ -149,12 +154,12 @@ def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
         tape.fresh(te.fused("copy", n, layer.kv))  # values, a slice beside new queries and keys
     context.forward(tape, shape, layer)
-    te.row_forward(tape, shape, layer.hidden, layer.q)
+    thin.row_forward(tape, shape, layer.linear("linear_proj"))
 
 
 def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n = shape.tokens
-    te.row_backward(tape, shape, layer.hidden, layer.q)
+    thin.row_backward(tape, shape, layer.linear("linear_proj"))
     if shape.selective_recompute:
         context.forward(tape, shape, layer)
     kernels = 3 if layer.heads == layer.groups else 5
@@ -167,24 +172,24 @@ def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
         tape.run(te.fused("rms_norm_backward", n * layer.groups, layer.head_dim), kernels=2)
     if layer.rope:  # their gradients lie apart and are put together
         tape.fresh(te.fused("copy", n, layer.q + 2 * layer.kv))
-    te.column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    thin.column_backward(tape, shape, layer.linear("linear_qkv"))
 
 
 def _mlp_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(te.fused(te.norm(layer), shape.shard_tokens, layer.hidden))
-    te.column_forward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+    thin.column_forward(tape, shape, layer.linear("linear_fc1"))
     tape.fresh(te.fused("silu_mul" if layer.gated else "gelu", shape.tokens, layer.ffn))
-    te.row_forward(tape, shape, layer.hidden, layer.ffn)
+    thin.row_forward(tape, shape, layer.linear("linear_fc2"))
 
 
 def _mlp_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     shard = shape.shard_tokens
     if "mlp" in shape.recomputed:
         _mlp_forward(tape, shape, layer)
-    te.row_backward(tape, shape, layer.hidden, layer.ffn)
+    thin.row_backward(tape, shape, layer.linear("linear_fc2"))
     name = "silu_mul_backward" if layer.gated else "gelu_backward"
     tape.fresh(te.fused(name, shape.tokens, layer.ffn))
-    te.column_backward(tape, shape, (2 if layer.gated else 1) * layer.ffn, layer.hidden)
+    thin.column_backward(tape, shape, layer.linear("linear_fc1"))
     tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
     tape.fresh(te.fused("residual_add", shard, layer.hidden))
 
@@ -210,10 +215,13 @@ def embedding_part(shape: StepShape, *, accumulates: bool = True) -> Part:
 
     Autograd makes a whole bf16 table of gradients; with ``accumulates`` a hook adds it to the main
     gradients in every micro-batch (``distributed_data_parallel.py``), as products add theirs.
+    Nothing is made of a frozen table.
     """
     forward, backward = Tape(), Tape()
     forward.run(te.fused("embedding", shape.tokens, shape.hidden))
     forward.collective(shape.partial_sum(shape.hidden))
+    if shape.layer.adapters:
+        return Part(forward=forward.steps(), backward=())
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.run(te.fused("zero", shape.vocab, shape.hidden))
@@ -244,12 +252,14 @@ def head_part(shape: StepShape) -> Part:
         forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
     backward.run(te.fused("cross_entropy_backward", n, shape.vocab))
     backward.run(te.fused("cast_down", n, shape.vocab))
-    te.column_backward(backward, shape, shape.vocab, shape.hidden)
+    trained = layer.adapters is None
+    te.column_backward(backward, shape, shape.vocab, shape.hidden, trained=trained)
     backward.fresh(te.fused(te.norm(layer) + "_backward", shape.shard_tokens, shape.hidden))
+    own = trained and not (shape.tied_embeddings and shape.stages == 1)
     return Part(
         forward=forward.steps(),
         backward=backward.steps(),
-        parameters=0 if shape.tied_embeddings and shape.stages == 1 else shape.vocab * shape.hidden,
+        parameters=shape.vocab * shape.hidden if own else 0,
     )
 
 
@@ -293,7 +303,7 @@ def reduced(stage: Stage) -> Program:
     """
     tape, shape = Tape(), stage.shape
     if shape.sharding != "parameters":
-        size = stage.parameters * shape.gradient_bytes // FP32_BYTES
+        size = stage.trained_parameters * shape.gradient_bytes // FP32_BYTES
         tape.run(flat("square_sum_fp32", size))
     tape.run(flat("square_sum_fp32", stage.owned_parameters))
     tape.collective(shape.world.all_reduce(4, "fp32"), "data")
@@ -316,10 +326,12 @@ def optimizer(stage: Stage) -> Program:
     tape.run(Optimizer(kernel="adamw", elements=owned, dtype="fp32", impl="native"))
     if not (shape.recipe and shape.recipe.gathers_parameters):
         tape.run(flat("cast_down", owned), kernels=stage.owned_tensors)
-    kept = owned if shape.sharding == "parameters" else stage.parameters
+    kept = owned if shape.sharding == "parameters" else stage.trained_parameters
     tape.run(flat("zero", shape.gradient_bytes // WEIGHT_BYTES * kept))
     for chunk in stage.chunks:
         for block in chunk.blocks:
+            if block.layer.adapters and shape.recipe and shape.recipe.gathers_parameters:
+                continue  # frozen weights stay small from step to step
             weights = block.layer.matrix_parameters + block.layer.expert_parameters
             rows = block.count * weights // shape.hidden
             te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
@@ -344,7 +356,18 @@ STACK = Stack(
     parallel=True,
     compared=False,
     knows=frozenset(
-        {"backends", "context", "experts", "fp8", "latent", "modules", "mxfp8", "nvfp4", "windows"}
+        {
+            "adapters",
+            "backends",
+            "context",
+            "experts",
+            "fp8",
+            "latent",
+            "modules",
+            "mxfp8",
+            "nvfp4",
+            "windows",
+        }
     ),
     layer=lambda shape, layer: fully_sharded(layer_part(shape, layer), shape),
     embedding=lambda shape: fully_sharded(embedding_part(shape), shape),

@@ -83,23 +83,29 @@ def normed(tape: Tape, recipe: Recipe | None, rows: int, cols: int, *, turned: b
         tape.fresh(fused("transpose_fp8", rows, cols))
 
 
-def column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """A product whose output is split: its input is gathered first under sequence parallelism."""
+def column_forward(
+    tape: Tape, shape: StepShape, out: int, into: int, *, trained: bool = True
+) -> None:
+    """A product whose output is split: its input is gathered first under sequence parallelism.
+
+    A weight that is not ``trained`` asks for no turned copy of its input, here as below.
+    """
     recipe = shape.recipe
     gathered = shape.sequence_parallel
-    normed(tape, recipe, shape.shard_tokens, into, turned=not gathered or _keeps_both(recipe))
+    turned = trained and (not gathered or _keeps_both(recipe))
+    normed(tape, recipe, shape.shard_tokens, into, turned=turned)
     if rings(shape):
         one = product(shape.shard_tokens, out, into, "forward", recipe)
-        gather_by_shares(tape, shape, (one,), _wire_bytes(recipe) * into)
+        gather_by_shares(tape, shape, (one,), wire_bytes(recipe) * into)
         return
     if gathered:
-        tape.collective(shape.tensor.all_gather(_wire_bytes(recipe) * shape.tokens * into))
+        tape.collective(shape.tensor.all_gather(wire_bytes(recipe) * shape.tokens * into))
     tape.run(product(shape.tokens, out, into, "forward", recipe))
 
 
-def row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+def row_forward(tape: Tape, shape: StepShape, out: int, into: int, *, trained: bool = True) -> None:
     """A product whose output is a partial sum."""
-    operand(tape, shape.recipe, shape.tokens, into, turned=True)
+    operand(tape, shape.recipe, shape.tokens, into, turned=trained)
     if rings(shape):
         scatter_by_shares(
             tape, shape, product(shape.shard_tokens, out, into, "forward", shape.recipe)
@@ -109,29 +115,37 @@ def row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
     tape.collective(shape.partial_sum(out))
 
 
-def column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+def column_backward(
+    tape: Tape, shape: StepShape, out: int, into: int, *, trained: bool = True
+) -> None:
     """Gather of the input beside dgrad, sum of its gradient beside wgrad."""
     recipe = shape.recipe
+    gathered = shape.sequence_parallel and trained
     elements = 1.0 * shape.tokens * into
-    operand(tape, recipe, shape.tokens, out, turned=True)
-    if shape.sequence_parallel:
-        tape.start(shape.tensor.all_gather(_wire_bytes(recipe) * elements), "tensor")
+    operand(tape, recipe, shape.tokens, out, turned=trained)
+    if gathered:
+        tape.start(shape.tensor.all_gather(wire_bytes(recipe) * elements), "tensor")
     tape.run(product(shape.tokens, out, into, "dgrad", recipe))
-    if shape.sequence_parallel:
+    if gathered:
         tape.wait("tensor")
     tape.start(shape.partial_sum(into), "tensor")
-    if shape.sequence_parallel:
+    if gathered:
         _turn(tape, recipe, shape.tokens, into)
-    tape.run(product(shape.tokens, out, into, "wgrad", recipe))
+    if trained:
+        tape.run(product(shape.tokens, out, into, "wgrad", recipe))
     tape.wait("tensor")
 
 
-def row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
+def row_backward(
+    tape: Tape, shape: StepShape, out: int, into: int, *, trained: bool = True
+) -> None:
     """The output's gradient is gathered first under sequence parallelism."""
     recipe = shape.recipe
     gathered = shape.sequence_parallel
-    operand(tape, recipe, shape.shard_tokens, out, turned=not gathered or _keeps_both(recipe))
-    row_bytes = (2 if _keeps_both(recipe) else 1) * _wire_bytes(recipe) * out
+    both = trained and _keeps_both(recipe)
+    turned = trained and (not gathered or both)
+    operand(tape, recipe, shape.shard_tokens, out, turned=turned)
+    row_bytes = (2 if both else 1) * wire_bytes(recipe) * out
     if rings(shape):
         one = product(shape.shard_tokens, out, into, "dgrad", recipe)
         gather_by_shares(tape, shape, (one,), row_bytes)
@@ -139,6 +153,8 @@ def row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
         if gathered:
             tape.collective(shape.tensor.all_gather(row_bytes * shape.tokens))
         tape.run(product(shape.tokens, out, into, "dgrad", recipe))
+    if not trained:
+        return
     if gathered:
         _turn(tape, recipe, shape.tokens, out)
     tape.run(product(shape.tokens, out, into, "wgrad", recipe))
@@ -190,7 +206,7 @@ def scatter_by_shares(tape: Tape, shape: StepShape, share: Gemm) -> None:
     tape.fresh(fused("copy", share.m * (ranks + 1) // 2, share.n))
 
 
-def _wire_bytes(recipe: Recipe | None) -> float:
+def wire_bytes(recipe: Recipe | None) -> float:
     """Bytes of a gathered element."""
     return recipe.wire_bytes if recipe else 2.0
 

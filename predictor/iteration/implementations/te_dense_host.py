@@ -22,7 +22,9 @@ PLAIN_LAUNCHES: Final = {"forward": 13, "backward": 23}
 PRODUCTS: Final = {"forward": 4, "backward": 8}
 
 
-def dense_host(phase: str, steps: Sequence[Step], *, graphs: str, rings: bool) -> HostWork:
+def dense_host(
+    phase: str, steps: Sequence[Step], *, graphs: str, rings: bool, added: int = 0
+) -> HostWork:
     """Host work of a layer's forward or backward pass.
 
     Args:
@@ -30,13 +32,14 @@ def dense_host(phase: str, steps: Sequence[Step], *, graphs: str, rings: bool) -
         steps: What the pass launches.
         graphs: ``plan.cuda_graph``.
         rings: Tensor-parallel transfers are those of Transformer Engine's ring exchange.
+        added: Products of modules beyond the measured layer's (adapters), launched as eager ones.
     """
     if graphs == "iteration":
         return ()
     launches = [step for step in steps if isinstance(step, Launch)]
     remote = [each for each in launches if isinstance(each.operator, Collective)]
     calls = [each for each in remote if not (rings and each.stream == "tensor")]
-    products = sum(each.kernels for each in launches if isinstance(each.operator, Gemm))
+    products = sum(each.kernels for each in launches if isinstance(each.operator, Gemm)) - added
     kernels = sum(each.kernels for each in launches) - len(remote) - products
     plain = PLAIN_LAUNCHES[phase] - PRODUCTS[phase]
     bare = len(remote) - len(calls) + max(products - PRODUCTS[phase], 0)

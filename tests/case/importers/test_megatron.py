@@ -345,3 +345,71 @@ def test_a_mistyped_option_is_listed_with_the_right_one() -> None:
     assert "is not understood (did you mean '--hidden-size'?)" in words
     with pytest.raises(CaseError, match=r"hidden_size is needed.*did you mean '--hidden-size'"):
         case_from_files(mistyped, fields={"cluster.gpu": "h100-sxm5-80gb"})
+
+
+BRIDGE_LORA = """
+model:
+  num_layers: 32
+peft:
+  _target_: megatron.bridge.peft.lora.LoRA
+  dim: 16
+  alpha: 32
+  dropout: 0.0
+  lora_A_init_method: xavier
+  target_modules: [linear_qkv]
+"""
+NEMO_1_LORA = """
+model:
+  peft:
+    peft_scheme: lora
+    ia3_tuning:
+      layer_selection: null
+    lora_tuning:
+      adapter_dim: 8
+      adapter_dropout: 0.1
+      column_init_method: xavier
+      target_modules: [attention, mlp_fc2]
+"""
+EVERY = ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rank", "modules"),
+    [
+        (BRIDGE_LORA, 16, ["linear_qkv"]),
+        (NEMO_1_LORA, 8, ["linear_qkv", "linear_proj", "linear_fc2"]),
+        ("peft:\n  _target_: nemo.collections.llm.peft.lora.LoRA\n", 32, EVERY),
+        ("model:\n  peft:\n    peft_scheme: lora\n", 32, ["linear_qkv"]),
+        (NEMO_1_LORA.replace("peft_scheme: lora", "peft_scheme: null"), None, None),
+        ("peft: null\n", None, None),
+    ],
+)
+def test_lora_of_a_recipe(text: str, rank: int | None, modules: list[str] | None) -> None:
+    found = values(read_recipe("r.yaml", text))
+    assert found.get("training.adapter_rank") == rank
+    assert found.get("training.adapter_modules") == modules
+
+
+def test_what_lora_leaves_out_is_listed() -> None:
+    """A scale and initial values change nothing; dropout would."""
+    assert read_recipe("r.yaml", BRIDGE_LORA).unknown == ()
+    told = read_recipe("r.yaml", NEMO_1_LORA).unknown
+    name = "model.peft.lora_tuning.adapter_dropout"
+    assert told == (f"r.yaml:9: {name} = 0.1 is not modelled",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("lora.LoRA", "dora.DoRA", "training.adapter_rank: .*DoRA is not modelled, LoRA is"),
+        (
+            "[linear_qkv]",
+            "['*.0.*.linear_qkv']",
+            "training.adapter_modules: .*known are linear_qkv",
+        ),
+        ("dim: 16", "dim: many", "must be a whole number"),
+    ],
+)
+def test_other_adapters_are_not_taken_for_full_training(old: str, new: str, words: str) -> None:
+    with pytest.raises(CaseError, match=words):
+        values(read_recipe("r.yaml", BRIDGE_LORA.replace(old, new)))
