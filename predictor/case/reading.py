@@ -15,7 +15,7 @@ from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fie
 from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
-from predictor.case.releases import plan_of_release
+from predictor.case.releases import plan_of_release, training_of_release
 from predictor.case.rule import RuleError
 from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, shown
@@ -116,6 +116,7 @@ def _read_case(mapping: Mapping[str, object]) -> Case:
     parts = {"model": model, "training": training, "plan": plan, "cluster": cluster}
     words = " ".join(str(mapping[key]) for key in _WORDS if mapping.get(key))
     parts["plan"] = plan_of_release(words, parts)
+    parts["training"] = training_of_release(words, parts)
     return case_from_sections({**mapping, **parts})
 
 

@@ -2,7 +2,8 @@
 
 A record's ``framework`` and ``notes`` name releases in the source's words. Where NVIDIA's public
 recipes of that release turn something on or off that a field of the plan stands for, and the field
-is absent, it is filled.
+is absent, it is filled. So are the adapters of their recipes for LoRA, where a record says that it
+is LoRA.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Recipe:
         model: At the beginning of the model's name.
         gpus: Names of GPUs; empty: all.
         precision: Of the training; empty: any.
-        plan: Fields of the plan.
+        plan: Fields of the plan, or of the training where adapters are meant.
     """
 
     release: str
@@ -94,6 +95,44 @@ RECIPES = (
         plan=_PADDED,
     ),
 )
+
+# NVIDIA-NeMo/Automodel 9892fa9c ``examples/llm_benchmark``: ``peft.target_modules: '*_proj'``.
+# NeMo-Framework-Launcher 04c921b4 ``conf/peft/llama/squad.yaml``: rank 32, on ``attention_qkv``.
+# NVIDIA/NeMo 2.1 ``recipes/llama3_{8b,70b}.py`` in performance mode, which dgxc-benchmarking 25.02
+# runs, and Megatron-Bridge a9497c6 ``perf_recipes``: rank 8 for 8B, else 16, on ``linear_qkv``.
+_LORA = r".*\b(task=lora\b|lora fine-?tun)"
+_ON_QKV = ["linear_qkv"]
+
+ADAPTERS = (
+    Recipe(release=r"\bnemo automodel\b" + _LORA, plan={"adapter_rank": 16}),
+    Recipe(
+        release=r"\bnemo ?24\.0[1-7]\b" + _LORA,
+        plan={"adapter_rank": 32, "adapter_modules": _ON_QKV},
+    ),
+    Recipe(
+        release=r"\b(nemo|megatron)\b" + _LORA,
+        model=r"llama3(\.\d)?-8b",
+        plan={"adapter_rank": 8, "adapter_modules": _ON_QKV},
+    ),
+    Recipe(
+        release=r"\b(nemo|megatron)\b" + _LORA,
+        plan={"adapter_rank": 16, "adapter_modules": _ON_QKV},
+    ),
+)
+
+
+def training_of_release(words: str, case: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a case's training with the adapters of its release's recipe, if its words say LoRA.
+
+    Args:
+        words: What its record says of framework and release.
+        case: Its ``model``, ``training``, ``plan`` and ``cluster``.
+    """
+    training = case["training"]
+    if training.get("adapter_rank") is not None:
+        return training
+    chosen = next((each.plan for each in ADAPTERS if each.fits(words.lower(), case)), {})
+    return {**chosen, **{key: value for key, value in training.items() if value is not None}}
 
 
 def plan_of_release(

@@ -77,3 +77,35 @@ def test_a_regression_that_a_record_names_takes_the_fused_kernel_away() -> None:
     }
     plan = plan_of(record)
     assert (plan.moe_experts, plan.cuda_graph) == ("grouped", "iteration")
+
+
+QKV = ("linear_qkv",)
+
+
+@pytest.mark.parametrize(
+    ("framework", "notes", "model", "told"),
+    [
+        ("NeMo 24.07 / Megatron-Core", "task=LoRA; original revision", "Llama2-7B", (32, QKV)),
+        ("NeMo 1.x (24.09-24.12)", "LoRA fine-tuning, packed 4096", "Llama3-8B", (8, QKV)),
+        ("NeMo 2.x", "LoRA fine-tuning", "Llama3.1-405B", (16, QKV)),
+        ("Megatron-Bridge / Megatron-Core", "TASK=LoRA Performance", "Llama3-70B", (16, QKV)),
+        ("NeMo AutoModel (PyTorch FSDP2)", "task=LoRA fine-tune", "Llama3-8B", (16, None)),
+        ("NeMo 1.x (24.09-24.12)", "SFT fine-tuning; PEFT/SFT", "Llama3-8B", (None, None)),
+        ("Paxml", "fine-tuning (SFT rows 1-2, LoRA rows 3-4)", "Llama2-7B", (None, None)),
+        (None, "task=LoRA", "Llama3-8B", (None, None)),
+    ],
+)
+def test_a_record_that_says_lora_has_the_adapters_of_its_releases_recipe(
+    framework: str | None, notes: str, model: str, told: tuple[object, ...]
+) -> None:
+    record: dict[str, Any] = {
+        "model": {"preset": "llama3-8b", "name": model},
+        "training": {"seq_length": 4096, "adapter_modules": None},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 8},
+        "framework": framework,
+        "notes": notes,
+    }
+    training = Case.from_dict(record).training
+    assert (training.adapter_rank, training.adapter_modules) == told
+    own = Case.from_dict(record | {"training": {"adapter_rank": 4}}).training
+    assert (own.adapter_rank, own.adapter_modules) == (4, None)
