@@ -7,7 +7,8 @@ key; and, from :func:`resolve`, the same case with every documented default fill
 """
 
 from predictor.case.cluster_schema import Cluster
-from predictor.case.gpus import Gpu, bench_results_folder, domain_gpus, gpu_names, load_gpu
+from predictor.case.datasheets import Gpu
+from predictor.case.gpus import bench_results_folder, domain_gpus, gpu_names, load_gpu
 from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.models import HYBRID_RULE, is_hybrid, load_model, model_names
 from predictor.case.networks import Network, load_network, network_names

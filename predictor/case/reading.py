@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from predictor.case.cluster_schema import Links
 from predictor.case.details import plan_from_details, training_from_details
-from predictor.case.gpus import ADDING, gpu_names, has_gpu
+from predictor.case.gpus import has_gpu, ways_out
 from predictor.case.hf_config import model_fields_from_hf
 from predictor.case.model_schema import Mla, Model, Moe
 from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fields, model_names
@@ -25,7 +25,7 @@ from predictor.errors import CaseError, nearest
 from predictor.files import MEBIBYTE, read_json, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 MAX_FILE_BYTES = MEBIBYTE
 RECORD_KEYS = frozenset({"id", "source", "source_location", "measured"})
@@ -195,15 +195,12 @@ def _check_names(case: Case) -> None:
         *(("cluster.stage_gpus", each) for each in case.cluster.stage_gpus or ()),
     ):
         if not has_gpu(sku):
-            _unknown(key, sku, gpu_names(), f"`predictor gpus` lists them; {ADDING}")
+            raise RuleError(key, shown(sku), f"unknown name{ways_out(sku)}")
     network = case.cluster.network
     if network is not None and network not in network_names():
         known = network_names()
-        _unknown("cluster.network", network, known, f"known: {', '.join(known)}")
-
-
-def _unknown(key: str, name: str, known: Iterable[str], where: str) -> None:
-    raise RuleError(key, shown(name), f"unknown name{closest(name, known)}; {where}")
+        rule = f"unknown name{closest(network, known)}; known: {', '.join(known)}"
+        raise RuleError("cluster.network", shown(network), rule)
 
 
 def _check_sequence(case: Case, mapping: Mapping[str, object]) -> None:

@@ -1,0 +1,138 @@
+"""One line of ``predictor operators --jsonl`` as a question, or what is wrong with it."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from predictor.errors import PredictorError, nearest
+from predictor.files import parse_json
+from predictor.operators import KERNELS, OPERATORS, Operator, column_fields
+from predictor.units import LARGEST_SIZE
+from predictor.values import frozen
+
+MAX_LINE = 100_000
+REGIMES = ("burst", "sustained")
+CACHES = ("cold", "warm")
+_MAY_BE_ZERO = {"value_head_dim", "window", "query_length", "ctas", "source", "destination"}
+
+_WORDS = {
+    ("gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8", "fp8_block"),
+    ("grouped_gemm", "dtype"): ("bf16", "fp16", "tf32", "fp8", "fp8_block"),
+    ("gemm", "api"): ("cublas", "cublaslt"),
+    ("gemm", "algorithm"): ("heuristic", "best"),
+    ("attention", "dtype"): ("bf16", "fp16"),
+    ("attention", "impl"): ("cudnn", "flash"),
+    ("memory_bound", "dtype"): ("bf16",),
+    ("memory_bound", "impl"): ("native", "torch", "inductor"),
+    ("optimizer", "dtype"): ("bf16", "fp32"),
+    ("optimizer", "impl"): ("native", "torch"),
+    ("optimizer", "kernel"): ("adamw", "adamw_master", "adamw_foreach"),
+}
+"""Words that a field takes where its type is a plain string."""
+
+
+@frozen
+class Question:
+    """What a line asks.
+
+    Attributes:
+        operator: Whose seconds.
+        cache: ``cold`` or ``warm``.
+        regime: ``burst`` or ``sustained``.
+    """
+
+    operator: Operator
+    cache: str
+    regime: str
+
+
+def asked(line: str) -> Question | str:
+    """The question of a line, or what is wrong with it."""
+    if len(line) > MAX_LINE:
+        return f"a question is at most {MAX_LINE} characters"
+    try:
+        raw = parse_json("question", line, PredictorError)
+        if not isinstance(raw, dict):
+            return 'a question is an object: {"operator": "gemm", "m": 4096, ...}'
+        regime = _choice(raw, "regime", REGIMES)
+        cache = _choice(raw, "cache", CACHES)
+        return Question(_operator(raw), cache, regime)
+    except (PredictorError, ValueError) as error:
+        return str(error)
+
+
+def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
+    value = raw.pop(key, allowed[0])
+    if value not in allowed:
+        msg = f"{key} = {value!r}: must be {' or '.join(allowed)}"
+        raise ValueError(msg)
+    return str(value)
+
+
+def _operator(raw: Mapping[str, Any]) -> Operator:
+    name = raw.get("operator")
+    if not isinstance(name, str) or name not in OPERATORS:
+        known = list(OPERATORS)
+        hint = nearest(str(name), known)
+        msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"
+        raise ValueError(msg)
+    hints, known_fields = _fields(name)
+    values: dict[str, Any] = {}
+    for key in raw:
+        if key != "operator" and key not in known_fields:
+            hint = nearest(key, known_fields) or f"; there are {', '.join(known_fields)}"
+            msg = f"{name}: unknown field {key!r}{hint}"
+            raise ValueError(msg)
+    for key, spec in known_fields.items():
+        if key in raw:
+            values[key] = _checked(name, key, raw[key], hints[key])
+        elif spec.default is MISSING:
+            msg = f"{name}: field {key!r} is missing"
+            raise ValueError(msg)
+        else:
+            values[key] = spec.default
+    if name == "memory_bound":
+        _check_kernel(values["impl"], values["kernel"])
+    return OPERATORS[name](**values)
+
+
+@cache
+def _fields(name: str) -> tuple[dict[str, Any], dict[str, Field[object]]]:
+    """Types and fields of an operator by name, the same for every line."""
+    kind = OPERATORS[name]
+    return get_type_hints(kind), {each.name: each for each in column_fields(kind)}
+
+
+def _check_kernel(impl: str, kernel: str) -> None:
+    known = KERNELS[impl]
+    if kernel not in known:
+        msg = f"memory_bound.kernel = {kernel!r}: no {impl} kernel{nearest(kernel, known)}"
+        raise ValueError(msg)
+
+
+def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+    if hint is bool:
+        if not isinstance(value, bool):
+            msg = f"{name}.{key} = {value!r}: must be true or false"
+            raise ValueError(msg)
+        return value
+    if hint is int:
+        least = 0 if key in _MAY_BE_ZERO else 1
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not whole or not least <= value <= LARGEST_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {LARGEST_SIZE}"
+            raise ValueError(msg)
+        return value
+    if hint is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0.0 <= value <= LARGEST_SIZE:
+            msg = f"{name}.{key} = {value!r}: must be a number from 0 to {LARGEST_SIZE}"
+            raise ValueError(msg)
+        return float(value)
+    allowed = get_args(hint) or _WORDS.get((name, key), ())
+    if not isinstance(value, str) or (allowed and value not in allowed):
+        rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"
+        msg = f"{name}.{key} = {value!r}: {rule}{nearest(str(value), allowed)}"
+        raise ValueError(msg)
+    return value
