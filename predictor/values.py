@@ -111,8 +111,7 @@ def _initialiser(cls: Any) -> Any:  # noqa: ANN401
 
 def _refuse(self: object, name: str, value: object = None) -> None:
     del value
-    msg = f"{type(self).__name__}.{name} cannot be changed: values are frozen"
-    raise FrozenInstanceError(msg)
+    raise FrozenInstanceError(f"{type(self).__name__}.{name} cannot be changed: values are frozen")
 
 
 def _equal(self: Any, other: Any) -> Any:  # noqa: ANN401

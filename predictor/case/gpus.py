@@ -72,8 +72,8 @@ def load_gpu(sku: str) -> Gpu:
     """Read the datasheet of a GPU.
 
     Raises:
-        UnknownName: no folder of bench_results has that name.
-        TableError: the file is damaged; the message names the file and the key.
+        UnknownName: No folder of bench_results has that name.
+        TableError: The file is damaged; the message names the file and the key.
     """
     return _read(bench_results_folder(), sku)
 

@@ -124,7 +124,7 @@ def model_fields_from_hf(config: Mapping[str, object]) -> dict[str, Any]:
     """Return the fields of a model that a Hugging Face configuration describes.
 
     Raises:
-        CaseError: the family is not one of those read here.
+        CaseError: The family is not one of those read here.
     """
     family = str(config.get("model_type"))
     if "model_type" not in config:

@@ -20,7 +20,7 @@ def check_links(cluster: Cluster, links: Links) -> None:
     """Hold the rules of a cluster's links.
 
     Raises:
-        RuleError: the first rule that is broken.
+        RuleError: The first rule that is broken.
     """
     matrix, overrides = links.bytes_per_second or (), links.overrides or ()
     for row, rates in enumerate(matrix):

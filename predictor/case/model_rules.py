@@ -14,7 +14,7 @@ def check_model(model: Model) -> None:
     """Hold the rules of a model.
 
     Raises:
-        RuleError: the first rule that is broken.
+        RuleError: The first rule that is broken.
     """
     heads, groups = model.num_attention_heads, model.num_query_groups
     check_divides("model.num_query_groups", groups, of="num_attention_heads", dividend=heads)

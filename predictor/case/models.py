@@ -38,7 +38,7 @@ def load_model(name: str) -> Model:
     """Read a model preset by its name or an alias.
 
     Raises:
-        UnknownName: no preset has that name.
+        UnknownName: No preset has that name.
     """
     values = model_fields(name)
     moe, mla = values.pop("moe", None), values.pop("mla", None)
@@ -49,7 +49,7 @@ def model_fields(name: str) -> dict[str, Any]:
     """Return the fields of a preset as plain values, its ``name`` among them.
 
     Raises:
-        UnknownName: no preset has that name.
+        UnknownName: No preset has that name.
     """
     found = find_preset(name) or name
     fields = read_preset("models", found)
@@ -61,7 +61,7 @@ def model_source(name: str) -> str:
     """Return where the dimensions of a preset come from.
 
     Raises:
-        UnknownName: no preset has that name.
+        UnknownName: No preset has that name.
     """
     return str(read_preset("models", find_preset(name) or name)["source"])
 

@@ -72,7 +72,7 @@ def load_network(name: str) -> Network:
     """Read a network preset.
 
     Raises:
-        UnknownName: no preset has that name.
+        UnknownName: No preset has that name.
     """
     return _parsed(name)
 

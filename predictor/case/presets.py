@@ -38,7 +38,7 @@ def read_preset(kind: str, name: str) -> dict[str, Any]:
     """Read one preset.
 
     Raises:
-        UnknownName: there is no preset of that kind and name.
+        UnknownName: There is no preset of that kind and name.
     """
     if name not in preset_names(kind):
         hint = closest(name, preset_names(kind))

@@ -38,7 +38,7 @@ def case_from_file(path: str | Path) -> Case:
     """Read a case from a TOML or JSON file; it may name files of its own folder.
 
     Raises:
-        CaseError: the file is not there, too large, not readable or not a legal case.
+        CaseError: The file is not there, too large, not readable or not a legal case.
     """
     return case_from_dict(read_tables(Path(path)), origin=str(path))
 
@@ -60,7 +60,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Read a ``.toml`` or ``.json`` file of at most one mebibyte as a mapping.
 
     Raises:
-        CaseError: the file is not there, too large, of another kind or damaged.
+        CaseError: The file is not there, too large, of another kind or damaged.
     """
     if path.suffix not in {".toml", ".json"}:
         raise CaseError(f"{path}: a case file ends in .toml or .json")
@@ -78,7 +78,7 @@ def case_from_dict(mapping: Mapping[str, object], *, origin: str = "case") -> Ca
     ``model.hf_config`` are read, and fields beside them win.
 
     Raises:
-        CaseError: something is not legal; the message begins with ``origin``.
+        CaseError: Something is not legal; the message begins with ``origin``.
     """
     try:
         case = _read_case(mapping)
@@ -93,7 +93,7 @@ def case_from_sections(sections: Mapping[str, object]) -> Case:
     """Build a case from tables of fields alone; every rule is held, no preset is read.
 
     Raises:
-        CaseError: something is not legal.
+        CaseError: Something is not legal.
     """
     parts: dict[str, Any] = {
         name: _read_section(section, _table(sections.get(name), name))

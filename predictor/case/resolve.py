@@ -87,7 +87,7 @@ def resolve(case: Case) -> Resolved:
     """Fill every absent field of ``case`` that has a default.
 
     Raises:
-        CaseError: the filled case breaks a rule.
+        CaseError: The filled case breaks a rule.
     """
     return _resolved(case, bench_results_folder())
 

@@ -26,7 +26,7 @@ def check_divides(key: str, divisor: int | None, *, of: str, dividend: int | Non
     """Hold that a number divides another, where both are there.
 
     Raises:
-        RuleError: it does not; ``key`` is the divisor's.
+        RuleError: It does not; ``key`` is the divisor's.
     """
     if divisor and dividend and dividend % divisor:
         raise RuleError(key, divisor, f"must divide {of} ({dividend})")

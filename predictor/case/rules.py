@@ -32,7 +32,7 @@ def check(case: Case) -> None:
     """Hold every rule against ``case``.
 
     Raises:
-        RuleError: the first rule that is broken.
+        RuleError: The first rule that is broken.
     """
     check_model(case.model)
     _check_tensor_parallel(case.model, case.training, case.plan)

@@ -49,7 +49,7 @@ class Section:
         """Check each value and keep its lasting form.
 
         Raises:
-            RuleError: a value is not of its kind.
+            RuleError: A value is not of its kind.
         """
         for name, kind in kinds(type(self)).items():
             value = getattr(self, name)

@@ -47,7 +47,7 @@ class Case:
         """Hold the rules between fields.
 
         Raises:
-            RuleError: one of them is broken.
+            RuleError: One of them is broken.
         """
         if self.implementation is not None:
             try:
@@ -62,7 +62,7 @@ class Case:
         """Read a case, or a run record (whose other keys are left aside).
 
         Raises:
-            CaseError: something is not legal; the message begins with ``origin``.
+            CaseError: Something is not legal; the message begins with ``origin``.
         """
         from predictor.case.reading import case_from_dict  # noqa: PLC0415
 
@@ -73,7 +73,7 @@ class Case:
         """Read a case from a ``.toml`` or ``.json`` file of at most one mebibyte.
 
         Raises:
-            CaseError: the file is not there, not readable or not a legal case.
+            CaseError: The file is not there, not readable or not a legal case.
         """
         from predictor.case.reading import case_from_file  # noqa: PLC0415
 
@@ -87,7 +87,7 @@ class Case:
         """Return this case with fields of its sections changed: ``replace(plan={...})``.
 
         Raises:
-            CaseError: the changed case breaks a rule.
+            CaseError: The changed case breaks a rule.
         """
         from predictor.case.reading import case_from_sections  # noqa: PLC0415
 

@@ -35,8 +35,9 @@ class Deferred(Mapping[Key, Value]):
             try:
                 self._values[key] = self._read(raw)
             except DAMAGE as error:
-                msg = f"the fit's part {key!r} cannot be read ({error!r}); run `predictor fit`"
-                raise FitError(msg) from error
+                raise FitError(
+                    f"the fit's part {key!r} cannot be read ({error!r}); run `predictor fit`"
+                ) from error
         return self._values[key]
 
     def __iter__(self) -> Iterator[Key]:

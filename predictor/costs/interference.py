@@ -99,5 +99,6 @@ def load_slowdowns() -> Slowdowns:
             for collective, (mine, its) in by_collective.items()
         }
     except DAMAGE as error:
-        msg = f"{SLOWDOWNS_FILE}: cannot be read ({error!r}); run benchmarks/fit_interference.py"
-        raise FitError(msg) from error
+        raise FitError(
+            f"{SLOWDOWNS_FILE}: cannot be read ({error!r}); run benchmarks/fit_interference.py"
+        ) from error

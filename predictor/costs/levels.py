@@ -133,11 +133,11 @@ class Levels:
             ValueError: A number or an algorithm is missing, or a number lies outside of its limits.
         """
         if set(raw["half_width"]) != PLACES or set(raw["lines"]) != ALGORITHMS:
-            msg = f"half_width and lines must be of {sorted(PLACES)} and {sorted(ALGORITHMS)}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"half_width and lines must be of {sorted(PLACES)} and {sorted(ALGORITHMS)}"
+            )
         if not all(raw["lines"].values()):
-            msg = "lines: each algorithm has one at least"
-            raise ValueError(msg)
+            raise ValueError("lines: each algorithm has one at least")
         for key, ends in raw["half_width"].items():
             each_within(
                 f"half_width.{key}", ends, dict.fromkeys(("latency", "bandwidth"), HALF_WIDTH)
@@ -168,8 +168,9 @@ def load_levels() -> Levels:
     try:
         return Levels.from_dict(json.loads(read_text(LEVELS_FILE, FitError, MEBIBYTE)))
     except DAMAGE as error:
-        msg = f"{LEVELS_FILE}: cannot be read ({error!r}); run `python benchmarks/fit_levels.py`"
-        raise FitError(msg) from error
+        raise FitError(
+            f"{LEVELS_FILE}: cannot be read ({error!r}); run `python benchmarks/fit_levels.py`"
+        ) from error
 
 
 @frozen(kw_only=True)

@@ -59,8 +59,7 @@ def within(name: str, values: Any, least: Any, most: Any) -> Floats:  # noqa: AN
     if wrong.any():
         place = np.unravel_index(int(np.argmax(wrong)), numbers.shape)
         low, high = (np.broadcast_to(each, numbers.shape)[place] for each in (least, most))
-        msg = f"{name}: {numbers[place]:g} lies outside of {low:g} to {high:g}"
-        raise ValueError(msg)
+        raise ValueError(f"{name}: {numbers[place]:g} lies outside of {low:g} to {high:g}")
     return numbers
 
 
@@ -71,12 +70,10 @@ def one_within(name: str, value: Any, limits: Limits) -> float:  # noqa: ANN401
         ValueError: It lies outside, or is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name}: {value!r:.40} is no number"
-        raise ValueError(msg)  # noqa: TRY004 - as any other damage
+        raise ValueError(f"{name}: {value!r:.40} is no number")  # noqa: TRY004 - as any other damage
     low, high = limits
     if not low <= value <= high:
-        msg = f"{name}: {value!r:.40} lies outside of {low:g} to {high:g}"
-        raise ValueError(msg)
+        raise ValueError(f"{name}: {value!r:.40} lies outside of {low:g} to {high:g}")
     return value
 
 
@@ -88,8 +85,7 @@ def each_within(name: str, raw: Mapping[str, Any], limits: Mapping[str, Limits])
     """
     for key, bounds in limits.items():
         if key not in raw:
-            msg = f"{name}.{key} is missing"
-            raise ValueError(msg)
+            raise ValueError(f"{name}.{key} is missing")
         one_within(f"{name}.{key}", raw[key], bounds)
 
 
@@ -101,6 +97,5 @@ def rising(name: str, values: Any) -> Ints:  # noqa: ANN401
     """
     numbers = np.array(values if len(values) else [], dtype=np.int64)
     if numbers.ndim != 1 or numbers.tolist() != list(values) or (np.diff(numbers) <= 0).any():
-        msg = f"{name}: must be whole numbers in order, none twice"
-        raise ValueError(msg)
+        raise ValueError(f"{name}: must be whole numbers in order, none twice")
     return numbers

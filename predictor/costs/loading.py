@@ -110,13 +110,15 @@ def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -
     try:
         raw = _raw_fit(path)
         if raw["format"] != FIT_FORMAT:
-            msg = f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
-            raise FitError(msg)
+            raise FitError(
+                f"{path}: format {raw['format']} is not {FIT_FORMAT}; run `predictor fit {sku}`"
+            )
         hot = _nearest_heat(folder, gpu, excluded)
         return _parse(gpu, raw, source=source, reference=reference, hot=hot)
     except DAMAGE as error:
-        msg = f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
-        raise FitError(msg) from error
+        raise FitError(
+            f"{path}: cannot be read as a fit ({error!r}); run `predictor fit {sku}`"
+        ) from error
 
 
 @cache

@@ -65,8 +65,7 @@ def asked(line: str) -> Question | str:
 def _choice(raw: dict[str, Any], key: str, allowed: tuple[str, ...]) -> str:
     value = raw.pop(key, allowed[0])
     if value not in allowed:
-        msg = f"{key} = {value!r}: must be {' or '.join(allowed)}"
-        raise ValueError(msg)
+        raise ValueError(f"{key} = {value!r}: must be {' or '.join(allowed)}")
     return str(value)
 
 
@@ -75,21 +74,18 @@ def _operator(raw: Mapping[str, Any]) -> Operator:
     if not isinstance(name, str) or name not in OPERATORS:
         known = list(OPERATORS)
         hint = nearest(str(name), known)
-        msg = f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}"
-        raise ValueError(msg)
+        raise ValueError(f"operator = {name!r}: does not exist{hint}; there are {', '.join(known)}")
     hints, known_fields = _fields(name)
     values: dict[str, Any] = {}
     for key in raw:
         if key != "operator" and key not in known_fields:
             hint = nearest(key, known_fields) or f"; there are {', '.join(known_fields)}"
-            msg = f"{name}: unknown field {key!r}{hint}"
-            raise ValueError(msg)
+            raise ValueError(f"{name}: unknown field {key!r}{hint}")
     for key, spec in known_fields.items():
         if key in raw:
             values[key] = _checked(name, key, raw[key], hints[key])
         elif spec.default is MISSING:
-            msg = f"{name}: field {key!r} is missing"
-            raise ValueError(msg)
+            raise ValueError(f"{name}: field {key!r} is missing")
         else:
             values[key] = spec.default
     if name == "memory_bound":
@@ -107,32 +103,31 @@ def _fields(name: str) -> tuple[dict[str, Any], dict[str, Field[object]]]:
 def _check_kernel(impl: str, kernel: str) -> None:
     known = KERNELS[impl]
     if kernel not in known:
-        msg = f"memory_bound.kernel = {kernel!r}: no {impl} kernel{nearest(kernel, known)}"
-        raise ValueError(msg)
+        raise ValueError(
+            f"memory_bound.kernel = {kernel!r}: no {impl} kernel{nearest(kernel, known)}"
+        )
 
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
     if hint is bool:
         if not isinstance(value, bool):
-            msg = f"{name}.{key} = {value!r}: must be true or false"
-            raise ValueError(msg)
+            raise ValueError(f"{name}.{key} = {value!r}: must be true or false")
         return value
     if hint is int:
         least = 0 if key in _MAY_BE_ZERO else 1
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not whole or not least <= value <= LARGEST_SIZE:
-            msg = f"{name}.{key} = {value!r}: must be a whole number from {least} to {LARGEST_SIZE}"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{name}.{key} = {value!r}: must be a whole number from {least} to {LARGEST_SIZE}"
+            )
         return value
     if hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0.0 <= value <= LARGEST_SIZE:
-            msg = f"{name}.{key} = {value!r}: must be a number from 0 to {LARGEST_SIZE}"
-            raise ValueError(msg)
+            raise ValueError(f"{name}.{key} = {value!r}: must be a number from 0 to {LARGEST_SIZE}")
         return float(value)
     allowed = get_args(hint) or _WORDS.get((name, key), ())
     if not isinstance(value, str) or (allowed and value not in allowed):
         rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"
-        msg = f"{name}.{key} = {value!r}: {rule}{nearest(str(value), allowed)}"
-        raise ValueError(msg)
+        raise ValueError(f"{name}.{key} = {value!r}: {rule}{nearest(str(value), allowed)}")
     return value

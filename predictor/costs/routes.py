@@ -62,7 +62,7 @@ def check_kind(kind: str) -> None:
     """Refuse what is no collective.
 
     Raises:
-        FitError: with the nearest right name.
+        FitError: With the nearest right name.
     """
     if kind not in KINDS:
         raise FitError(

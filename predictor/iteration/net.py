@@ -82,8 +82,7 @@ class Net:
                 and self._repeats(block)
             ):
                 return block
-        msg = "no group of micro-batches runs as the one before it"
-        raise ValueError(msg)
+        raise ValueError("no group of micro-batches runs as the one before it")
 
     def _groups(self) -> list[tuple[int, int]]:
         """First row, and row behind the last, of levels with a group's passes; the last first."""

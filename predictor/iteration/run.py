@@ -149,14 +149,12 @@ class Run:
     def _refuse_guesses(self) -> None:
         operator, origin = self._ledger.worst_origin()
         if isinstance(operator, Collective):
-            msg = "communication is extrapolated; --strict refuses that"
-            raise NotPredictable(msg)
+            raise NotPredictable("communication is extrapolated; --strict refuses that")
         if origin >= Origin.EXTRAPOLATED:
-            msg = (
+            raise NotPredictable(
                 f"{operator} is {origin.label}; --strict refuses that "
                 "(measure it with `bench-run --for CASE.toml`)"
             )
-            raise NotPredictable(msg)
 
     def half_seconds(self, *, compared: bool) -> float:
         """Half-width of the 90 % interval; ``compared``: measured steps stand behind the stack."""

@@ -34,7 +34,7 @@ def new_figure(rows: int, row_inches: float) -> Any:  # noqa: ANN401 - matplotli
     """Return a figure of one column.
 
     Raises:
-        PredictorError: matplotlib is not installed.
+        PredictorError: Matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415 - an optional part

@@ -31,7 +31,7 @@ def read_fits(folder: Path, operator: str) -> dict[str, dict[str, Any]]:
     """Fits of one operator in fit.json, by cache state (``gemm/cold``), with measured rows.
 
     Raises:
-        FitError: there is no fit, or none of that operator.
+        FitError: There is no fit, or none of that operator.
     """
     path = folder / FIT_FILE
     try:

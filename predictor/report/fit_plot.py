@@ -20,7 +20,7 @@ def plot_fit(folder: Path, operator: str, path: Path) -> None:
     """Write a plot of measured over predicted against measured seconds, PNG or SVG by suffix.
 
     Raises:
-        PredictorError: matplotlib is not installed, or it cannot write this kind of file.
+        PredictorError: Matplotlib is not installed, or it cannot write this kind of file.
         FitError: There is no fit of this operator.
     """
     fits = read_fits(folder, operator)

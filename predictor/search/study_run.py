@@ -179,7 +179,7 @@ def check_address(address: str, *, insecure: bool) -> None:
     """Refuse to send work in the clear to another machine, unless asked to.
 
     Raises:
-        StudyError: with the way out.
+        StudyError: With the way out.
     """
     parsed = urlsplit(address if "://" in address else f"tcp://{address}")
     if insecure or parsed.scheme in {"tls", "inproc"} or _is_loopback(parsed.hostname or ""):

@@ -50,8 +50,9 @@ class Table:
             return [getattr(row, name) for row in self.rows]
         if name in columns(self.operator):
             return [getattr(row.operator, name) for row in self.rows]
-        msg = f"{self.operator} has no column {name!r}{nearest(name, columns(self.operator))}"
-        raise TableError(msg)
+        raise TableError(
+            f"{self.operator} has no column {name!r}{nearest(name, columns(self.operator))}"
+        )
 
 
 @frozen(kw_only=True)
@@ -93,15 +94,16 @@ def read_table(path: Path, *, runs: Container[str] | None = None) -> Table:
     """
     operator = path.stem
     if operator not in OPERATORS:
-        msg = f"{path}: no operator is called {operator!r}{nearest(operator, OPERATORS)}"
-        raise TableError(msg)
+        raise TableError(
+            f"{path}: no operator is called {operator!r}{nearest(operator, OPERATORS)}"
+        )
     text = read_text(path, TableError, MAX_TABLE_BYTES).removeprefix(BYTE_ORDER_MARK)
     if not text:
-        msg = f"{path}: is empty; measure it again"
-        raise TableError(msg)
+        raise TableError(f"{path}: is empty; measure it again")
     if not text.endswith("\n"):
-        msg = f"{path}: the last line is truncated: a table ends with a newline; measure it again"
-        raise TableError(msg)
+        raise TableError(
+            f"{path}: the last line is truncated: a table ends with a newline; measure it again"
+        )
     rows = list(_parse(path, operator, text))
     validate_rows(rows, runs=runs)
     return Table(operator=operator, rows=tuple(row for _, row in rows))
@@ -119,13 +121,13 @@ def _parse(path: Path, operator: str, text: str) -> Iterator[tuple[str, Row]]:
         for line in lines:
             place = f"{path}:{lines.line_num}"
             if len(line) != len(header):
-                msg = f"{place}: truncated line: {len(line)} of {len(header)} cells"
-                raise TableError(msg)
+                raise TableError(f"{place}: truncated line: {len(line)} of {len(header)} cells")
             cells = line if in_order else [line[i] for i in order]
             yield place, _row(place, operator, parsers, cells[:split], cells[split:])
     except (csv.Error, StopIteration) as error:
-        msg = f"{path}:{lines.line_num}: not a table: {str(error) or 'no header'}"
-        raise TableError(msg) from error
+        raise TableError(
+            f"{path}:{lines.line_num}: not a table: {str(error) or 'no header'}"
+        ) from error
 
 
 def _check_header(path: Path, header: list[str], operator: str) -> None:
@@ -133,17 +135,18 @@ def _check_header(path: Path, header: list[str], operator: str) -> None:
     expected = columns(operator)
     other = next((mark for mark in ";\t" if len(header) == 1 and mark in header[0]), None)
     if other:
-        msg = f"{path}:1: cells are separated by {other!r}; save the table with commas and points"
-        raise TableError(msg)
+        raise TableError(
+            f"{path}:1: cells are separated by {other!r}; save the table with commas and points"
+        )
     for name in expected:
         if header.count(name) != 1 and (name in header or name not in defaulted_fields(operator)):
             state = "missing" if name not in header else "there twice"
-            msg = f"{path}:1: column {name!r} is {state}; the columns are {', '.join(expected)}"
-            raise TableError(msg)
+            raise TableError(
+                f"{path}:1: column {name!r} is {state}; the columns are {', '.join(expected)}"
+            )
     for name in header:
         if name not in expected:
-            msg = f"{path}:1: unknown column {name!r}{nearest(name, expected)}"
-            raise TableError(msg)
+            raise TableError(f"{path}:1: unknown column {name!r}{nearest(name, expected)}")
 
 
 def _row(
@@ -162,13 +165,11 @@ def _row(
         for (name, parse), cell in zip(_MEASURED_PARSERS.items(), measured, strict=True):
             results[name] = parse(cell)
     except ValueError as error:
-        msg = f"{place}: {name}={cell!r} {error}"
-        raise TableError(msg) from error
+        raise TableError(f"{place}: {name}={cell!r} {error}") from error
     try:
         shape = OPERATORS[operator](**values)
     except ValueError as error:
-        msg = f"{place}: {error}"
-        raise TableError(msg) from error
+        raise TableError(f"{place}: {error}") from error
     return Row(operator=shape, **results)
 
 
@@ -176,8 +177,7 @@ def _number(text: str) -> float | None:
     try:
         return float(text) if text else None
     except ValueError as error:
-        msg = "must be a number"
-        raise ValueError(msg) from error
+        raise ValueError("must be a number") from error
 
 
 def _count(text: str) -> int:

@@ -26,8 +26,7 @@ def read_runs(path: Path) -> dict[str, Run]:
     runs = read_toml(path, TableError, MAX_RUNS_BYTES)
     for key, run in runs.items():
         if not isinstance(run, dict):
-            msg = f"{path}: {key} = {run!r} must be a table of provenance: [{key}]"
-            raise TableError(msg)
+            raise TableError(f"{path}: {key} = {run!r} must be a table of provenance: [{key}]")
     return runs
 
 

@@ -93,16 +93,14 @@ def defaulted_fields(operator: str) -> frozenset[str]:
 
 def _boolean(text: str) -> bool:
     if text not in {"True", "False"}:
-        msg = "must be True or False"
-        raise ValueError(msg)
+        raise ValueError("must be True or False")
     return text == "True"
 
 
 def _chosen(choices: tuple[str, ...]) -> Callable[[str], str]:
     def choose(text: str) -> str:
         if text not in choices:
-            msg = f"must be one of {', '.join(choices)}"
-            raise ValueError(msg)
+            raise ValueError(f"must be one of {', '.join(choices)}")
         return text
 
     return choose
@@ -113,14 +111,12 @@ def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        msg = "must be a whole number"
-        raise ValueError(msg) from error
+        raise ValueError("must be a whole number") from error
 
 
 def _word(text: str) -> str:
     if not text:
-        msg = "must not be empty"
-        raise ValueError(msg)
+        raise ValueError("must not be empty")
     return text
 
 

@@ -26,17 +26,15 @@ def validate_rows(rows: Iterable[tuple[str, Row]], *, runs: Container[str] | Non
     for place, row in rows:
         fault = row_fault(row) or _run_fault(row, runs)
         if fault:
-            msg = f"{place}: {fault}"
-            raise TableError(msg)
+            raise TableError(f"{place}: {fault}")
         if row.status != "ok":
             continue
         first = seen.setdefault(row.key, place)
         if first != place:
-            msg = (
+            raise TableError(
                 f"{place}: repeats {first}: no two 'ok' rows may share fields, regime, cache and "
                 f"run ({row.operator}, {row.regime}, {row.cache}, {row.run}); remove one"
             )
-            raise TableError(msg)
 
 
 def row_fault(row: Row) -> str:

@@ -24,8 +24,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
     rows = list(rows)
     for row in rows:
         if row.operator.name != operator:
-            msg = f"{path}: a row of operator {row.operator.name!r} does not belong there"
-            raise TableError(msg)
+            raise TableError(
+                f"{path}: a row of operator {row.operator.name!r} does not belong there"
+            )
     validate_rows(((f"{path}:{line}", row) for line, row in enumerate(rows, start=2)), runs=None)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

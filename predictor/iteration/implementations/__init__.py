@@ -52,11 +52,11 @@ def load(name: str) -> Stack:
         return stack
     have = ", ".join(STACKS)
     if name in REFUSED:
-        msg = f"implementation {name!r} is refused: {REFUSED[name]}; supported: {have}"
-        raise NotPredictable(msg)
+        raise NotPredictable(
+            f"implementation {name!r} is refused: {REFUSED[name]}; supported: {have}"
+        )
     hint = nearest(name, [*STACKS, *REFUSED])
-    msg = f"implementation {name!r} does not exist{hint}; supported: {have}"
-    raise UnknownName(msg)
+    raise UnknownName(f"implementation {name!r} does not exist{hint}; supported: {have}")
 
 
 def descriptions() -> dict[str, str]:

@@ -78,12 +78,11 @@ def _check_size(schedule: str, stages: int, micro_batches: int, chunks: int) -> 
         (MAX_PASSES_SEARCHED if schedule in SEARCHED else MAX_PASSES) // stages,
     )
     if each > most:
-        msg = (
+        raise NotPredictable(
             f"plan.schedule {schedule!r}: {micro_batches} micro-batches in {chunks} chunks are "
             f"{each:,} passes of each of {stages} stages; up to {most:,} are estimated: use fewer "
             "stages or chunks, or a larger training.micro_batch_size"
         )
-        raise NotPredictable(msg)
 
 
 __all__ = ["ORDERS", "SEARCHED", "SPLIT_BACKWARD", "UNIT", "Order", "PassSeconds", "order_of"]

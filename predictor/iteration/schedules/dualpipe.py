@@ -37,12 +37,11 @@ def order(stages: int, micro_batches: int, chunks: int) -> Order:
             stage, or virtual stages.
     """
     if chunks != 1 or stages % 2 or micro_batches % 2 or micro_batches < 2 * stages:
-        msg = (
+        raise NotPredictable(
             "schedule 'dualpipe' needs an even pipeline_parallel, an even number of micro-batches, "
             f"at least twice as many, and virtual_pipeline 1; here {stages} stages, "
             f"{micro_batches} micro-batches, virtual_pipeline {chunks}"
         )
-        raise NotPredictable(msg)
     written = [_Stage(stage, stages, micro_batches) for stage in range(stages)]
     passes = [stage.run() for stage in written]
     departs = np.concatenate(

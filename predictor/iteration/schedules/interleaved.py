@@ -19,11 +19,10 @@ def order(stages: int, micro_batches: int, chunks: int) -> Order:
         NotPredictable: Micro-batches do not come in whole groups of the stages.
     """
     if micro_batches % stages:
-        msg = (
+        raise NotPredictable(
             f"schedule 'interleaved' needs micro-batches in multiples of pipeline_parallel "
             f"({stages}); global_batch_size leaves {micro_batches} a replica"
         )
-        raise NotPredictable(msg)
     total = micro_batches * chunks
     turn = np.arange(total)
     micro_batch = turn // (stages * chunks) * stages + turn % stages

@@ -15,8 +15,9 @@ def order(stages: int, micro_batches: int, chunks: int) -> Order:
         NotPredictable: More than one chunk a stage.
     """
     if chunks != 1:
-        msg = f"schedule '1f1b' has one chunk a stage, virtual_pipeline = {chunks}; use interleaved"
-        raise NotPredictable(msg)
+        raise NotPredictable(
+            f"schedule '1f1b' has one chunk a stage, virtual_pipeline = {chunks}; use interleaved"
+        )
     passes = []
     for stage in range(stages):
         ahead = min(stages - 1 - stage, micro_batches)

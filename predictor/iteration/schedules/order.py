@@ -195,8 +195,7 @@ class Order:
                 ready &= done[held[number]]
             chosen = number[ready]
             if not len(chosen):
-                msg = "the schedule waits for itself"
-                raise ValueError(msg)
+                raise ValueError("the schedule waits for itself")
             done[chosen] = True
             number[ready] = following[chosen]
             left -= len(chosen)

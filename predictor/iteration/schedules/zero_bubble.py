@@ -37,8 +37,9 @@ def one_chunk(schedule: str, chunks: int) -> None:
         NotPredictable: There are more.
     """
     if chunks != 1:
-        msg = f"schedule {schedule!r} has one chunk a stage, virtual_pipeline = {chunks}"
-        raise NotPredictable(msg)
+        raise NotPredictable(
+            f"schedule {schedule!r} has one chunk a stage, virtual_pipeline = {chunks}"
+        )
 
 
 def _stage(micro_batches: int, ahead: int, held_back: int) -> list[Pass]:

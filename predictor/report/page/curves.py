@@ -151,7 +151,7 @@ def write_curves(operator: str, lines: Sequence[Sequence[Curve]], path: Path) ->
     """Write a page of an operator's curves.
 
     Raises:
-        PredictorError: plotly or jinja2 is not installed, or the file cannot be written.
+        PredictorError: Plotly or jinja2 is not installed, or the file cannot be written.
     """
     charts = tuple(curve_chart(f"line-{place}", line) for place, line in enumerate(lines))
     gpus = ", ".join(each.label for each in lines[0])

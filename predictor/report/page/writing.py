@@ -20,7 +20,7 @@ def write_page(page: Page, path: Path) -> None:
     """Write a page, whole or not at all.
 
     Raises:
-        PredictorError: plotly or jinja2 is not installed, or the file cannot be written.
+        PredictorError: Plotly or jinja2 is not installed, or the file cannot be written.
     """
     write_result(path, html(page), PredictorError)
 
@@ -29,7 +29,7 @@ def html(page: Page) -> str:
     """Return a page as HTML that asks nothing of the network.
 
     Raises:
-        PredictorError: plotly or jinja2 is not installed.
+        PredictorError: Plotly or jinja2 is not installed.
     """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - optional
