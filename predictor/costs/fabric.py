@@ -2,11 +2,12 @@
 
 Two levels: a scale-up domain (a node, or a rack where NVLink leaves the node) and a network.
 Formulas and fitted parameters are those of :mod:`predictor.costs.levels`; a network whose preset
-holds a published curve of bus bandwidth by nodes runs at what was published. Everything here is
-extrapolated: a measured curve of the very SKU and group, where there is one, is better.
+holds a published curve runs at what was published (:mod:`predictor.costs.published_curve`).
+Everything here is extrapolated: a measured curve of the very SKU and group, where there is one, is
+better.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -17,24 +18,18 @@ from predictor.case import Cluster, Gpu, Network, domain_gpus, load_network
 from predictor.costs.levels import (
     Levels,
     Links,
-    line_seconds,
     load_levels,
     route_seconds,
 )
 from predictor.costs.prediction import Floats, Origin, Prediction
-from predictor.costs.routes import Route, routes
+from predictor.costs.published_curve import PublishedCurve
+from predictor.costs.routes import routes
 from predictor.operators import Collective
 from predictor.operators.collective import EVEN
 from predictor.values import frozen
 
 NVLS_LEAST_RANKS = 5
 """NCCL 2.27 reduces in the switch from five GPUs on (stas00/ml-engineering, network/README.md)."""
-
-RINGS_ALONE = frozenset({"all_gather", "reduce_scatter"})
-"""Collectives for which NCCL has no algorithm but the ring (PAT serves one rank a node)."""
-
-LEAST_MOVING = 0.1
-"""Of a published time, at least this much is bytes that move."""
 
 
 @frozen(kw_only=True, slots=False)
@@ -157,13 +152,15 @@ class Fabric:
             nvls = bool(in_switch.all())
         found = routes(kind, size, ranks, inside, nvls=nvls)
         nodes = np.ceil(np.asarray(ranks, float) / inside)
-        slowdown = self._known(self._slowdowns, kind, ranks, 1.0)
-        slowdown = slowdown * self._oversubscription(kind, ranks, inside)
+        slowdown = self._oversubscription(kind, ranks, inside)
+        if self._curve is not None:
+            slowdown = self._curve.slowdown(kind, ranks) * slowdown
         slowdown = np.maximum(slowdown, slower[1])
         links = replace(self._links, slower=slower[0])
         seconds, latency = route_seconds(self.levels, found, links, slowdown=slowdown)
-        late = self._known(self._late_steps, kind, ranks, 0.0) * (np.asarray(ranks, float) - 1.0)
-        late = np.where(nodes > 1, late, 0.0)
+        late = np.zeros_like(nodes)
+        if self._curve is not None:
+            late = np.where(nodes > 1, self._curve.late_seconds(kind, ranks), 0.0)
         latency = (latency * seconds + late) / (seconds + late)
         seconds = seconds + late
         level = self.levels.half_width
@@ -179,78 +176,13 @@ class Fabric:
             latency_seconds=self.network_latency_seconds,
         )
 
-    @staticmethod
-    def _known(
-        curves: Mapping[str, tuple[Floats, Floats]], kind: str, ranks: ArrayLike, absent: float
-    ) -> Floats:
-        """What the published curve of a collective says for so many ranks.
-
-        A curve over whole nodes is one over the ranks of a ring, also where a ring has one of them
-        on a node. Between two published counts it is interpolated in logarithms of ranks, beyond
-        the last it stays: nothing says how a fabric goes on.
-        """
-        count = np.asarray(ranks, float)
-        if kind not in curves:
-            return np.full_like(count, absent)
-        counts, values = curves[kind]
-        return np.asarray(np.interp(np.log(count), np.log(counts), values))
-
     @cached_property
-    def _published(self) -> dict[str, tuple[Floats, Floats, Route]]:
-        """Of each published collective: ranks over several nodes, seconds, the ring's route."""
-        curve = self.network.curve if self.network is not None else None
-        if curve is None:
-            return {}
-        across = np.array(curve.nodes) > 1
-        ranks = np.array(curve.nodes)[across] * curve.gpus_per_node
-        found = {}
-        for kind, rates in curve.bus_bytes_per_second.items():
-            ring = routes(kind, curve.bytes, ranks, curve.gpus_per_node, nvls=False)[0]
-            found[kind] = ranks, ring.link_bytes / np.array(rates)[across], ring
-        return found
-
-    def _by_message(self, kind: str) -> bool:
-        """Whether what was published is read as a time a message; one count may be any rate."""
-        return kind in RINGS_ALONE and len(self._published[kind][0]) > 1
-
-    @cached_property
-    def _late_steps(self) -> dict[str, tuple[Floats, Floats]]:
-        """Seconds that every step of a ring is later than formulas have it, by ranks.
-
-        All links of a ring send R-1 messages, so a message's own time on a slow network counts as
-        often. On AWS' EFA (HF's curves) published times less those of bytes at the network's rate
-        come to 31 to 47 us a step at any number of nodes: a cost a message and not a byte.
-        """
-        late = {}
-        for kind, (ranks, seconds, ring) in self._published.items():
-            if self._by_message(kind):
-                expected, _ = route_seconds(self.levels, [ring], self._links)
-                late[kind] = ranks, np.maximum(seconds - expected, 0.0) / (ranks - 1.0)
-        return late
-
-    @cached_property
-    def _slowdowns(self) -> dict[str, tuple[Floats, Floats]]:
-        """Seconds per byte of the network over those at its rate, where messages do not tell all.
-
-        Published times less latency, over the times of the bytes at the network's rate.
-        """
-        slow = {}
-        for kind, (ranks, seconds, ring) in self._published.items():
-            if self._by_message(kind):
-                continue
-            inside = self.network.curve.gpus_per_node if self.network and self.network.curve else 1
-            latency = self._least_latency(kind, ranks, inside)
-            moving = np.maximum(seconds - latency, LEAST_MOVING * seconds)
-            slow[kind] = ranks, moving * self.network_bytes_per_second / ring.network_bytes
-        return slow
-
-    def _least_latency(self, kind: str, ranks: Floats, inside: int) -> Floats:
-        lines = [
-            line_seconds(line, route, self._links, 1.0)[0]
-            for route in routes(kind, 1.0, ranks, inside, nvls=self.nvls)
-            for line in self.levels.lines[route.algorithm]
-        ]
-        return np.asarray(np.min(np.stack(lines), axis=0))
+    def _curve(self) -> PublishedCurve | None:
+        if self.network is None or self.network.curve is None:
+            return None
+        return PublishedCurve(
+            curve=self.network.curve, links=self._links, levels=self.levels, nvls=self.nvls
+        )
 
     def _oversubscription(self, kind: str, ranks: ArrayLike, inside: ArrayLike) -> Floats:
         """An all-to-all's slower part is what leaves a pod; rings cross pods on few links only."""

@@ -109,25 +109,34 @@ def _check_kernel(impl: str, kernel: str) -> None:
 
 
 def _checked(name: str, key: str, value: Any, hint: Any) -> Any:  # noqa: ANN401
+    """A field's value of its type, whole numbers as rates too.
+
+    Raises:
+        ValueError: It is of another type, or out of range.
+    """
+    rule = _rule(name, key, value, hint)
+    if rule:
+        raise ValueError(f"{name}.{key} = {value!r}: {rule}")
+    return float(value) if hint is float else value
+
+
+def _rule(name: str, key: str, value: object, hint: Any) -> str:  # noqa: ANN401
+    """The rule that a value breaks; nothing where it breaks none."""
     if hint is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"{name}.{key} = {value!r}: must be true or false")
-        return value
+        return "" if isinstance(value, bool) else "must be true or false"
     if hint is int:
         least = 0 if key in _MAY_BE_ZERO else 1
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not whole or not least <= value <= LARGEST_SIZE:
-            raise ValueError(
-                f"{name}.{key} = {value!r}: must be a whole number from {least} to {LARGEST_SIZE}"
-            )
-        return value
+        rule = f"must be a whole number from {least} to {LARGEST_SIZE}"
+        return "" if _lies(value, int, least) else rule
     if hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0.0 <= value <= LARGEST_SIZE:
-            raise ValueError(f"{name}.{key} = {value!r}: must be a number from 0 to {LARGEST_SIZE}")
-        return float(value)
+        return "" if _lies(value, int | float, 0) else f"must be a number from 0 to {LARGEST_SIZE}"
     allowed = get_args(hint) or _WORDS.get((name, key), ())
-    if not isinstance(value, str) or (allowed and value not in allowed):
-        rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"
-        raise ValueError(f"{name}.{key} = {value!r}: {rule}{nearest(str(value), allowed)}")
-    return value
+    if isinstance(value, str) and (value in allowed or not allowed):
+        return ""
+    rule = f"must be one of {', '.join(allowed)}" if allowed else "must be a word"
+    return rule + nearest(str(value), allowed)
+
+
+def _lies(value: Any, kind: Any, least: int) -> bool:  # noqa: ANN401
+    number = isinstance(value, kind) and not isinstance(value, bool)
+    return number and bool(least <= value <= LARGEST_SIZE)
