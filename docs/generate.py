@@ -91,9 +91,9 @@ def accuracy_page() -> str:
     """Return docs/accuracy.md."""
     from predictor.report.accuracy import accuracy_markdown
     from predictor.report.costs import collectives_section, skus_section
-    from predictor.validate import validate_file
+    from predictor.validate import validate
 
-    records = accuracy_markdown((path.name, validate_file(path)) for path in _record_files())
+    records = accuracy_markdown((path.name, validate(path)) for path in _record_files())
     return f"{records}\n{skus_section()}\n{collectives_section()}"
 
 
@@ -127,13 +127,13 @@ def _output_of(command: str) -> str:
 
 
 def _readme_accuracy() -> str:
-    from predictor.validate import validate_file
+    from predictor.validate import validate
 
     records = [
         record
         for path in _record_files()
         if path.name.startswith(OWN_RECORDS)
-        for record in validate_file(path).to_dict()["records"]
+        for record in validate(path).to_dict()["records"]
         if "refused" not in record
     ]
     rows = [

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from predictor.iteration.what_if import WhatIf, what_if
     from predictor.search import SearchResult
     from predictor.search.finding import search
+    from predictor.validate import ValidationReport, validate
 
 __all__ = [
     "Case",
@@ -22,6 +23,7 @@ __all__ = [
     "Gpu",
     "Model",
     "SearchResult",
+    "ValidationReport",
     "WhatIf",
     "case_from_files",
     "estimate",
@@ -29,6 +31,7 @@ __all__ = [
     "load_gpu",
     "load_model",
     "search",
+    "validate",
     "what_if",
 ]
 
@@ -38,6 +41,7 @@ _HOMES = {
     "Gpu": "predictor.case",
     "Model": "predictor.case",
     "SearchResult": "predictor.search",
+    "ValidationReport": "predictor.validate",
     "WhatIf": "predictor.iteration.what_if",
     "case_from_files": "predictor.case.importers",
     "estimate": "predictor.iteration",
@@ -45,6 +49,7 @@ _HOMES = {
     "load_gpu": "predictor.case",
     "load_model": "predictor.case",
     "search": "predictor.search",
+    "validate": "predictor.validate",
     "what_if": "predictor.iteration.what_if",
 }
 

@@ -13,6 +13,7 @@ from predictor.case.reading import RECORD_KEYS
 from predictor.diagnosis import Diagnosis, diagnose, shares_of
 from predictor.errors import CaseError, PredictorError
 from predictor.iteration import estimate
+from predictor.rooms import open_to_calls
 from predictor.run_records import read_records
 
 CLOSE = 0.1
@@ -159,14 +160,14 @@ def _ranks(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(middle[inverse])
 
 
-def validate_file(path: Path) -> ValidationReport:
+def validate(path: str | Path) -> ValidationReport:
     """Estimate every record of a JSON-lines file.
 
     Raises:
         CaseError: The file cannot be read or is empty, or a line is not a run record (the line is
             named).
     """
-    records = tuple(check(record) for record in read_records(path))
+    records = tuple(check(record) for record in read_records(Path(path)))
     if not records:
         raise CaseError(f"{path}: holds no run record; docs/validating.md says what one is")
     return ValidationReport(records=records)
@@ -195,3 +196,6 @@ def check(record: Mapping[str, Any]) -> Checked:
         predicted_bytes=answer.memory_bytes_per_gpu,
         shares=shares_of(answer.breakdown),
     )
+
+
+open_to_calls(__name__, validate)

@@ -5,9 +5,10 @@ import json
 
 import pytest
 
+import predictor
 from predictor.errors import CaseError
 from predictor.run_records import read_records
-from predictor.validate import Checked, check, summarise, validate_file
+from predictor.validate import Checked, check, summarise, validate
 
 RECORD = {
     "id": "toy/1",
@@ -98,20 +99,35 @@ def test_bad_lines_name_the_file_the_line_and_the_rule(tmp_path, line, words):
     path = tmp_path / "runs.jsonl"
     path.write_text(f"\n{line}\n")
     with pytest.raises(CaseError, match=rf"runs\.jsonl:2: .*{words}"):
-        validate_file(path)
+        validate(path)
 
 
 def test_a_file_without_records_or_that_is_absent_is_refused_in_words(tmp_path):
     path = tmp_path / "runs.jsonl"
     with pytest.raises(CaseError, match=r"cannot be read: No such file or directory$"):
-        validate_file(path)
+        validate(path)
     path.write_text("\n\n")
     with pytest.raises(CaseError, match="holds no run record"):
-        validate_file(path)
+        validate(path)
 
 
 def test_damaged_archives_are_refused(tmp_path):
     path = tmp_path / "runs.jsonl.gz"
     path.write_bytes(gzip.compress(b"{}")[:-4])
     with pytest.raises(CaseError, match="cannot be read"):
-        validate_file(path)
+        validate(path)
+
+
+def test_a_module_named_as_its_function_is_called_as_it(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text(json.dumps(RECORD))
+    (told,) = predictor.validate(path).records
+    assert told.to_dict() == check(RECORD).to_dict()
+    assert predictor.validate.check is check
+    assert predictor.search("gpt2", gpu="h100-sxm5-80gb", num_gpus=1, global_batch_size=4).plans
+
+
+@pytest.mark.parametrize("name", predictor.__all__)
+def test_every_name_of_the_package_is_there_to_be_imported(name):
+    assert callable(getattr(predictor, name))
+    assert name in dir(predictor)

@@ -46,14 +46,14 @@ def validate_command(  # noqa: PLR0913 - one argument an option
     predictor validate examples/runs.jsonl
     predictor validate --measure -o my_steps.jsonl
     """
-    from predictor.validate import ValidationReport, check, validate_file  # noqa: PLC0415
+    from predictor.validate import ValidationReport, check, validate  # noqa: PLC0415
 
     if (runs is None) == (not measure):
         raise click.UsageError("validate needs a file of run records, or --measure; not both")
     if runs is not None:
         if steps or gpu or output:
             raise click.UsageError("--steps, --gpu and --output go with --measure")
-        report, name = validate_file(runs), runs.name
+        report, name = validate(runs), runs.name
     else:
         names = tuple(each for each in steps.split(",") if each)
         records = _measured(names, gpu, output)

@@ -7,10 +7,7 @@ interval of their iterations carried through, choices among GPU counts, SKUs and
 of many cases as one tidy table.
 """
 
-import sys
-from types import ModuleType
-from typing import Any
-
+from predictor.rooms import open_to_calls
 from predictor.search.finding import search
 from predictor.search.prices import PriceTable, load_prices
 from predictor.search.result import NearMiss, SearchResult
@@ -26,12 +23,4 @@ __all__ = [
     "training_run",
 ]
 
-
-class _Room(ModuleType):
-    """This package can be called: ``predictor.search`` names the room and the function in it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> SearchResult:  # noqa: ANN401 - as search
-        return search(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Room
+open_to_calls(__name__, search)

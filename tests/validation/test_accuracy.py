@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from predictor.validate import summarise, validate_file
+from predictor.validate import summarise, validate
 
 FOLDER = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def measured():
-    return validate_file(FOLDER / "measured.jsonl.gz").records
+    return validate(FOLDER / "measured.jsonl.gz").records
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_megatron_and_expert_steps_are_within_20_percent_and_their_memory_within
 
 
 def test_steps_of_two_and_four_gpus_are_estimated_about_as_well_as_hosts_allow():
-    records = validate_file(FOLDER / "parallel.jsonl.gz").records
+    records = validate(FOLDER / "parallel.jsonl.gz").records
     summary = summarise(records)
     # One launch-bound step took 336, 341 and 418 ms on three hosts: the worst error is its.
     assert summary["refused"] == 0
@@ -80,7 +80,7 @@ def test_steps_of_two_and_four_gpus_are_estimated_about_as_well_as_hosts_allow()
 
 
 def test_experts_on_one_gpu_are_within_5_percent_even_where_the_host_is_the_slower_one():
-    records = validate_file(FOLDER / "single.jsonl.gz").records
+    records = validate(FOLDER / "single.jsonl.gz").records
     experts = [r for r in records if r.identity.startswith("h100")]
     assert len(experts) == 5
     assert summarise(experts)["worst_ape"] <= 0.05
