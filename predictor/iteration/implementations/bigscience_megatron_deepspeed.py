@@ -13,7 +13,8 @@ from dataclasses import replace
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_deepspeed
 from predictor.iteration.implementations import megatron_steps as steps
-from predictor.iteration.implementations.megatron_blocks import Lineage, fused
+from predictor.iteration.implementations.megatron_blocks import Lineage
+from predictor.iteration.implementations.te_blocks import fused
 from predictor.iteration.launches import Launch, Program, Step, Sync, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.megatron_memory import unfused_memory

@@ -12,11 +12,12 @@ steps them by PyTorch's AdamW pass by pass, and broadcasts them, owner after own
 
 import math
 
+from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.early_flash import flash_1
-from predictor.iteration.implementations.megatron_blocks import LAUNCH_SECONDS, eager
+from predictor.iteration.implementations.megatron_blocks import LAUNCH_SECONDS
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.megatron_memory import fused_memory
@@ -51,7 +52,7 @@ def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
 
 def _norm(tape: Tape, shape: StepShape) -> None:
     """Apex' norm of an fp32 copy: it reads four bytes a number and writes two, as a cast does."""
-    tape.fresh(eager("cast_up", shape.tokens, shape.hidden))
+    tape.fresh(eager.kernel("cast_up", shape.tokens, shape.hidden))
     tape.fresh(te.fused("cast_down", shape.tokens, shape.hidden))
 
 
@@ -62,7 +63,7 @@ def _norm_backward(tape: Tape, shape: StepShape) -> None:
     """
     tape.fresh(te.fused("add_fp32", shape.tokens, shape.hidden))
     tape.run(te.fused("cast_up", shape.tokens, shape.hidden))
-    tape.fresh(eager("cast_down", shape.tokens, shape.hidden))
+    tape.fresh(eager.kernel("cast_down", shape.tokens, shape.hidden))
 
 
 def _part(forward: Tape, backward: Tape, parameters: int, *, replay: Tape | None = None) -> Part:
@@ -96,35 +97,37 @@ def _layer_forward(tape: Tape, shape: StepShape, layer: Layer, *, norms: bool) -
     _linear_forward(tape, shape, layer.q + 2 * layer.kv, h)
     tape.sync()
     for columns in (layer.q, layer.kv):
-        tape.run(eager("embedding", n, layer.head_dim // 2))  # cosines, or sines, of each position
+        tape.run(
+            eager.kernel("embedding", n, layer.head_dim // 2)
+        )  # cosines, or sines, of each position
         tape.fresh(te.fused("rotary", n * columns // layer.head_dim, layer.head_dim))
     flash_1(tape, shape.attention("forward", layer))
     _linear_forward(tape, shape, h, layer.q)
     tape.collective(shape.partial_sum(h))
     if norms:
-        tape.fresh(eager("add", n, h))
+        tape.fresh(eager.kernel("add", n, h))
         _norm(tape, shape)
     for _ in range(2):
         _linear_forward(tape, shape, layer.ffn, h)
-    tape.fresh(eager("silu", n, layer.ffn))
-    tape.fresh(eager("mul", n, layer.ffn))
+    tape.fresh(eager.kernel("silu", n, layer.ffn))
+    tape.fresh(eager.kernel("mul", n, layer.ffn))
     _linear_forward(tape, shape, h, layer.ffn)
     tape.collective(shape.partial_sum(h))
-    tape.fresh(eager("add", n, h))
+    tape.fresh(eager.kernel("add", n, h))
 
 
 def _layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     n, h = shape.tokens, layer.hidden
     _linear_backward(tape, shape, h, layer.ffn)
     for name in ("mul", "mul", "silu_backward"):
-        tape.run(eager(name, n, layer.ffn))
+        tape.run(eager.kernel(name, n, layer.ffn))
     for _ in range(2):
         _column_backward(tape, shape, layer.ffn, h)
-    tape.run(eager("add", n, h))
-    tape.run(eager("add", n, h))
+    tape.run(eager.kernel("add", n, h))
+    tape.run(eager.kernel("add", n, h))
     _norm(tape, shape)
     _norm_backward(tape, shape)
-    tape.fresh(eager("add", n, h))
+    tape.fresh(eager.kernel("add", n, h))
     _linear_backward(tape, shape, h, layer.q)
     flash_1(tape, shape.attention("backward", layer))
     tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
@@ -132,15 +135,15 @@ def _layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     _column_backward(tape, shape, layer.q + 2 * layer.kv, h)
     _norm(tape, shape)
     _norm_backward(tape, shape)
-    tape.fresh(eager("add", n, h))
+    tape.fresh(eager.kernel("add", n, h))
 
 
 def embedding_part(shape: StepShape) -> Part:
     """Lookup; each tensor rank holds some columns of the table and gathers the others."""
     forward, backward = Tape(), Tape()
-    forward.run(eager("embedding", shape.tokens, shape.hidden))
+    forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
     forward.collective(shape.tensor.all_gather(shape.activation_bytes))
-    backward.run(eager("embedding_backward", shape.tokens, shape.hidden))
+    backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden))
     return _part(forward, backward, shape.vocab * shape.hidden)
 
 

@@ -1,30 +1,25 @@
 """The kernels that Megatron-LM launched before Transformer Engine, and that its forks still launch.
 
 Source: NVIDIA/Megatron-LM v2.6 (2021-08) and main of 2022-09: ``model/transformer.py``,
-``model/fused_softmax.py``, ``model/fused_bias_gelu.py``, ``mpu/layers.py``,
-``mpu/cross_entropy.py``. Attention is two batched products around a fused scaled, masked softmax
-and a dropout of its scores; bias and GELU, and bias, dropout and residual, are one TorchScript
-kernel each; the loss is taken from fp32 logits, split over the vocabulary.
+``model/fused_bias_gelu.py``, ``mpu/layers.py``,
+``mpu/cross_entropy.py``. Attention keeps its scores
+(:mod:`predictor.iteration.implementations.unfused_attention`); bias and GELU, and bias, dropout and
+residual, are one TorchScript kernel each; the loss is taken from fp32 logits, split over the
+vocabulary.
 
-A batched product of ``B`` heads is priced as one product with ``B`` times the rows: the same tiles,
-flops and scores read and written; the ``B`` small operands count once, 2·s·d of 2·s·(s + 2d) bytes
-a head. fp16 and bf16 move the same bytes and run at the same rate, so both are priced as bf16.
+fp16 and bf16 move the same bytes and run at the same rate, so both are priced as bf16.
 """
 
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import unfused_attention as scores
+from predictor.iteration.implementations.te_blocks import fused
 from predictor.iteration.launches import Step, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part
 from predictor.iteration.step import StepShape
-from predictor.operators import Gemm, MemoryBound
+from predictor.operators import Gemm
 from predictor.operators.gemm import GemmKind
 from predictor.values import frozen
-
-FUSED_SOFTMAX_LONGEST = 2048
-"""Longest sequence of ``scaled_upper_triang_masked_softmax.h``."""
-
-FUSED_SOFTMAX_MULTIPLE = 4
-"""Heads of a micro-batch on a rank must divide by this, or its softmax runs unfused
-(``fused_softmax.py``, ``is_kernel_available``)."""
 
 VOCABULARY_MULTIPLE = 128
 """``--make-vocab-size-divisible-by``: the table of each tensor rank."""
@@ -57,22 +52,6 @@ class Lineage:
     duplicated: int = 0
 
 
-def fused(name: str, rows: int, cols: int) -> MemoryBound:
-    """One fused kernel."""
-    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="native")
-
-
-def eager(name: str, rows: int, cols: int) -> MemoryBound:
-    """One eager PyTorch kernel."""
-    return MemoryBound(kernel=name, rows=rows, cols=cols, impl="torch")
-
-
-def tiny(tape: Tape, rows: int, times: int) -> None:
-    """Launches over one number a row: they cost a launch and nothing else."""
-    for _ in range(times):
-        tape.fresh(eager("mul_scalar_fp32", rows, 1))
-
-
 def layer_part(shape: StepShape, layer: Layer, lineage: Lineage) -> Part:
     """One layer of one rank."""
     forward, backward = Tape(), Tape()
@@ -102,8 +81,8 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) 
     tape.fresh(fused("layer_norm", shard, h))
     _column_forward(tape, shape, layer.q + 2 * layer.kv, h)
     if layer.biases:
-        tape.fresh(eager("mul_weight", n, layer.q + 2 * layer.kv))
-    core_forward(tape, shape, layer, lineage)
+        tape.fresh(eager.kernel("mul_weight", n, layer.q + 2 * layer.kv))
+    scores.forward(tape, shape, layer, alibi=lineage.alibi, dropout=lineage.dropout)
     tape.fresh(fused("copy", n, layer.q))
     _row_forward(tape, shape, h, layer.q)
     _add_forward(tape, shard, h, lineage)
@@ -120,81 +99,22 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage)
     _add_backward(tape, shard, h, lineage)
     _row_backward(tape, shape, h, layer.ffn, lineage)
     tape.fresh(fused("bias_gelu_backward", n, layer.ffn))
-    tape.fresh(eager("sum_rows", n, layer.ffn))
+    tape.fresh(eager.kernel("sum_rows", n, layer.ffn))
     _column_backward(tape, shape, layer.ffn, h, lineage)
     _norm_backward(tape, shard, h)
     _add_backward(tape, shard, h, lineage)
     _row_backward(tape, shape, h, layer.q, lineage)
     if shape.selective_recompute:
-        core_forward(tape, shape, layer, lineage)
-    core_backward(tape, shape, layer, lineage)
-    tape.run(eager("cat", n, layer.q + 2 * layer.kv))
+        scores.forward(tape, shape, layer, alibi=lineage.alibi, dropout=lineage.dropout)
+    scores.backward(tape, shape, layer, dropout=lineage.dropout)
+    tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
     if layer.biases:
-        tape.fresh(eager("sum_rows", n, layer.q + 2 * layer.kv))
+        tape.fresh(eager.kernel("sum_rows", n, layer.q + 2 * layer.kv))
     _column_backward(tape, shape, layer.q + 2 * layer.kv, h, lineage)
     _norm_backward(tape, shard, h)
     if lineage.main_gradients:
         vectors = 8 if layer.biases else 4
-        tiny(tape, h, vectors)
-
-
-def core_forward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
-    """Scores, their softmax and dropout, and what they weigh."""
-    s, d = shape.seq_length, layer.head_dim
-    rows = shape.batch * layer.heads * s
-    if lineage.alibi:
-        tape.run(eager("fill", rows, s))
-    tape.run(_batched(rows, s, d))
-    _softmax_forward(tape, rows, s)
-    if lineage.dropout:
-        tape.fresh(fused("dropout", rows, s))
-    tape.run(_batched(rows, d, s))
-
-
-def core_backward(tape: Tape, shape: StepShape, layer: Layer, lineage: Lineage) -> None:
-    """Gradients of the values, the probabilities, the scores, the queries and the keys."""
-    s, d = shape.seq_length, layer.head_dim
-    rows = shape.batch * layer.heads * s
-    tape.run(_batched(rows, s, d))
-    tape.run(_batched(rows, d, s))
-    if lineage.dropout:
-        tape.run(fused("dropout_backward", rows, s))
-    _softmax_backward(tape, rows, s)
-    tape.run(_batched(rows, d, s))
-    tape.run(_batched(rows, d, s))
-
-
-def _batched(rows: int, out: int, into: int) -> Gemm:
-    """A product for every head and sequence, their rows one above the other."""
-    return Gemm(m=rows, n=out, k=into)
-
-
-def _softmax_is_fused(rows: int, s: int) -> bool:
-    """Whether the fused kernel takes so many rows of so many scores."""
-    return s <= FUSED_SOFTMAX_LONGEST and rows // s % FUSED_SOFTMAX_MULTIPLE == 0
-
-
-def _softmax_forward(tape: Tape, rows: int, s: int) -> None:
-    """One kernel, or five in fp32 where the fused one does not take the scores."""
-    if _softmax_is_fused(rows, s):
-        tape.fresh(fused("softmax_causal", rows, s))
-        return
-    tape.fresh(fused("cast_up", rows, s))
-    tape.fresh(eager("mul_scalar_fp32", rows, s))
-    tape.fresh(eager("mul_scalar_fp32", rows, s))  # the mask: a byte a number more
-    tape.fresh(eager("softmax_fp32", rows, s))
-    tape.fresh(fused("cast_down", rows, s))
-
-
-def _softmax_backward(tape: Tape, rows: int, s: int) -> None:
-    if _softmax_is_fused(rows, s):
-        tape.fresh(fused("softmax_causal_backward", rows, s))
-        return
-    tape.fresh(fused("cast_up", rows, s))
-    tape.fresh(eager("mul_fp32", rows, s))
-    tape.fresh(eager("mul_scalar_fp32", rows, s))
-    tape.fresh(eager("mul_scalar_fp32", rows, s))
-    tape.fresh(fused("cast_down", rows, s))
+        eager.tiny(tape, h, vectors)
 
 
 def _add_forward(tape: Tape, rows: int, cols: int, lineage: Lineage) -> None:
@@ -206,7 +126,7 @@ def _add_backward(tape: Tape, rows: int, cols: int, lineage: Lineage) -> None:
     """The branch's gradient, and its bias's."""
     if lineage.dropout:
         tape.fresh(fused("dropout_backward", rows, cols))
-    tape.fresh(eager("sum_rows", rows, cols))
+    tape.fresh(eager.kernel("sum_rows", rows, cols))
 
 
 def _norm_backward(tape: Tape, rows: int, cols: int) -> None:
@@ -263,7 +183,7 @@ def weight_gradient(tape: Tape, rows: int, out: int, into: int, lineage: Lineage
         return
     tape.run(_product(rows, out, into, "wgrad"))
     if lineage.main_gradients:
-        tape.fresh(eager("add", out, into))
+        tape.fresh(eager.kernel("add", out, into))
 
 
 def embedding_part(shape: StepShape, lineage: Lineage) -> Part:
@@ -271,13 +191,13 @@ def embedding_part(shape: StepShape, lineage: Lineage) -> Part:
     n, h = shape.tokens, shape.hidden
     forward, backward = Tape(), Tape()
     forward.sync()
-    forward.run(eager("embedding", n, h))
+    forward.run(eager.kernel("embedding", n, h))
     if shape.tensor.ranks > 1:
-        tiny(forward, n, 5)
+        eager.tiny(forward, n, 5)
         forward.collective(shape.tensor.all_reduce(shape.activation_bytes))
     if not lineage.alibi:
-        forward.run(eager("embedding", shape.seq_length, h))
-        forward.fresh(eager("add", n, h))
+        forward.run(eager.kernel("embedding", shape.seq_length, h))
+        forward.fresh(eager.kernel("add", n, h))
     forward.fresh(fused("copy", n, h))
     if lineage.dropout:
         forward.fresh(fused("dropout", shape.shard_tokens, h))
@@ -285,9 +205,9 @@ def embedding_part(shape: StepShape, lineage: Lineage) -> Part:
     if shape.sequence_parallel:
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.fresh(fused("copy", n, h))
-    backward.run(eager("embedding_backward", n, h))
-    backward.run(eager("fill", shape.vocab, h))
-    backward.run(eager("add", shape.vocab, h))
+    backward.run(eager.kernel("embedding_backward", n, h))
+    backward.run(eager.kernel("fill", shape.vocab, h))
+    backward.run(eager.kernel("add", shape.vocab, h))
     backward.sync()
     return part(forward.steps(), backward.steps(), shape.vocab * shape.hidden)
 
@@ -302,8 +222,8 @@ def head_part(shape: StepShape, lineage: Lineage) -> Part:
     _loss_forward(forward, shape, n, v)
     forward.collective(shape.data.all_reduce(4.0, "fp32"), "data")
     forward.sync()
-    backward.run(eager("mul_rows_fp32", n, v))
-    tiny(backward, n, 3)
+    backward.run(eager.kernel("mul_rows_fp32", n, v))
+    eager.tiny(backward, n, 3)
     backward.fresh(fused("cast_down", n, v))
     _column_backward(backward, shape, v, h, lineage)
     _norm_backward(backward, shape.shard_tokens, h)
@@ -315,13 +235,13 @@ def _loss_forward(tape: Tape, shape: StepShape, n: int, v: int) -> None:
     """Maximum, label's logit and sum of a row are each agreed on by all tensor ranks."""
     agreed = shape.tensor.all_reduce(4.0 * n, "fp32")
     tape.fresh(fused("cast_up", n, v))
-    tape.fresh(eager("amax_fp32", n, v))
+    tape.fresh(eager.kernel("amax_fp32", n, v))
     tape.collective(agreed)
-    tape.fresh(eager("sub_rows_fp32", n, v))
-    tiny(tape, n, 8)
+    tape.fresh(eager.kernel("sub_rows_fp32", n, v))
+    eager.tiny(tape, n, 8)
     tape.collective(agreed)
-    tape.fresh(eager("exp_fp32", n, v))
-    tape.fresh(eager("sum_fp32", n, v))
+    tape.fresh(eager.kernel("exp_fp32", n, v))
+    tape.fresh(eager.kernel("sum_fp32", n, v))
     tape.collective(agreed)
-    tiny(tape, n, 3)
-    tape.fresh(eager("mul_rows_fp32", n, v))
+    eager.tiny(tape, n, 3)
+    tape.fresh(eager.kernel("mul_rows_fp32", n, v))

@@ -10,9 +10,11 @@ ones behind its backward pass, which are all-reduced whole though states are sha
 
 from functools import partial
 
+from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
-from predictor.iteration.implementations.megatron_blocks import Lineage, eager, fused
+from predictor.iteration.implementations.megatron_blocks import Lineage
+from predictor.iteration.implementations.te_blocks import fused
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.megatron_memory import unfused_memory
 from predictor.iteration.stack import Replicas, Stack
@@ -36,9 +38,9 @@ def accumulate(stage: Stage) -> Program:
     rows = max(1, each // steps.FLAT_COLUMNS)
     if steps.fp32_gradients(stage.shape):
         tape.run(fused("cast_up", rows, steps.FLAT_COLUMNS))
-        tape.fresh(eager("add_fp32", rows, steps.FLAT_COLUMNS))
+        tape.fresh(eager.kernel("add_fp32", rows, steps.FLAT_COLUMNS))
     else:
-        tape.run(eager("add", rows, steps.FLAT_COLUMNS))
+        tape.run(eager.kernel("add", rows, steps.FLAT_COLUMNS))
     segment = Segment(label="gradient accumulation", phase="backward", steps=tape.steps())
     return ((segment, stage.tensors),)
 

@@ -8,7 +8,8 @@ Apex ``FusedAdam`` over fp32 masters.
 import math
 
 from predictor.dtypes import FP32_BYTES
-from predictor.iteration.implementations.megatron_blocks import eager, fused
+from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations.te_blocks import fused
 from predictor.iteration.launches import Program, Segment, Tape
 from predictor.iteration.stack import Replicas
 from predictor.iteration.step import Stage, StepShape
@@ -26,7 +27,7 @@ TORCH_BUCKET_BYTES = 25 * 1024**2
 def flat(name: str, elements: int, *, impl: str = "native") -> MemoryBound:
     """One kernel over a flat buffer."""
     rows = math.ceil(elements / FLAT_COLUMNS)
-    return (fused if impl == "native" else eager)(name, rows, FLAT_COLUMNS)
+    return (fused if impl == "native" else eager.kernel)(name, rows, FLAT_COLUMNS)
 
 
 def fp32_gradients(shape: StepShape) -> bool:
