@@ -6,7 +6,7 @@ AdamW, loss in fp32 over the whole sequence, non-reentrant checkpointing of whol
 
 from predictor.iteration.hf_memory import eager_memory
 from predictor.iteration.implementations import eager_blocks as eager
-from predictor.iteration.implementations import hf_moe
+from predictor.iteration.implementations import hf_gpt2, hf_moe
 from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.stack import Part, Stack, module_launches
@@ -71,16 +71,7 @@ def layer_forward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     n = shape.tokens
     tape = Tape()
     if layer.block == "gpt2":
-        tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
-        eager.linear_forward(tape, n, layer.q + 2 * layer.kv, layer.hidden, bias=True)
-        tape.run(shape.attention("forward", layer))
-        eager.linear_forward(tape, n, layer.hidden, layer.q, bias=True)
-        tape.fresh(eager.kernel("add", n, layer.hidden))
-        tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
-        eager.linear_forward(tape, n, layer.ffn, layer.hidden, bias=True)
-        eager.gelu_forward(tape, n, layer.ffn)
-        eager.linear_forward(tape, n, layer.hidden, layer.ffn, bias=True)
-        tape.fresh(eager.kernel("add", n, layer.hidden))
+        hf_gpt2.forward(tape, shape, layer)
         return tape.steps()
     eager.rms_norm_forward(tape, n, layer.hidden)
     _attention_forward(tape, shape, layer)
@@ -129,7 +120,7 @@ def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     n = shape.tokens
     tape = Tape()
     if layer.block == "gpt2":
-        _gpt2_backward(tape, shape, layer)
+        hf_gpt2.backward(tape, shape, layer)
         return tape.steps()
     if layer.experts:
         hf_moe.backward(tape, shape.routed(layer))
@@ -149,21 +140,6 @@ def layer_backward(shape: StepShape, layer: Layer) -> tuple[Step, ...]:
     eager.rms_norm_backward(tape, n, layer.hidden)
     tape.fresh(eager.kernel("add", n, layer.hidden))
     return tape.steps()
-
-
-def _gpt2_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    n = shape.tokens
-    eager.linear_backward(tape, n, layer.hidden, layer.ffn, bias=True)
-    eager.gelu_backward(tape, n, layer.ffn)
-    eager.linear_backward(tape, n, layer.ffn, layer.hidden, bias=True)
-    tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
-    tape.fresh(eager.kernel("add", n, layer.hidden))
-    eager.linear_backward(tape, n, layer.hidden, layer.q, bias=True)
-    tape.run(shape.attention("backward", layer), kernels=eager.attention_kernels(layer))
-    tape.fresh(eager.kernel("cat", n, layer.q + 2 * layer.kv))
-    eager.linear_backward(tape, n, layer.q + 2 * layer.kv, layer.hidden, bias=True)
-    tape.fresh(eager.kernel("layer_norm_backward", n, layer.hidden), kernels=2)
-    tape.fresh(eager.kernel("add", n, layer.hidden))
 
 
 def embedding_forward(shape: StepShape) -> tuple[Step, ...]:

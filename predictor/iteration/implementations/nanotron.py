@@ -1,22 +1,21 @@
 """``nanotron-released``: Hugging Face's trainer.
 
-Read at commit e24d2483 (``models/llama.py``, ``parallel/tensor_parallel/functional.py``,
-``optim/zero.py``, ``optim/gradient_accumulator.py``, ``parallel/pipeline_parallel``). Fused norm,
-rotary and FlashAttention-2; everything else eager. What the Ultra-Scale Playbook's jobs ran beside
-it is in :mod:`predictor.iteration.implementations.nanotron_playbook`.
+Read at commit e24d2483 (``models/llama.py``, ``optim/zero.py``, ``optim/gradient_accumulator.py``,
+``parallel/pipeline_parallel``). Fused norm, rotary and FlashAttention-2; everything else eager.
+What the Ultra-Scale Playbook's jobs ran beside it is in
+:mod:`predictor.iteration.implementations.nanotron_playbook`.
 
-With sequence parallelism (``tp_mode`` REDUCE_SCATTER, asynchronous) a column product runs on the
-rank's own share of the tokens while the others' come, then on those before and behind it; a row
-product is scattered synchronously. Without it (ALL_REDUCE, synchronous) row products are summed
-forward and the gradients of columns' inputs backward, beside nothing. Gradients are added into an
-fp32 buffer after every micro-batch. ZeRO-0 reduces buckets beside the last backward pass, ZeRO-1
-the whole fp32 buffer behind it (an all-reduce) and gathers bf16 parameters after the step.
+Tensor parallelism is that of :mod:`predictor.iteration.implementations.nanotron_products`.
+Gradients are added into an fp32 buffer after every micro-batch. ZeRO-0 reduces buckets beside the
+last backward pass, ZeRO-1 the whole fp32 buffer behind it (an all-reduce) and gathers bf16
+parameters after the step.
 """
 
 from collections.abc import Sequence
 
 from predictor.dtypes import FP32_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
+from predictor.iteration.implementations import nanotron_products as products
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
 from predictor.iteration.layer import Layer
@@ -25,7 +24,6 @@ from predictor.iteration.placement import layers_by_cost
 from predictor.iteration.stack import Part, Replicas, Sizes, Stack, flash, module_host
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Collective, Optimizer
-from predictor.operators.gemm import GemmKind
 
 WEIGHT_BYTES = 2
 BUCKET_PARAMETERS = 25 * 2**20 // 2
@@ -69,7 +67,7 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """Attention and feed-forward, each between a norm and an add."""
     n, shard = shape.tokens, shape.shard_tokens
     tape.fresh(te.fused("rms_norm", shard, layer.hidden))
-    _column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    products.column_forward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     tape.run(eager.kernel("rope_clone", n * (layer.heads + 2 * layer.groups), layer.head_dim))
     tape.run(eager.kernel("cat", n, 2 * layer.kv))
     tape.run(eager.kernel("rope_clone", n * 2 * layer.groups, layer.head_dim))
@@ -78,27 +76,27 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     eager.tiny(tape, shape.batch, LENGTHS_KERNELS)
     tape.run(flash(shape.attention("forward", layer)))
     tape.fresh(eager.kernel("rope_clone", n * layer.heads, layer.head_dim))
-    _row_forward(tape, shape, layer.hidden, layer.q)
+    products.row_forward(tape, shape, layer.hidden, layer.q)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
     tape.fresh(te.fused("rms_norm", shard, layer.hidden))
-    _column_forward(tape, shape, 2 * layer.ffn, layer.hidden)
+    products.column_forward(tape, shape, 2 * layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("silu", n, layer.ffn))
     tape.fresh(eager.kernel("mul", n, layer.ffn))
-    _row_forward(tape, shape, layer.hidden, layer.ffn)
+    products.row_forward(tape, shape, layer.hidden, layer.ffn)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
 
 
 def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     """The gradient of :func:`layer_forward`."""
     n, shard = shape.tokens, shape.shard_tokens
-    _row_backward(tape, shape, layer.hidden, layer.ffn)
+    products.row_backward(tape, shape, layer.hidden, layer.ffn)
     for name in ("mul", "mul", "silu_backward"):
         tape.fresh(eager.kernel(name, n, layer.ffn))
     tape.fresh(eager.kernel("cat", n, 2 * layer.ffn))
-    _column_backward(tape, shape, 2 * layer.ffn, layer.hidden)
+    products.column_backward(tape, shape, 2 * layer.ffn, layer.hidden)
     tape.fresh(te.fused("rms_norm_backward", shard, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
-    _row_backward(tape, shape, layer.hidden, layer.q)
+    products.row_backward(tape, shape, layer.hidden, layer.q)
     tape.fresh(eager.kernel("rope_clone", n * layer.heads, layer.head_dim))
     tape.run(flash(shape.attention("backward", layer)), kernels=3)
     tape.run(eager.kernel("cat", n, 2 * layer.kv))
@@ -107,62 +105,9 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.run(eager.kernel("rope_clone", n * 2 * layer.groups, layer.head_dim))
     tape.run(eager.kernel("cat", n, layer.q + 2 * layer.kv))
     tape.run(eager.kernel("rope_clone", n * (layer.heads + 2 * layer.groups), layer.head_dim))
-    _column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
+    products.column_backward(tape, shape, layer.q + 2 * layer.kv, layer.hidden)
     tape.fresh(te.fused("rms_norm_backward", shard, layer.hidden), kernels=2)
     tape.fresh(eager.kernel("add", shard, layer.hidden))
-
-
-def _pieces(shape: StepShape) -> tuple[int, ...]:
-    """Tokens of the products that one turns into: the own share, those before, those behind."""
-    ranks, own = shape.tensor.ranks, shape.shard_tokens
-    before = (ranks - 1) // 2
-    return tuple(count * own for count in (1, before, ranks - 1 - before) if count)
-
-
-def _gathers(shape: StepShape) -> bool:
-    return shape.sequence_parallel and shape.tensor.ranks > 1
-
-
-def _beside(tape: Tape, shape: StepShape, width: int, out: int, into: int, kind: GemmKind) -> None:
-    """A gather of ``width`` columns beside the product of the own share, then the others."""
-    if not _gathers(shape):
-        tape.run(te.product(shape.tokens, out, into, kind))
-        return
-    own, *others = _pieces(shape)
-    tape.start(shape.tensor.all_gather(2.0 * shape.tokens * width), "tensor")
-    tape.run(te.product(own, out, into, kind))
-    tape.wait("tensor")
-    for tokens in others:
-        tape.run(te.product(tokens, out, into, kind))
-
-
-def _column_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    _beside(tape, shape, into, out, into, "forward")
-
-
-def _row_forward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    eager.linear_forward(tape, shape.tokens, out, into)
-    tape.collective(shape.partial_sum(out))
-
-
-def _column_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    """The input is gathered again beside dgrad, its gradient scattered beside wgrad."""
-    if not _gathers(shape):
-        eager.linear_backward(tape, shape.tokens, out, into)
-        tape.collective(shape.partial_sum(into))
-        return
-    size = 2.0 * shape.tokens * into
-    tape.start(shape.tensor.all_gather(size), "tensor")
-    eager.dgrad(tape, shape.tokens, out, into)
-    tape.wait("tensor")
-    tape.start(shape.tensor.reduce_scatter(size), "tensor")
-    eager.wgrad(tape, shape.tokens, out, into)
-    tape.wait("tensor")
-
-
-def _row_backward(tape: Tape, shape: StepShape, out: int, into: int) -> None:
-    _beside(tape, shape, out, out, into, "dgrad")
-    eager.wgrad(tape, shape.tokens, out, into)
 
 
 def embedding_part(shape: StepShape) -> Part:
@@ -170,7 +115,7 @@ def embedding_part(shape: StepShape) -> Part:
     forward, backward = Tape(), Tape()
     forward.run(eager.kernel("embedding", shape.tokens, shape.hidden))
     forward.collective(shape.partial_sum(shape.hidden))
-    if _gathers(shape):
+    if products.gathers(shape):
         backward.collective(shape.tensor.all_gather(shape.activation_bytes))
     backward.run(eager.kernel("fill", shape.vocab, shape.hidden))
     backward.run(eager.kernel("embedding_backward", shape.tokens, shape.hidden), kernels=12)
@@ -188,14 +133,14 @@ def head_part(shape: StepShape) -> Part:
     n, vocab = shape.tokens, shape.vocab
     forward, backward = Tape(), Tape()
     forward.fresh(te.fused("rms_norm", shape.shard_tokens, shape.hidden))
-    _column_forward(forward, shape, vocab, shape.hidden)
+    products.column_forward(forward, shape, vocab, shape.hidden)
     for name in LOSS_PASSES:
         forward.run(eager.kernel(name, n, vocab))
     for _ in range(3):
         forward.collective(shape.tensor.all_reduce(4.0 * n, "fp32"))
     backward.run(eager.kernel("mul_rows_fp32", n, vocab))
     backward.run(eager.kernel("cast_down", n, vocab))
-    _column_backward(backward, shape, vocab, shape.hidden)
+    products.column_backward(backward, shape, vocab, shape.hidden)
     backward.fresh(te.fused("rms_norm_backward", shape.shard_tokens, shape.hidden), kernels=2)
     tied = shape.tied_embeddings and shape.stages == 1
     parameters = 0 if tied else vocab * shape.hidden

@@ -3,8 +3,8 @@
 import pytest
 
 from predictor.costs import load_costs
+from predictor.iteration.hosts import _by_section, _host_seconds
 from predictor.iteration.launches import Launch, Section, Segment
-from predictor.iteration.priced import _by_section, _host_seconds
 from predictor.operators import Host, MemoryBound
 
 COSTS = load_costs("h100-sxm5-80gb")
