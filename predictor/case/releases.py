@@ -98,8 +98,8 @@ RECIPES = (
 
 # NVIDIA-NeMo/Automodel 9892fa9c ``examples/llm_benchmark``: ``peft.target_modules: '*_proj'``.
 # NeMo-Framework-Launcher 04c921b4 ``conf/peft/llama/squad.yaml``: rank 32, on ``attention_qkv``.
-# NVIDIA/NeMo 2.1 ``recipes/llama3_{8b,70b}.py`` in performance mode, which dgxc-benchmarking 25.02
-# runs, and Megatron-Bridge a9497c6 ``perf_recipes``: rank 8 for 8B, else 16, on ``linear_qkv``.
+# NeMo 24.12 ``recipes/llama3_{8b,70b}.py`` in performance mode, which dgxc-benchmarking 25.02 runs,
+# and Megatron-Bridge 71eaba6f ``perf_recipes/llama``: on ``linear_qkv``, rank 8 for 8B, else 16.
 _LORA = r".*\b(task=lora\b|lora fine-?tun)"
 _ON_QKV = ["linear_qkv"]
 

@@ -97,7 +97,7 @@ def _links(case: Case, costs: Costs) -> Links:
     built = built_step(case)
     shape = built.stages[0].shape
     tied = None
-    if shape.tied_embeddings and shape.stages > 1:
+    if shape.tied_embeddings and shape.stages > 1 and not shape.layer.adapters:
         table = Places.of(case).ends(shape.stages)
         tied = table.all_reduce(shape.gradient_bytes * shape.vocab * shape.hidden)
     collectives = collective_costs(case, costs)

@@ -159,8 +159,9 @@ class Stack:
         description: One line, with the versions that were read.
         parallel: Whether it runs on more than one GPU.
         compared: Steps measured for this project stand behind the model; its interval is narrower.
-        knows: Of ``experts``, ``latent`` attention, ``windows``, ``context`` parallelism,
-            ``alibi``, ``fp16`` and several ``backends`` of attention, what its layers may have.
+        knows: Of ``adapters``, ``experts``, ``latent`` attention, ``windows``, ``context``
+            parallelism, ``alibi``, ``fp16`` and several ``backends`` of attention, what its layers
+            may have.
         vocab_multiple: A rank's share of the vocabulary is padded to a multiple of this.
         layers: Layers of every chunk, in the order in which a micro-batch visits them.
         layer: The launches of one layer.

@@ -7,8 +7,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from predictor.case import Case, resolve
+from predictor.costs import load_costs
 from predictor.errors import CaseError, NotPredictable
 from predictor.iteration import estimate
+from predictor.iteration.built import run_of
 from predictor.iteration.dimensions import adapters_of, layers_of, model_flops
 from predictor.iteration.implementations import megatron_core_te
 from predictor.iteration.launches import Launch
@@ -122,6 +124,14 @@ def test_frozen_tables_have_no_gradients():
     ]
     assert kinds == ["dgrad"]
     assert head.parameters == 0
+
+
+def test_ends_of_a_pipeline_share_no_gradient_of_a_frozen_table():
+    for modules in ((), MODULES):
+        case = case_of(modules, gpus=2, plan={"pipeline_parallel": 2})
+        tied = resolve(case.replace(model={"tied_embeddings": True})).case
+        seconds = run_of(tied, load_costs("h100-sxm5-80gb")).links.tied_seconds
+        assert (seconds > 0) == (modules == ())
 
 
 @pytest.mark.parametrize("rank", [1, 16, 64])

@@ -1,6 +1,6 @@
 """LoRA as recipes of Megatron-Bridge and NeMo write it.
 
-Names are those of the ``LoRA`` class of Megatron-Bridge (0.2, ``peft/lora.py``) and NeMo 2
+Names are those of the ``LoRA`` class of Megatron-Bridge (0191fc5e ``peft/lora.py``) and NeMo 2
 (``collections/llm/peft/lora.py``), and of NeMo 1's ``model.peft`` (its ``peft_scheme`` and
 ``lora_tuning``, ``megatron_gpt_finetuning_config.yaml``).
 """

@@ -1,9 +1,10 @@
 """LoRA's adapters around Transformer Engine's linear modules, and modules whose weights are frozen.
 
-Read in Megatron-Bridge 0.2 (``peft/lora.py``, ``lora_layers.py``, ``utils.py``) and NeMo 2.1
-(``collections/llm/peft``), which launch the same: the module, then two products of Megatron-Core's
-own parallel layers on its input (or its norm's output), always in bf16; their product times
-``alpha / rank``, an eager kernel; the sum of both outputs, another. Dropout is off by default.
+Read in Megatron-Bridge 0191fc5e (``peft/lora.py``, ``lora_layers.py``, ``utils.py``) and NeMo
+0966fbc7 (``collections/llm/peft``), which launch the same: the module, then two products of
+Megatron-Core's own parallel layers on its input (or its norm's output), always in bf16; their
+product times ``alpha / rank``, an eager kernel; the sum of both outputs, another. Dropout is off by
+default.
 
 Transformer Engine (2.8 ``layernorm_linear.py``, ``linear.py``) leaves the weight's gradient of a
 frozen module out, and what is only for it: the second gather of the input, turned copies of the
