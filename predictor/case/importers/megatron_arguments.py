@@ -149,36 +149,25 @@ def _settings(origin: str, words: tuple[Word, ...]) -> tuple[dict[str, Setting],
 
 
 def _entered(origin: str, found: dict[str, Setting], option: Word, values: list[Word]) -> list[str]:
-    """Note one option; return what about it has no value in the file."""
+    """Note one option; return what about it has no value in the file.
+
+    Raises:
+        CaseError: It says another value than before, and which one holds is not known.
+    """
     written, equals, inline = option.text.partition("=")
     if equals:
         values = [Word(inline, option.line, option.missing), *values]
     name = _name(option)
-    alone = name in _ALONE or name in _SWITCHES
-    missing = [each for each in values[0 if alone else 1 :] if each.missing]
+    own, missing = _own_words(name, values)
     unread = [
         f"{origin}:{each.line}: {each.text} may hold arguments, and has no plain value in this file"
         for each in missing
     ]
-    own = [] if alone else [each for each in values if each not in missing]
-    own = own if name in _SEVERAL else own[:1]
     free = is_free(name, value=True) and name not in _OF_THE_JOB
     if any(each.missing for each in own) and not free:
-        why = own[0].missing
-        return [
-            (
-                f"{origin}:{option.line}: {written} {own[0].text}: {why} has no plain value in "
-                "this file"
-            ),
-            *unread,
-        ]
-    texts = [each.text for each in own]
-    value: object = True if not texts else texts[0] if len(texts) == 1 else texts
-    if name in _SWITCHES:
-        name, value = _SWITCHES[name]
-    elif name.startswith("no_") and name not in _OWN_NAME and not own:
-        name, value = name.removeprefix("no_"), False
-    name = _RENAMED.get(name, name)
+        place = f"{origin}:{option.line}: {written} {own[0].text}"
+        return [f"{place}: {own[0].missing} has no plain value in this file", *unread]
+    name, value = _told(name, [each.text for each in own])
     old = found.get(name)
     if old is not None and old.value != value and name in _UNREPEATED:
         raise CaseError(
@@ -187,6 +176,26 @@ def _entered(origin: str, found: dict[str, Setting], option: Word, values: list[
         )
     found[name] = Setting(value, written, option.line)
     return unread
+
+
+def _own_words(name: str, values: list[Word]) -> tuple[list[Word], list[Word]]:
+    """The words that are an option's values, and those behind them that are not known."""
+    alone = name in _ALONE or name in _SWITCHES
+    missing = [each for each in values[0 if alone else 1 :] if each.missing]
+    own = [] if alone else [each for each in values if each not in missing]
+    return own if name in _SEVERAL else own[:1], missing
+
+
+def _told(name: str, texts: list[str]) -> tuple[str, object]:
+    """The setting that an option stands for, under its present name, and its value."""
+    value: object = texts
+    if len(texts) < 2:  # noqa: PLR2004 - a list has more
+        value = texts[0] if texts else True
+    if name in _SWITCHES:
+        name, value = _SWITCHES[name]
+    elif name.startswith("no_") and name not in _OWN_NAME and not texts:
+        name, value = name.removeprefix("no_"), False
+    return _RENAMED.get(name, name), value
 
 
 # torchrun's arguments that say how many GPUs there are.

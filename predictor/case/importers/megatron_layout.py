@@ -71,39 +71,29 @@ def read_pipeline(settings: Settings) -> None:
 
 def _read_uneven(settings: Settings, stages: int | None, layers: int | None, chunks: int) -> None:
     """Layers of each stage where the first or the last has another count than the rest."""
-    counted = (
-        settings.flag("account_for_embedding_in_pipeline_split"),
-        settings.flag("account_for_loss_in_pipeline_split"),
-    )
-    if (
-        any(counted)
-        and stages
-        and layers
-        and (layers + sum(map(bool, counted))) % (stages * chunks)
-    ):
-        rule = (
-            f"with embedding and loss, {stages * chunks} chunks must divide num_layers ({layers})"
-        )
-        raise settings.fail("account_for_embedding_in_pipeline_split", rule)
+    embedding = settings.flag("account_for_embedding_in_pipeline_split")
+    loss = settings.flag("account_for_loss_in_pipeline_split")
     first = settings.count("num_layers_in_first_pipeline_stage")
     last = settings.count("num_layers_in_last_pipeline_stage")
-    if (first is None and last is None) or not stages or not layers or stages < 2:  # noqa: PLR2004
+    if not stages or not layers:
         return
-    name = "num_layers_in_first_pipeline_stage"
-    name = name if first is not None else "num_layers_in_last_pipeline_stage"
+    counted = bool(embedding) + bool(loss)
+    if counted and (layers + counted) % (stages * chunks):
+        rule = f"{stages * chunks} chunks must divide num_layers ({layers})"
+        name = "account_for_embedding_in_pipeline_split"
+        raise settings.fail(name, f"with embedding and loss, {rule}")
+    ends = [count for count in (first, last) if count is not None]
+    if not ends or stages == 1:
+        return
+    name = f"num_layers_in_{'last' if first is None else 'first'}_pipeline_stage"
     if chunks > 1:
         settings.not_modelled(f"{settings.where(name)}: not together with virtual stages")
         return
-    between = stages - (first is not None) - (last is not None)
-    rest = layers - (first or 0) - (last or 0)
-    if rest < 0 or (between and rest % between) or (not between and rest):
+    between, rest = stages - len(ends), layers - sum(ends)
+    if rest < 0 or (rest % between if between else rest):
         raise settings.fail(name, f"leaves {rest} layers for {between} stages")
     middle = [rest // between] * between if between else []
-    whole = [
-        *([first] if first is not None else []),
-        *middle,
-        *([last] if last is not None else []),
-    ]
+    whole = [*ends, *middle] if last is None else [*ends[:-1], *middle, last]
     settings.put("plan.layers_per_stage", whole, name)
 
 

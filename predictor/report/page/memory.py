@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from predictor.report.page.parts import Chart, Table, axis, colour, layout
+from predictor.report.page.parts import Chart, Figure, Table, axis, colour, layout
 from predictor.report.quantities import bytes_text, bytes_texts
 from predictor.units import GIB
 
@@ -37,35 +37,14 @@ def memory(stages: Sequence[Memory], there: float) -> Chart:
     sizes = {name: [stage.parts.get(name, 0.0) for stage in stages] for name in names}
     sizes[BESIDE] = [stage.reserved_bytes - stage.allocated_bytes for stage in stages]
     labels = [f"stage {place}" for place in range(len(stages))] if len(stages) > 1 else ["GPU"]
-    bars = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": name,
-            "y": labels,
-            "x": [size / GIB for size in each],
-            "marker": {"color": colour(PARTS.get(name, "bubble"))},
-            "hovertemplate": name + ": %{x:.1f} GiB<extra>%{y}</extra>",
-        }
-        for name, each in sizes.items()
-    ]
     fullest = max(stages, key=lambda stage: stage.reserved_bytes)
     most = max(there, fullest.reserved_bytes)
-    line = {
-        "type": "line",
-        "x0": there / GIB,
-        "x1": there / GIB,
-        "yref": "paper",
-        "y0": 0,
-        "y1": 1,
-        "line": {"color": colour("warn"), "width": 2},
-    }
     figure = {
-        "data": bars,
+        "data": [_bar(name, labels, each) for name, each in sizes.items()],
         "layout": layout(
             barmode="stack",
             bargap=0.3,
-            shapes=[line],
+            shapes=[_limit(there)],
             xaxis=axis("GiB", range=[0, 1.05 * most / GIB], fixedrange=True),
             yaxis=axis(autorange="reversed", showgrid=False, fixedrange=True, type="category"),
         ),
@@ -84,6 +63,32 @@ def memory(stages: Sequence[Memory], there: float) -> Chart:
         table=_table(labels, sizes, stages),
         height=80 + max(20, min(44, 900 // len(stages))) * len(stages),
     )
+
+
+def _bar(name: str, labels: Sequence[str], sizes: Sequence[float]) -> Figure:
+    """One part of every stage's memory."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": name,
+        "y": labels,
+        "x": [size / GIB for size in sizes],
+        "marker": {"color": colour(PARTS.get(name, "bubble"))},
+        "hovertemplate": name + ": %{x:.1f} GiB<extra>%{y}</extra>",
+    }
+
+
+def _limit(there: float) -> Figure:
+    """A line at what the GPU has."""
+    return {
+        "type": "line",
+        "x0": there / GIB,
+        "x1": there / GIB,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": colour("warn"), "width": 2},
+    }
 
 
 def _table(labels: Sequence[str], sizes: dict[str, list[float]], stages: Sequence[Memory]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from predictor.report.page.parts import Chart, Table, axis, colour, layout, words
+from predictor.report.page.parts import Chart, Figure, Table, axis, colour, layout, words
 from predictor.report.quantities import percent_text, seconds_text, seconds_texts, seconds_unit
 
 if TYPE_CHECKING:
@@ -41,22 +41,55 @@ def waterfall(estimate: Estimate) -> Chart:
     low, high = estimate.interval_seconds
     parts = _ordered(estimate)
     scale, unit = seconds_unit(whole)
-    begins = [sum(seconds for _, seconds in parts[:i]) for i in range(len(parts))]
-    names = [name.replace("_", " ") for name, _ in parts]
     texts = seconds_texts([*(seconds for _, seconds in parts), whole])
     shares = [percent_text(seconds / whole) for _, seconds in parts]
-    bars = {
+    figure = {
+        "data": [_parts_bars(parts, whole, scale, unit), _spread(estimate, scale)],
+        "layout": layout(
+            annotations=_labels(parts, texts, shares, whole / scale),
+            xaxis=axis(UNITS[unit], range=[0, 1.04 * high / scale], fixedrange=True),
+            yaxis=axis(autorange="reversed", showgrid=False, fixedrange=True),
+            bargap=0.35,
+        ),
+    }
+    largest = max(parts, key=lambda part: part[1])
+    summary = (
+        f"{seconds_text(whole)}, with 90 % between {seconds_text(low)} and {seconds_text(high)} "
+        f"(red line). The largest part is {largest[0].replace('_', ' ')} with "
+        f"{percent_text(largest[1] / whole)}."
+    )
+    names = [name.replace("_", " ") for name, _ in parts]
+    rows = [*zip(names, texts, shares, strict=False), ("iteration", texts[-1], percent_text(1))]
+    return Chart(
+        name="waterfall",
+        title="The iteration by part",
+        summary=summary,
+        figure=figure,
+        table=Table(head=("part", "seconds", "share"), rows=tuple(rows), numeric=frozenset({1, 2})),
+        height=70 + 36 * (len(parts) + 1),
+    )
+
+
+def _parts_bars(parts: list[tuple[str, float]], whole: float, scale: float, unit: str) -> Figure:
+    """A bar for each part, from where the one before ends, and one for the whole."""
+    return {
         "type": "bar",
         "orientation": "h",
-        "y": [*names, "iteration"],
+        "y": [*(name.replace("_", " ") for name, _ in parts), "iteration"],
         "x": [*(seconds / scale for _, seconds in parts), whole / scale],
-        "base": [*(begin / scale for begin in begins), 0],
+        "base": [*(begin / scale for begin in _begins(parts)), 0],
         "marker": {
             "color": [*(colour(name.replace("_", "-")) for name, _ in parts), colour("whole")]
         },
         "hovertemplate": "%{y}: %{x:.4g} " + unit + "<extra></extra>",
     }
-    spread = {
+
+
+def _spread(estimate: Estimate, scale: float) -> Figure:
+    """The interval, as a line through the end of the whole."""
+    whole = estimate.iteration_seconds
+    low, high = estimate.interval_seconds
+    return {
         "type": "scatter",
         "mode": "markers",
         "x": [whole / scale],
@@ -72,36 +105,29 @@ def waterfall(estimate: Estimate) -> Chart:
         },
         "hovertemplate": f"90 % in {seconds_text(low)} to {seconds_text(high)}<extra></extra>",
     }
-    labels = [
-        _label(name, begin / whole, (begin + seconds) / whole, f"{text}, {share}", whole / scale)
-        for name, begin, (_, seconds), text, share in zip(
-            names, begins, parts, texts, shares, strict=False
+
+
+def _begins(parts: list[tuple[str, float]]) -> list[float]:
+    return [sum(seconds for _, seconds in parts[:place]) for place in range(len(parts))]
+
+
+def _labels(
+    parts: list[tuple[str, float]], texts: list[str], shares: list[str], length: float
+) -> list[Figure]:
+    """Seconds and share of each part beside its bar; the whole is as long as ``length``."""
+    whole = sum(seconds for _, seconds in parts)
+    return [
+        _label(
+            name.replace("_", " "),
+            begin / whole,
+            (begin + seconds) / whole,
+            f"{text}, {share}",
+            length,
+        )
+        for (name, seconds), begin, text, share in zip(
+            parts, _begins(parts), texts, shares, strict=False
         )
     ]
-    figure = {
-        "data": [bars, spread],
-        "layout": layout(
-            annotations=labels,
-            xaxis=axis(UNITS[unit], range=[0, 1.04 * high / scale], fixedrange=True),
-            yaxis=axis(autorange="reversed", showgrid=False, fixedrange=True),
-            bargap=0.35,
-        ),
-    }
-    largest = max(parts, key=lambda part: part[1])
-    summary = (
-        f"{seconds_text(whole)}, with 90 % between {seconds_text(low)} and {seconds_text(high)} "
-        f"(red line). The largest part is {largest[0].replace('_', ' ')} with "
-        f"{percent_text(largest[1] / whole)}."
-    )
-    rows = [*zip(names, texts, shares, strict=False), ("iteration", texts[-1], percent_text(1))]
-    return Chart(
-        name="waterfall",
-        title="The iteration by part",
-        summary=summary,
-        figure=figure,
-        table=Table(head=("part", "seconds", "share"), rows=tuple(rows), numeric=frozenset({1, 2})),
-        height=70 + 36 * (len(parts) + 1),
-    )
 
 
 def _label(row: str, begin: float, end: float, text: str, whole: float) -> dict[str, object]:
