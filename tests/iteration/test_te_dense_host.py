@@ -4,7 +4,7 @@ import pytest
 
 from predictor.case import Case, resolve
 from predictor.iteration import estimate
-from predictor.iteration.implementations import megatron_core_te
+from predictor.iteration.implementations import megatron_core_te, te_steps
 from predictor.iteration.implementations.te_dense_host import PLAIN_LAUNCHES, PRODUCTS
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
@@ -102,7 +102,7 @@ def test_a_graph_of_the_iteration_frees_a_step_from_its_host():
 def test_gradients_are_read_for_numbers_that_are_none_before_their_norm(gradients, words):
     asked = case_of(layers=2, tensor=8, training={"gradient_dtype": gradients})
     (stage,) = stages_of(asked, step_shape(asked))
-    ((segment, _),) = megatron_core_te.reduced(stage)
+    ((segment, _),) = te_steps.reduced(stage)
     walked = [each.operator for each in segment.launches if isinstance(each.operator, MemoryBound)]
     expected = (words * stage.parameters, stage.owned_parameters)
     for one, numbers in zip(walked, expected, strict=True):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from predictor.case import Case, resolve
-from predictor.iteration.implementations import megatron_core_te
+from predictor.iteration.implementations import megatron_core_te, te_steps
 from predictor.iteration.implementations.te_host import EXPERT_PRODUCTS, PLAIN_LAUNCHES, layer_host
 from predictor.iteration.launches import Launch
 from predictor.iteration.shape import stages_of, step_shape
@@ -122,7 +122,7 @@ def test_the_step_costs_what_megatrons_measured_one_does_for_every_tensor_owned(
     }
     case = resolve(Case.from_dict(asked)).case
     (stage,) = stages_of(case, step_shape(case))
-    ((segment, _),) = megatron_core_te.optimizer(stage)
+    ((segment, _),) = te_steps.optimizer(stage)
     work = {each.quantity: times for each, times in segment.host}
     tensors = stage.tensors + 2 * 8 * 2
     assert work == {"fixed": 1.0, "tensor": math.ceil(tensors / 2)}

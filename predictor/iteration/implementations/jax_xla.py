@@ -15,7 +15,7 @@ used (flax ``fp8_ops``: delayed scaling).
 
 from dataclasses import replace
 
-from predictor.iteration.implementations import fsdp
+from predictor.iteration.implementations import fsdp, te_steps
 from predictor.iteration.implementations import megatron_core_te as fused
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Launch, Program, Step, Tape
@@ -100,13 +100,13 @@ def replicas(stage: Stage) -> Replicas:
     """Without sharded parameters: gradients in bf16, bucket by bucket beside the backward pass."""
     if _sharded(stage.shape):
         return Replicas()
-    whole = fused.replicas(stage)
-    return replace(whole, gradient_bytes=2.0, bucket_parameters=fused.LEAST_BUCKET_PARAMETERS)
+    whole = te_steps.replicas(stage)
+    return replace(whole, gradient_bytes=2.0, bucket_parameters=te_steps.LEAST_BUCKET_PARAMETERS)
 
 
 def optimizer(stage: Stage) -> Program:
     """The fused step over fp32 shards; weights are cast in the passes."""
-    return fused.optimizer(replace(stage, shape=replace(stage.shape, recipe=None)))
+    return te_steps.optimizer(replace(stage, shape=replace(stage.shape, recipe=None)))
 
 
 def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:

@@ -4,7 +4,8 @@ What it launches a layer: a norm, a fused qkv product, rotary, cuDNN attention, 
 with a fused bias-dropout-add, a norm, one product for gate and up, a fused activation, the second
 MLP product, an add; weight gradients accumulate into fp32 inside the product; fp32 masters and
 moments. The memory-bound kernels are timed by this project's own fused kernels, which move the
-same bytes. No step of this stack has been compared with a measured one yet.
+same bytes. No step of this stack was measured for this project; published ones are compared
+(docs/implementations.md).
 
 Tensor parallelism (Transformer Engine 2.8 ``module/layernorm_linear.py``, ``linear.py``): with
 sequence parallelism an all-gather before and a reduce-scatter behind each pair of products, exposed
@@ -20,30 +21,20 @@ own, before latent attention and before experts.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
-from predictor.dtypes import FP32_BYTES
-from predictor.iteration import context
-from predictor.iteration.implementations import local_moe, te_latent, te_moe
 from predictor.iteration.implementations import te_adapters as thin
 from predictor.iteration.implementations import te_blocks as te
+from predictor.iteration.implementations import te_moe
 from predictor.iteration.implementations.fully_sharded import fully_sharded
-from predictor.iteration.implementations.megatron_steps import flat, program
+from predictor.iteration.implementations.te_attention import attention, without_experts
 from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
-from predictor.iteration.launches import HostWork, Program, Segment, Step, Tape
+from predictor.iteration.implementations.te_steps import WEIGHT_BYTES, optimizer, reduced, replicas
+from predictor.iteration.launches import HostWork, Step, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.megatron_memory import fused_memory
-from predictor.iteration.stack import Part, Replicas, Stack
-from predictor.iteration.step import ALONE, Stage, StepShape
-from predictor.operators import Host, Optimizer
-
-LEAST_BUCKET_PARAMETERS = 40_000_000
-BUCKET_PARAMETERS_PER_RANK = 1_000_000
-"""A bucket holds the larger of 40 M and 1 M a data-parallel rank (Megatron-Core 0.8 to 0.19,
-``distributed_data_parallel.py``)."""
-
-WEIGHT_BYTES = 2
+from predictor.iteration.stack import Part, Stack
+from predictor.iteration.step import StepShape
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
@@ -51,14 +42,14 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     forward, backward = Tape(), Tape()
     if layer.predicts:
         _merge_forward(forward, shape)
-    alone = _without_experts(shape, layer)
-    layer_forward(forward, shape, layer, _attention("forward", *alone))
+    alone = without_experts(shape, layer)
+    layer_forward(forward, shape, layer, attention("forward", *alone))
     replay = forward.steps()
     if layer.predicts:
         head = head_part(shape)
         forward.extend(head.forward)
         backward.extend(head.backward)
-    layer_backward(backward, shape, layer, _attention("backward", *alone))
+    layer_backward(backward, shape, layer, attention("backward", *alone))
     if layer.predicts:
         _merge_backward(backward, shape)
     again = _host(shape, layer, "forward", replay)
@@ -110,69 +101,6 @@ def layer_backward(tape: Tape, shape: StepShape, layer: Layer, attention: Tape) 
         tape.fresh(te.fused(te.norm(layer), shard, layer.hidden))
     tape.fresh(te.fused(te.norm(layer) + "_backward", shard, layer.hidden), kernels=2)
     tape.fresh(te.fused("residual_add", shard, layer.hidden))
-
-
-def _without_experts(shape: StepShape, layer: Layer) -> tuple[StepShape, Layer]:
-    """All that attention knows of a layer: those whose experts alone differ have the same."""
-    layer = replace(layer, ffn=0, experts=None, predicts=False)
-    shape = replace(
-        shape,
-        experts=None,
-        layer=layer,
-        data=ALONE,
-        replicas=ALONE,
-        world=ALONE,
-        sharding="none",
-        stages=1,
-        stages_apart=False,
-        micro_batches=1,
-    )
-    return shape, layer
-
-
-@lru_cache(maxsize=1024)
-def _attention(kind: str, shape: StepShape, layer: Layer) -> Tape:
-    """What attention launches; once for all layers that it is the same in."""
-    tape = Tape()
-    if layer.latent:
-        latent = te_latent.forward if kind == "forward" else te_latent.backward
-        latent(tape, shape, layer, layer.latent)
-    else:
-        plain = _attention_forward if kind == "forward" else _attention_backward
-        plain(tape, shape, layer)
-    return tape
-
-
-def _attention_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    n = shape.tokens
-    thin.column_forward(tape, shape, layer.linear("linear_qkv"))
-    if layer.qk_norm:
-        tape.fresh(te.fused("rms_norm", n * layer.heads, layer.head_dim))
-        tape.fresh(te.fused("rms_norm", n * layer.groups, layer.head_dim))
-    if layer.rope:
-        tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
-        tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
-        tape.fresh(te.fused("copy", n, layer.kv))  # values, a slice beside new queries and keys
-    context.forward(tape, shape, layer)
-    thin.row_forward(tape, shape, layer.linear("linear_proj"))
-
-
-def _attention_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    n = shape.tokens
-    thin.row_backward(tape, shape, layer.linear("linear_proj"))
-    if shape.selective_recompute:
-        context.forward(tape, shape, layer)
-    kernels = 3 if layer.heads == layer.groups else 5
-    context.backward(tape, shape, layer, kernels=kernels)
-    if layer.rope:
-        tape.fresh(te.fused("rotary", n * layer.heads, layer.head_dim))
-        tape.fresh(te.fused("rotary", n * layer.groups, layer.head_dim))
-    if layer.qk_norm:
-        tape.run(te.fused("rms_norm_backward", n * layer.heads, layer.head_dim), kernels=2)
-        tape.run(te.fused("rms_norm_backward", n * layer.groups, layer.head_dim), kernels=2)
-    if layer.rope:  # their gradients lie apart and are put together
-        tape.fresh(te.fused("copy", n, layer.q + 2 * layer.kv))
-    thin.column_backward(tape, shape, layer.linear("linear_qkv"))
 
 
 def _mlp_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
@@ -261,88 +189,6 @@ def head_part(shape: StepShape) -> Part:
         backward=backward.steps(),
         parameters=shape.vocab * shape.hidden if own else 0,
     )
-
-
-def replicas(stage: Stage) -> Replicas:
-    """Buckets beside the last backward pass; only the first stage splits its gradients."""
-    shape = stage.shape
-    if shape.sharding == "parameters":
-        return Replicas()
-    sharded = shape.sharding != "none"
-    ranks = shape.data.ranks
-    bucket = max(LEAST_BUCKET_PARAMETERS, BUCKET_PARAMETERS_PER_RANK * ranks)
-    return Replicas(
-        reduce="reduce_scatter" if sharded else "all_reduce",
-        gradient_bytes=shape.gradient_bytes,
-        bucket_parameters=bucket if stage.index == 0 else None,
-        overlap_reduce=shape.overlap_grad_reduce is not False,
-        gather_bytes=_gathered_bytes(shape) if sharded else 0.0,
-        overlap_gather=_overlaps_gather(shape),
-        aligned_gather=shape.chunks > 1,
-    )
-
-
-def _overlaps_gather(shape: StepShape) -> bool:
-    """As asked; else in all but plain pipelines, where each stage would gather by itself."""
-    if shape.overlap_param_gather is not None:
-        return shape.overlap_param_gather
-    return shape.stages == 1 or shape.chunks > 1
-
-
-def _gathered_bytes(shape: StepShape) -> float:
-    """Bytes of a parameter that ranks gather: those of one scale a tensor are already small."""
-    recipe = shape.recipe
-    return recipe.wire_bytes if recipe and recipe.gathers_parameters else WEIGHT_BYTES
-
-
-def reduced(stage: Stage) -> Program:
-    """Each bucket's norm before its reduction; the gradients' over all ranks, which the host reads.
-
-    The first looks for numbers that are none (``check_for_nan_in_grad``, ``check_grads`` of
-    ``param_and_grad_buffer.py``: Megatron-LM's default, set by NeMo and Megatron-Bridge).
-    """
-    tape, shape = Tape(), stage.shape
-    if shape.sharding != "parameters":
-        size = stage.trained_parameters * shape.gradient_bytes // FP32_BYTES
-        tape.run(flat("square_sum_fp32", size))
-    tape.run(flat("square_sum_fp32", stage.owned_parameters))
-    tape.collective(shape.world.all_reduce(4, "fp32"), "data")
-    tape.sync()
-    return program("gradient norm", tape)
-
-
-def optimizer(stage: Stage) -> Program:
-    """One fused multi-tensor step over the parameters that the rank owns, in fp32.
-
-    Gradients are scaled by their norm first, whatever it is (``clip_grads.py`` 0.17 on). A copy
-    for each tensor makes bf16 weights of them (``distrib_optimizer.py``,
-    ``_copy_main_params_to_model_params``), a pass clears the whole buffer of gradients before the
-    next step. Matrices whose products are small are cast once a step, in both directions; those
-    that ranks gather in small numbers are cast from fp32. The host goes over tensors in Python as
-    it does in the measured step of the local layers.
-    """
-    tape, owned, shape = Tape(), stage.owned_parameters, stage.shape
-    tape.run(flat("scale_fp32", owned))
-    tape.run(Optimizer(kernel="adamw", elements=owned, dtype="fp32", impl="native"))
-    if not (shape.recipe and shape.recipe.gathers_parameters):
-        tape.run(flat("cast_down", owned), kernels=stage.owned_tensors)
-    kept = owned if shape.sharding == "parameters" else stage.trained_parameters
-    tape.run(flat("zero", shape.gradient_bytes // WEIGHT_BYTES * kept))
-    for chunk in stage.chunks:
-        for block in chunk.blocks:
-            if block.layer.adapters and shape.recipe and shape.recipe.gathers_parameters:
-                continue  # frozen weights stay small from step to step
-            weights = block.layer.matrix_parameters + block.layer.expert_parameters
-            rows = block.count * weights // shape.hidden
-            te.operand(tape, shape.recipe, rows, shape.hidden, turned=True)
-    host = (
-        (Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="fixed"), 1.0),
-        (
-            Host(stack=local_moe.STACK, block="llama", phase="optimizer", quantity="tensor"),
-            float(stage.owned_tensors),
-        ),
-    )
-    return ((Segment(label="optimizer", phase="optimizer", steps=tape.steps(), host=host), 1),)
 
 
 def overlap_p2p(shape: StepShape) -> bool:

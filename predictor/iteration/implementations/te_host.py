@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from predictor.iteration.implementations import local_moe
-from predictor.iteration.implementations.te_moe import MAP_KERNELS
+from predictor.iteration.implementations.te_dispatch import MAP_KERNELS
 from predictor.iteration.launches import HostWork, Launch, Step
 from predictor.iteration.moe.shape import Routed
 from predictor.iteration.stack import called, module_launches
