@@ -18,7 +18,7 @@ from predictor.costs.prediction import Floats, Ints
 from predictor.iteration.buckets import HeldParameters, gathers, reductions
 from predictor.iteration.collectives import collective_costs
 from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
-from predictor.iteration.launches import Program
+from predictor.iteration.launches import Program, Step
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.priced import GAP, price
 from predictor.iteration.stack import Replicas
@@ -98,40 +98,50 @@ class Tails:
     @cached_property
     def _priced_tail(self) -> Tail:
         """Of every distinct stage."""
-        probes, stages = self.probes, self.probes.stages
-        replicas = [probes.replicas(stage, overlapped=True) for stage in stages]
-        stopping = [probes.replicas(stage, overlapped=False) for stage in stages]
+        probes, stages, stack = self.probes, self.probes.stages, self._stack
+        sent = [probes.replicas(stage, overlapped=True) for stage in stages]
         held = [HeldParameters.of_stage(stage) for stage in stages]
-        buckets = np.array([_buckets(*pair) for pair in zip(stages, replicas, strict=True)])
+        buckets = np.array([_buckets(*pair) for pair in zip(stages, sent, strict=True)])
         shares = [_share(each, max(n, 1)) for each, n in zip(held, buckets.tolist(), strict=True)]
-        triples = list(zip(shares, replicas, stages, strict=True))
-        reduced = [reductions(h, r, s.shape) if r.reduce else [] for h, r, s in triples]
-        gathered = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
-        triples = list(zip(held, replicas, stages, strict=True))
-        at_once = [gathers(h, r, s.shape) if r.gather_bytes else [] for h, r, s in triples]
-        full, whole = [], []
-        for each, replica, stage in zip(held, stopping, stages, strict=True):
-            for one in (HeldParameters(dense=each.dense), HeldParameters(experts=each.experts)):
-                most = replica.bucket_parameters or max(one.dense, one.experts)
-                part = HeldParameters(min(one.dense, most), min(one.experts, most))
-                full.append(reductions(part, replica, stage.shape) if replica.reduce else [])
-                whole.append(max(one.dense, one.experts) / max(part.dense, part.experts, 1))
-        sums, fetches, fetch, ones = self._priced([reduced, gathered, at_once, full])
-        blocking = (ones * np.array(whole)).reshape(-1, 2).sum(axis=1)
+        stopping, repeats = self._stopping()
+        sums, fetches, fetch, ones = self._priced(
+            [
+                list(map(_reductions, shares, sent, stages)),
+                list(map(_gathers, shares, sent, stages)),
+                list(map(_gathers, held, sent, stages)),
+                stopping,
+            ]
+        )
         times = np.maximum(buckets, 1)
-        stack = self._stack
-        accumulate = self._program_seconds([(stack.accumulate(each),) for each in stages])
         update = self._program_seconds(
             [(stack.reduced(each), stack.optimizer(each)) for each in stages]
         )
         return Tail(
-            blocking,
-            Exchange(sums * times, buckets),
-            Exchange(fetches * times, buckets),
-            fetch,
-            accumulate,
-            update.max(axis=-1),
+            blocking=(ones * repeats).reshape(-1, 2).sum(axis=1),
+            reduce=Exchange(sums * times, buckets),
+            gather=Exchange(fetches * times, buckets),
+            fetch=fetch,
+            accumulate=self._program_seconds([(stack.accumulate(each),) for each in stages]),
+            update=update.max(axis=-1),
         )
+
+    def _stopping(self) -> tuple[list[list[Step]], Floats]:
+        """Sums that wait for the passes: those of one bucket, and how many buckets there are.
+
+        Two of each stage: of what stands outside experts, and of experts.
+        """
+        launches, repeats = [], []
+        for stage in self.probes.stages:
+            sent, held = (
+                self.probes.replicas(stage, overlapped=False),
+                HeldParameters.of_stage(stage),
+            )
+            for one in (HeldParameters(dense=held.dense), HeldParameters(experts=held.experts)):
+                most = sent.bucket_parameters or max(one.dense, one.experts)
+                part = HeldParameters(min(one.dense, most), min(one.experts, most))
+                launches.append(_reductions(part, sent, stage))
+                repeats.append(max(one.dense, one.experts) / max(part.dense, part.experts, 1))
+        return launches, np.array(repeats)
 
     def in_turns(self, times: int, reductions_: int) -> Floats:
         """Seconds of so many gathers and reductions of all of a stage, layer after layer."""
@@ -176,6 +186,16 @@ class Tails:
             spent = matrices[:, 0, stream, stream] * times
             found[:, column] = np.bincount(places, spent, minlength=len(several))
         return found
+
+
+def _reductions(held: HeldParameters, sent: Replicas, stage: Stage) -> list[Step]:
+    """Sums of the gradients of so many parameters, where there are any."""
+    return reductions(held, sent, stage.shape) if sent.reduce else []
+
+
+def _gathers(held: HeldParameters, sent: Replicas, stage: Stage) -> list[Step]:
+    """Gathers of so many parameters, where there are any."""
+    return gathers(held, sent, stage.shape) if sent.gather_bytes else []
 
 
 def _share(held: HeldParameters, count: int) -> HeldParameters:
