@@ -114,21 +114,8 @@ def parse_datasheet(sku: str, raw: dict[str, Any]) -> Gpu:
     entries = {key: raw.pop(key) for key in list(raw) if isinstance(raw[key], dict)}
     sources = {key: notes[entry["source"]] for key, entry in entries.items()}
     sources |= {f"peak_flops_per_second.{key}": notes[e["source"]] for key, e in peaks.items()}
-    for key, entry in entries.items():
-        _check_number(key, entry["value"])
-    for entry in peaks.values():
-        _check_number("peak_flops_per_second", entry["value"])
-    for key in LIMITS.keys() & raw.keys() - {"scaleup_gpus"}:
-        raise TypeError(f"{key} = {raw[key]!r}: must be {{ value, source }}")
-    _check_number("scaleup_gpus", raw["scaleup_gpus"])
-    for key in ("name", "architecture", "compute_capability", "network"):
-        if not isinstance(raw[key], str):
-            raise TypeError(f"{key} = {raw[key]!r}: must be a string")
-    if raw["network"] not in (known := preset_names("networks")):
-        rule = f"unknown name{closest(raw['network'], known)}; known: {', '.join(known)}"
-        raise TypeError(f"network = {raw['network']!r}: {rule}")
-    if not re.fullmatch(r"[1-9][0-9]?[.][0-9]", raw["compute_capability"]):
-        raise TypeError(f"compute_capability = {raw['compute_capability']!r}: must be as 9.0")
+    _check_numbers(raw, entries, peaks)
+    _check_words(raw)
     if "bf16" not in peaks:
         raise KeyError("peak_flops_per_second.bf16")
     return Gpu(
@@ -139,6 +126,31 @@ def parse_datasheet(sku: str, raw: dict[str, Any]) -> Gpu:
         sources={key: _words(source) for key, source in sources.items()},
         **({} if price is None else _price(price, notes)),
     )
+
+
+def _check_numbers(
+    raw: dict[str, Any], entries: dict[str, Any], peaks: dict[str, dict[str, Any]]
+) -> None:
+    """Every number lies in its limits, and all but the count of GPUs have a source."""
+    for key, entry in entries.items():
+        _check_number(key, entry["value"])
+    for entry in peaks.values():
+        _check_number("peak_flops_per_second", entry["value"])
+    for key in LIMITS.keys() & raw.keys() - {"scaleup_gpus"}:
+        raise TypeError(f"{key} = {raw[key]!r}: must be {{ value, source }}")
+    _check_number("scaleup_gpus", raw["scaleup_gpus"])
+
+
+def _check_words(raw: dict[str, Any]) -> None:
+    """Words are words, and those that name something name what there is."""
+    for key in ("name", "architecture", "compute_capability", "network"):
+        if not isinstance(raw[key], str):
+            raise TypeError(f"{key} = {raw[key]!r}: must be a string")
+    if raw["network"] not in (known := preset_names("networks")):
+        rule = f"unknown name{closest(raw['network'], known)}; known: {', '.join(known)}"
+        raise TypeError(f"network = {raw['network']!r}: {rule}")
+    if not re.fullmatch(r"[1-9][0-9]?[.][0-9]", raw["compute_capability"]):
+        raise TypeError(f"compute_capability = {raw['compute_capability']!r}: must be as 9.0")
 
 
 def _check_number(key: str, value: object) -> None:
