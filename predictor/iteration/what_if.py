@@ -1,8 +1,9 @@
 """A case with something else than it has: other fields, other hardware."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from json import dumps
 from typing import Any
 
 from predictor.case import Case, load_gpu, load_network
@@ -29,7 +30,11 @@ class WhatIf:
     notes: tuple[str, ...]
 
 
-def what_if(case: Case, *, fields: Sequence[str] = (), hardware: Sequence[str] = ()) -> WhatIf:
+Changes = Sequence[str] | Mapping[str, object]
+"""Changes as a command line has them, ``["plan.tensor_parallel=4"]``, or values by name."""
+
+
+def what_if(case: Case, *, fields: Changes = (), hardware: Changes = ()) -> WhatIf:
     """Estimate a case as it is and with changes.
 
     Without changed fields the plan of the first estimate holds for the second too, so that nothing
@@ -37,17 +42,19 @@ def what_if(case: Case, *, fields: Sequence[str] = (), hardware: Sequence[str] =
 
     Args:
         case: The case.
-        fields: ``plan.tensor_parallel=4``: dotted paths with values as TOML writes them.
-        hardware: ``hbm_bandwidth=x2``: see :class:`~predictor.costs.change.Change`.
+        fields: ``plan.tensor_parallel=4``: dotted paths with values as TOML writes them, or
+            ``{"plan.tensor_parallel": 4}``.
+        hardware: ``hbm_bandwidth=x2``: see :class:`~predictor.costs.change.Change`; or
+            ``{"hbm_bandwidth": "x2"}``.
 
     Raises:
         CaseError: A change cannot be read, or the changed case breaks a rule.
         NotPredictable: As an estimate.
     """
-    changes = [Change.read(text) for text in hardware]
+    changes = [Change.read(text) for text in _texts(hardware)]
     case, notes = _without_curve(case) if _of_network(changes) else (case, ())
     before = estimate(case)
-    changed = _with_fields(case, fields) if fields else before.case
+    changed = _with_fields(case, _texts(fields)) if fields else before.case
     changed = _with_network(estimate(changed).case if fields else changed, changes)
     of_gpu = [change for change in changes if change.name in PROPERTIES]
     if not of_gpu:
@@ -56,6 +63,18 @@ def what_if(case: Case, *, fields: Sequence[str] = (), hardware: Sequence[str] =
     after = estimate(changed, costs=costs_with(changed.cluster.gpu, gpu))
     words = "changed hardware is extrapolated: the shares of the measured GPU over other rates"
     return WhatIf(before, after, (*notes, words))
+
+
+def _texts(changes: Changes) -> list[str]:
+    """Changes as a command line has them."""
+    if isinstance(changes, str):
+        return [changes]
+    if not isinstance(changes, Mapping):
+        return list(changes)
+    return [
+        f"{name}={value if isinstance(value, str) else 'none' if value is None else dumps(value)}"
+        for name, value in changes.items()
+    ]
 
 
 def _of_network(changes: Sequence[Change]) -> list[Change]:

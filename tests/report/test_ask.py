@@ -177,6 +177,22 @@ def test_changed_hardware_is_extrapolated_with_a_wider_interval() -> None:
     assert width(found.after) > 1.1 * width(found.before)
 
 
+def test_changes_are_texts_or_values_by_name() -> None:
+    fields = {
+        "plan.tensor_parallel": 4,
+        "plan.sequence_parallel": True,
+        "training.recompute": "full",
+        "cluster.gpus_per_node": None,
+    }
+    texts = ["plan.tensor_parallel=4", "plan.sequence_parallel=true", "training.recompute=full"]
+    named = what_if(case(), fields=fields, hardware={"hbm_bandwidth": "x2"})
+    told = what_if(
+        case(), fields=[*texts, "cluster.gpus_per_node=none"], hardware="hbm_bandwidth=x2"
+    )
+    assert named.after.to_dict() == told.after.to_dict()
+    assert named.after.case.plan.sequence_parallel is True
+
+
 def test_less_memory_does_not_fit_and_takes_the_same_time() -> None:
     found = what_if(case(), hardware=["memory_bytes=8GiB"])
     assert found.before.fits
