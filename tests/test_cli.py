@@ -201,6 +201,8 @@ def test_a_gpu_measured_into_the_working_directory_is_pointed_to(
     monkeypatch.setenv("PREDICTOR_BENCH_RESULTS", str(tmp_path / "bench_results"))
     assert "my-gpu lacks a gpu.toml" in called(capsys, "fit", "my-gpu").err
     assert "holds no table" in called(capsys, "fit").err
+    assert "no folder in it holds a gpu.toml" in called(capsys, "gpus").err
+    assert "my-gpu lacks a gpu.toml" in called(capsys, *LLAMA[:3], "my-gpu", *LLAMA[4:]).err
 
 
 @pytest.mark.parametrize("command", ["models", "gpus", "implementations"])

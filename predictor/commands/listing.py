@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from predictor.case import bench_results_folder
 from predictor.commands.common import json_flag, print_json, say
+from predictor.errors import TableError
 
 
 @click.command("models")
@@ -32,7 +34,13 @@ def gpus_command(*, as_json: bool) -> None:
     """
     from predictor.report.listing import gpus_listing  # noqa: PLC0415
 
-    _show(gpus_listing(), as_json=as_json)
+    rows = gpus_listing()
+    if not rows and not as_json:
+        folder = bench_results_folder()
+        raise TableError(
+            f"{folder}: no folder in it holds a gpu.toml; docs/adding_a_gpu.md says how"
+        )
+    _show(rows, as_json=as_json)
 
 
 @click.command("implementations")
