@@ -8,21 +8,22 @@ from itertools import product
 from predictor import Case, Estimate, estimate
 from predictor.errors import PredictorError
 
-MODEL, GPU, NUM_GPUS, GLOBAL_BATCH = "llama3-70b", "h100-sxm5-80gb", 64, 128
+CASE = Case.from_dict(
+    {
+        "model": {"preset": "llama3-70b"},
+        "training": {"seq_length": 8192, "global_batch_size": 128},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 64},
+    }
+)
 
 
 def estimates() -> dict[tuple[int, int], Estimate]:
     """Return an estimate for each plan that is legal."""
     found = {}
     for tensor, pipeline in product((1, 2, 4, 8), (1, 2, 4, 8)):
-        raw = {
-            "model": {"preset": MODEL},
-            "training": {"seq_length": 8192, "global_batch_size": GLOBAL_BATCH},
-            "plan": {"tensor_parallel": tensor, "pipeline_parallel": pipeline},
-            "cluster": {"gpu": GPU, "num_gpus": NUM_GPUS},
-        }
         try:
-            found[tensor, pipeline] = estimate(Case.from_dict(raw))
+            plan = {"tensor_parallel": tensor, "pipeline_parallel": pipeline}
+            found[tensor, pipeline] = estimate(CASE.replace(plan=plan))
         except PredictorError as error:
             print(f"left out: {error}")
     return found

@@ -8,18 +8,14 @@ from predictor.search import load_prices, training_run
 
 GPUS = ("a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm5-141gb")
 TOKENS = 10**12
-
-
-def case_of(gpu: str) -> Case:
-    """Return Llama 3 8B on 64 GPUs of a kind."""
-    return Case.from_dict(
-        {
-            "model": {"preset": "llama3-8b"},
-            "training": {"seq_length": 8192, "global_batch_size": 512},
-            "plan": {"tensor_parallel": 2},
-            "cluster": {"gpu": gpu, "num_gpus": 64},
-        }
-    )
+CASE = Case.from_dict(
+    {
+        "model": {"preset": "llama3-8b"},
+        "training": {"seq_length": 8192, "global_batch_size": 512},
+        "plan": {"tensor_parallel": 2},
+        "cluster": {"gpu": GPUS[0], "num_gpus": 64},
+    }
+)
 
 
 def main() -> None:
@@ -27,7 +23,8 @@ def main() -> None:
     prices = load_prices("datasheet")
     print("GPU                 days (90 %)          GPU-hours        USD    MWh")
     for gpu in GPUS:
-        run = training_run(case_of(gpu), tokens=TOKENS, prices=prices)
+        case = CASE.replace(cluster={"gpu": gpu})
+        run = training_run(case, tokens=TOKENS, prices=prices)
         low, high = (seconds / 86_400 for seconds in run.interval_seconds)
         usd = "-" if run.usd is None else f"{run.usd:,.0f}"
         days = f"{run.seconds / 86_400:.1f} ({low:.1f} to {high:.1f})"
