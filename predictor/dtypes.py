@@ -11,6 +11,7 @@ ITEMSIZE_BYTES: Final[dict[str, int]] = {
     "fp8_block": 1,
 }
 FP32_BYTES: Final = ITEMSIZE_BYTES["fp32"]
+BF16_BYTES: Final = ITEMSIZE_BYTES["bf16"]
 
 
 def itemsize(dtype: str) -> int:

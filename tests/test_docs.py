@@ -67,9 +67,9 @@ def test_every_number_of_an_implementation_stands_in_its_page_with_its_value() -
 def carried() -> Iterator[tuple[str, str]]:
     """Module-level numbers of the implementations, and numbers by pass, as their page writes them.
 
-    Bytes of a number's type and columns that a flat buffer is walked in are no facts about a stack.
+    Columns that a flat buffer is walked in are no fact about a stack.
     """
-    plain = {"BYTES", "HALF_BYTES", "WEIGHT_BYTES", "GRADIENT_BYTES", "FLAT_COLUMNS"}
+    plain = {"FLAT_COLUMNS"}
     for found in pkgutil.iter_modules(implementations.__path__):
         module = importlib.import_module(f"{implementations.__name__}.{found.name}")
         tree = ast.parse(inspect.getsource(module))

@@ -16,12 +16,11 @@ leaves every rank the same work. Read in Transformer Engine 2.8, ``context_paral
 
 from dataclasses import replace
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.launches import Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.step import StepShape
 from predictor.operators import Attention, MemoryBound
-
-BYTES = 2.0
 
 
 def forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
@@ -56,7 +55,7 @@ def _key_columns(layer: Layer) -> int:
 def _ring(tape: Tape, shape: StepShape, layer: Layer, whole: Attention, kernels: int) -> None:
     ranks, back = shape.context.ranks, whole.kind == "backward"
     own = shape.seq_length // ranks
-    size = BYTES * shape.tokens * _key_columns(layer)
+    size = BF16_BYTES * shape.tokens * _key_columns(layer)
     first = replace(whole, seq_length=own)
     other = replace(first, causal=False, query_length=own // 2)
     for step in range(ranks):
@@ -75,7 +74,7 @@ def _ring(tape: Tape, shape: StepShape, layer: Layer, whole: Attention, kernels:
 
 def _gathered(tape: Tape, shape: StepShape, layer: Layer, whole: Attention, kernels: int) -> None:
     ranks = shape.context.ranks
-    half = BYTES * shape.tokens * ranks * _key_columns(layer) / 2
+    half = BF16_BYTES * shape.tokens * ranks * _key_columns(layer) / 2
     for _ in range(2):
         tape.collective(shape.context.all_gather(half), "context")
         tape.run(_native("copy", shape.tokens * ranks, _key_columns(layer) // 2))
@@ -90,8 +89,8 @@ def _gathered(tape: Tape, shape: StepShape, layer: Layer, whole: Attention, kern
 
 def _ulysses(tape: Tape, shape: StepShape, layer: Layer, whole: Attention, kernels: int) -> None:
     ranks = shape.context.ranks
-    queries = BYTES * shape.tokens * layer.q
-    keys = BYTES * shape.tokens * _key_columns(layer) / 2
+    queries = BF16_BYTES * shape.tokens * layer.q
+    keys = BF16_BYTES * shape.tokens * _key_columns(layer) / 2
     into: tuple[float, ...] = (queries, keys, keys)
     out: tuple[float, ...] = (queries,)
     if whole.kind == "backward":

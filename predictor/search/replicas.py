@@ -15,9 +15,9 @@ import numpy as np
 
 from predictor.costs import Costs
 from predictor.costs.prediction import Floats, Ints
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.buckets import HeldParameters, gathers, reductions
 from predictor.iteration.collectives import collective_costs
-from predictor.iteration.implementations.fully_sharded import WEIGHT_BYTES
 from predictor.iteration.launches import Program, Step
 from predictor.iteration.maxplus import COMPUTE, HOST
 from predictor.iteration.priced import GAP, price
@@ -132,10 +132,8 @@ class Tails:
         """
         launches, repeats = [], []
         for stage in self.probes.stages:
-            sent, held = (
-                self.probes.replicas(stage, overlapped=False),
-                HeldParameters.of_stage(stage),
-            )
+            sent = self.probes.replicas(stage, overlapped=False)
+            held = HeldParameters.of_stage(stage)
             for one in (HeldParameters(dense=held.dense), HeldParameters(experts=held.experts)):
                 most = sent.bucket_parameters or max(one.dense, one.experts)
                 part = HeldParameters(min(one.dense, most), min(one.experts, most))
@@ -152,7 +150,7 @@ class Tails:
             asked = Replicas(
                 reduce="reduce_scatter",
                 gradient_bytes=stage.shape.gradient_bytes,
-                gather_bytes=WEIGHT_BYTES,
+                gather_bytes=BF16_BYTES,
             )
             steps = times * gathers(share, asked, stage.shape)
             spent.append(steps + reductions_ * reductions(share, asked, stage.shape))

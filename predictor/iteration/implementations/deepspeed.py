@@ -20,6 +20,7 @@ cost, on a host of its day. States are those of the rank's own share.
 
 from collections.abc import Iterator, Sequence
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
 from predictor.iteration.implementations.megatron_blocks import LAUNCH_SECONDS, Lineage
@@ -33,7 +34,6 @@ from predictor.operators import Collective, Gemm
 from predictor.operators.gemm import GemmKind
 
 LINEAGE = Lineage(fused_wgrad=False, main_gradients=False, overlap_dgrad=False)
-HALF_BYTES = 2.0
 LIVE_PARAMETERS = 1_000_000_000
 """Fewer whole parameters than this and the next weight is fetched ahead; a weight that is used
 again within as many is kept (defaults of ``runtime/zero/constants.py``)."""
@@ -65,7 +65,7 @@ def _sliced(
 
 
 def _gather(tape: Tape, shape: StepShape, size: int) -> None:
-    _sliced(tape, shape, size, shape.data.all_gather(HALF_BYTES * size), "gather")
+    _sliced(tape, shape, size, shape.data.all_gather(BF16_BYTES * size), "gather")
 
 
 def _fetch(tape: Tape, shape: StepShape, sizes: tuple[int, int, int]) -> None:
@@ -147,7 +147,7 @@ def _scattered(
 def _send(tape: Tape, shape: StepShape, size: int) -> None:
     """Gradients of so many parameters leave."""
     split = shape.sharding in {"parameters", "gradients"}
-    sent = (shape.data.reduce_scatter if split else shape.data.all_reduce)(HALF_BYTES * size)
+    sent = (shape.data.reduce_scatter if split else shape.data.all_reduce)(BF16_BYTES * size)
     if shape.sharding == "parameters":
         _sliced(tape, shape, size, sent, "data")
     else:
@@ -214,9 +214,9 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     parts = dict(unfused_memory(stage, in_flight).parts)
     if shape.sharding == "parameters":
         whole = LAYERS_GATHERED * shape.layer.parameters
-        parts["parameters"] = HALF_BYTES * (stage.owned_parameters + whole)
+        parts["parameters"] = BF16_BYTES * (stage.owned_parameters + whole)
     if shape.sharding in {"parameters", "gradients"}:
-        parts["gradients"] = HALF_BYTES * (stage.owned_parameters + shape.layer.parameters)
+        parts["gradients"] = BF16_BYTES * (stage.owned_parameters + shape.layer.parameters)
     return finished(parts, distributed=shape.world.ranks > 1)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.groups import Group
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import float8, hf_eager
@@ -30,7 +31,6 @@ from predictor.operators import Optimizer
 from predictor.values import frozen
 
 LINKS: Final = "data"
-WEIGHT_BYTES = 2
 
 
 @frozen(kw_only=True)
@@ -71,9 +71,9 @@ class Fsdp:
         """The root is gathered before all else, and the first block behind it; reduced at last."""
         forward, backward = Tape(), Tape()
         root = self.root_parameters(shape)
-        self._gather(forward, shape.data, root, WEIGHT_BYTES)
+        self._gather(forward, shape.data, root, BF16_BYTES)
         forward.wait(LINKS)
-        self._copy_out(forward, root, WEIGHT_BYTES)
+        self._copy_out(forward, root, BF16_BYTES)
         for parameters, ranks, _ in _shards(shape, shape.layer):
             self._gather(forward, ranks, parameters, float8.weight_bytes(shape))
         forward.extend(part.forward)
@@ -133,7 +133,7 @@ class Fsdp:
 
 def _words(numbers: int, size: float) -> int:
     """Two-byte words of so many numbers."""
-    return math.ceil(numbers * size / WEIGHT_BYTES)
+    return math.ceil(numbers * size / BF16_BYTES)
 
 
 def _shards(shape: StepShape, layer: Layer) -> list[tuple[int, Group, Group]]:
@@ -219,15 +219,15 @@ def sharded_memory(
     )
     replay = largest(saved(shape, b.layer) for b in blocks if b.replayed)
     layer = blocks[-1].layer
-    whole = WEIGHT_BYTES * (Fsdp.root_parameters(shape) + layer.parameters)
+    whole = BF16_BYTES * (Fsdp.root_parameters(shape) + layer.parameters)
     if shape.sharding != "parameters":
-        whole = WEIGHT_BYTES * stage.parameters
+        whole = BF16_BYTES * stage.parameters
     loss = {
         "activations": kept,
         "logits and loss": shape.tokens * (logit_bytes * shape.vocab + 8.0 * shape.hidden),
         "gradients": 0.0,
     }
-    wide = WEIGHT_BYTES * layer.parameters + 4.0 * layer.parameters
+    wide = BF16_BYTES * layer.parameters + 4.0 * layer.parameters
     last = {
         "activations": kept + replay + shape.tokens * (6.0 * layer.ffn + 12.0 * shape.hidden),
         "logits and loss": 0.0,

@@ -15,11 +15,10 @@ next layer's gather before it computes.
 
 from dataclasses import replace
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.launches import Tape
 from predictor.iteration.stack import Part
 from predictor.iteration.step import StepShape
-
-WEIGHT_BYTES = 2.0
 
 
 def fully_sharded(part: Part, shape: StepShape) -> Part:
@@ -27,12 +26,12 @@ def fully_sharded(part: Part, shape: StepShape) -> Part:
     if shape.sharding != "parameters":
         return part
     gathers, reductions = Tape(), Tape()
-    dtype = "fp32" if shape.gradient_bytes > WEIGHT_BYTES else "bf16"
+    dtype = "fp32" if shape.gradient_bytes > BF16_BYTES else "bf16"
     groups = [(part.parameters, shape.data)]
     if shape.experts is not None:
         groups.append((part.expert_parameters, shape.experts.data))
     for parameters, group in groups:
-        gathers.start(group.all_gather(WEIGHT_BYTES * parameters), "data")
+        gathers.start(group.all_gather(BF16_BYTES * parameters), "data")
         reduced = group.reduce_scatter(float(shape.gradient_bytes * parameters), dtype)
         reductions.start(reduced, "data")
     ahead, late = Tape(), Tape()

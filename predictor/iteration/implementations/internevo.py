@@ -12,6 +12,7 @@ steps them by PyTorch's AdamW pass by pass, and broadcasts them, owner after own
 
 import math
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import fsdp
 from predictor.iteration.implementations import megatron_steps as steps
@@ -185,7 +186,7 @@ def replicas(stage: Stage) -> Replicas:
         gradient_bytes=stage.shape.gradient_bytes,
         bucket_parameters=BUCKET_PARAMETERS,
         overlap_reduce=stage.shape.overlap_grad_reduce is not False,
-        gather_bytes=steps.WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=BF16_BYTES if sharded else 0.0,
         owner_parameters=math.ceil(stage.parameters / owners),
         overlap_gather=stage.shape.overlap_param_gather is True,
     )

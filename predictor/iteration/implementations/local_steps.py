@@ -4,6 +4,7 @@ Read in Megatron-Core 0.19 without Apex (``distributed_data_parallel.py``, ``cli
 ``optimizer.py``): AdamW runs list by list (``foreach``), over experts apart; gradients are clipped.
 """
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import hf_eager, local_moe
 from predictor.iteration.launches import Program, Segment, Tape
@@ -15,7 +16,6 @@ from predictor.iteration.step import Stage
 from predictor.operators import Host, MemoryBound, Optimizer
 
 NAME = local_moe.STACK
-WEIGHT_BYTES = 2
 LOGIT_BYTES = 6
 """At the loss: fp32 exponentials, which become the gradient in place, and its bf16 copy."""
 
@@ -56,7 +56,7 @@ def replicas(stage: Stage) -> Replicas:
         gradient_bytes=shape.gradient_bytes,
         bucket_parameters=40_000_000 if stage.index == 0 and shape.overlap_grad_reduce else None,
         overlap_reduce=shape.overlap_grad_reduce is True,
-        gather_bytes=WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=BF16_BYTES if sharded else 0.0,
         overlap_gather=shape.overlap_param_gather is True,
     )
 

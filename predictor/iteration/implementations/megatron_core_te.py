@@ -22,6 +22,7 @@ own, before latent attention and before experts.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import te_adapters as thin
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations import te_moe
@@ -29,7 +30,7 @@ from predictor.iteration.implementations.fully_sharded import fully_sharded
 from predictor.iteration.implementations.te_attention import attention, without_experts
 from predictor.iteration.implementations.te_dense_host import dense_host
 from predictor.iteration.implementations.te_host import layer_host
-from predictor.iteration.implementations.te_steps import WEIGHT_BYTES, optimizer, reduced, replicas
+from predictor.iteration.implementations.te_steps import optimizer, reduced, replicas
 from predictor.iteration.launches import HostWork, Step, Tape
 from predictor.iteration.layer import Layer
 from predictor.iteration.megatron_memory import fused_memory
@@ -155,7 +156,7 @@ def embedding_part(shape: StepShape, *, accumulates: bool = True) -> Part:
     backward.run(te.fused("zero", shape.vocab, shape.hidden))
     backward.run(te.fused("embedding_backward", shape.tokens, shape.hidden))
     if accumulates:
-        added = "residual_add" if shape.gradient_bytes == WEIGHT_BYTES else "add_fp32"
+        added = "residual_add" if shape.gradient_bytes == BF16_BYTES else "add_fp32"
         backward.run(te.fused(added, shape.vocab, shape.hidden))
     return Part(
         forward=forward.steps(),

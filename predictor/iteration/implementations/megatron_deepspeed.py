@@ -10,6 +10,7 @@ ones behind its backward pass, which are all-reduced whole though states are sha
 
 from functools import partial
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import megatron_blocks as blocks
 from predictor.iteration.implementations import megatron_steps as steps
@@ -54,7 +55,7 @@ def replicas(stage: Stage) -> Replicas:
         gradient_bytes=shape.gradient_bytes,
         bucket_parameters=BUCKET_PARAMETERS,
         overlap_reduce=False,
-        gather_bytes=steps.WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=BF16_BYTES if sharded else 0.0,
     )
 
 

@@ -7,7 +7,7 @@ Apex ``FusedAdam`` over fp32 masters.
 
 import math
 
-from predictor.dtypes import FP32_BYTES
+from predictor.dtypes import BF16_BYTES, FP32_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations.te_blocks import fused
 from predictor.iteration.launches import Program, Segment, Tape
@@ -18,7 +18,6 @@ from predictor.operators import MemoryBound, Optimizer
 FLAT_COLUMNS = 4096
 """A flat buffer is walked as rows of so many numbers."""
 
-WEIGHT_BYTES = 2
 
 TORCH_BUCKET_BYTES = 25 * 1024**2
 """Buckets of PyTorch's ``DistributedDataParallel`` (``bucket_cap_mb``)."""
@@ -51,7 +50,7 @@ def blocking_replicas(stage: Stage) -> Replicas:
         reduce="reduce_scatter" if sharded else "all_reduce",
         gradient_bytes=shape.gradient_bytes,
         overlap_reduce=bool(shape.overlap_grad_reduce),
-        gather_bytes=WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=BF16_BYTES if sharded else 0.0,
     )
 
 

@@ -13,7 +13,7 @@ parameters after the step.
 
 from collections.abc import Sequence
 
-from predictor.dtypes import FP32_BYTES
+from predictor.dtypes import BF16_BYTES, FP32_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import nanotron_products as products
 from predictor.iteration.implementations import te_blocks as te
@@ -25,7 +25,6 @@ from predictor.iteration.stack import Part, Replicas, Sizes, Stack, flash, modul
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Collective, Optimizer
 
-WEIGHT_BYTES = 2
 BUCKET_PARAMETERS = 25 * 2**20 // 2
 """PyTorch's DistributedDataParallel: 25 MiB of bf16 parameters."""
 
@@ -161,7 +160,7 @@ def replicas(stage: Stage) -> Replicas:
         gradient_bytes=FP32_BYTES,
         bucket_parameters=None if sharded else BUCKET_PARAMETERS,
         overlap_reduce=not sharded,
-        gather_bytes=WEIGHT_BYTES if sharded else 0.0,
+        gather_bytes=BF16_BYTES if sharded else 0.0,
         overlap_gather=False,
     )
 

@@ -26,6 +26,7 @@ weight, as many as a product that accumulates in fp32; layers are therefore thos
 from collections.abc import Sequence
 from dataclasses import replace
 
+from predictor.dtypes import BF16_BYTES, FP32_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_core_te import embedding_part
@@ -38,8 +39,6 @@ from predictor.iteration.stack import Part, Replicas, Stack, flashed, module_lau
 from predictor.iteration.step import Stage, StepShape
 from predictor.operators import Gemm, MemoryBound
 
-GRADIENT_BYTES = 4.0
-WEIGHT_BYTES = 2.0
 LOGIT_BYTES = 8.0
 """At the loss's backward pass, all bf16: logits, log-probabilities, zeroed gradient, its result."""
 
@@ -184,13 +183,13 @@ def head_part(shape: StepShape) -> Part:
 def replicas(stage: Stage) -> Replicas:
     """A gather before each layer's first use, a reduction behind its last gradient."""
     if stage.shape.sharding == "none":
-        return Replicas(reduce="all_reduce", gradient_bytes=GRADIENT_BYTES, overlap_reduce=True)
+        return Replicas(reduce="all_reduce", gradient_bytes=FP32_BYTES, overlap_reduce=True)
     return Replicas(
         reduce="reduce_scatter",
-        gradient_bytes=GRADIENT_BYTES,
+        gradient_bytes=FP32_BYTES,
         bucket_parameters=max(1, stage.shape.layer.dense_parameters),
         overlap_reduce=stage.shape.overlap_grad_reduce is not False,
-        gather_bytes=WEIGHT_BYTES,
+        gather_bytes=BF16_BYTES,
         overlap_gather=stage.shape.overlap_param_gather is not False,
     )
 
@@ -211,7 +210,7 @@ def memory(stage: Stage, in_flight: tuple[int, ...]) -> Memory:
     parts = {
         "parameters": 2.0 * stage.owned_parameters + 2.0 * dense,
         "optimizer states": 4.0 * stage.owned_parameters,
-        "gradients": GRADIENT_BYTES * dense + 2.0 * experts,
+        "gradients": FP32_BYTES * dense + 2.0 * experts,
         "activations": fused_activations(stage, in_flight),
         "logits and loss": LOGIT_BYTES * shape.tokens * shape.vocab if stage.last else 0.0,
         "workspaces": float(CUBLAS_WORKSPACE_BYTES),

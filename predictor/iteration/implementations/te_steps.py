@@ -4,7 +4,7 @@ Read in Megatron-Core 0.8 to 0.19 (``distributed_data_parallel.py``, ``param_and
 ``clip_grads.py``, ``distrib_optimizer.py``): gradients in buckets, their norm, one fused AdamW.
 """
 
-from predictor.dtypes import FP32_BYTES
+from predictor.dtypes import BF16_BYTES, FP32_BYTES
 from predictor.iteration.implementations import local_moe
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_steps import flat, program
@@ -17,8 +17,6 @@ LEAST_BUCKET_PARAMETERS = 40_000_000
 BUCKET_PARAMETERS_PER_RANK = 1_000_000
 """A bucket holds the larger of 40 M and 1 M a data-parallel rank (Megatron-Core 0.8 to 0.19,
 ``distributed_data_parallel.py``)."""
-
-WEIGHT_BYTES = 2
 
 
 def replicas(stage: Stage) -> Replicas:
@@ -50,7 +48,7 @@ def _overlaps_gather(shape: StepShape) -> bool:
 def _gathered_bytes(shape: StepShape) -> float:
     """Bytes of a parameter that ranks gather: those of one scale a tensor are already small."""
     recipe = shape.recipe
-    return recipe.wire_bytes if recipe and recipe.gathers_parameters else WEIGHT_BYTES
+    return recipe.wire_bytes if recipe and recipe.gathers_parameters else BF16_BYTES
 
 
 def reduced(stage: Stage) -> Program:
@@ -85,7 +83,7 @@ def optimizer(stage: Stage) -> Program:
     if not (shape.recipe and shape.recipe.gathers_parameters):
         tape.run(flat("cast_down", owned), kernels=stage.owned_tensors)
     kept = owned if shape.sharding == "parameters" else stage.trained_parameters
-    tape.run(flat("zero", shape.gradient_bytes // WEIGHT_BYTES * kept))
+    tape.run(flat("zero", shape.gradient_bytes // BF16_BYTES * kept))
     for chunk in stage.chunks:
         for block in chunk.blocks:
             if block.layer.adapters and shape.recipe and shape.recipe.gathers_parameters:

@@ -11,6 +11,7 @@ a copy, beside the next step. The last rank merges whole outputs in every step, 
 
 from dataclasses import replace
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Step, Tape
@@ -19,7 +20,6 @@ from predictor.iteration.stack import flash
 from predictor.iteration.step import StepShape
 from predictor.operators import Attention
 
-BYTES = 2.0
 BACKWARD_KERNELS = 3
 
 
@@ -32,7 +32,7 @@ def forward(shape: StepShape, layer: Layer, *, repeated: bool) -> tuple[Step, ..
         return tape.steps()
     first, other = _steps(call, shape)
     columns = _columns(layer, repeated=repeated)
-    tape.start(shape.context.all_gather(BYTES * shape.tokens * ranks * columns), "context")
+    tape.start(shape.context.all_gather(BF16_BYTES * shape.tokens * ranks * columns), "context")
     tape.run(first)
     tape.wait("context")
     for _ in range(ranks - 1):
@@ -53,14 +53,14 @@ def backward(shape: StepShape, layer: Layer, *, repeated: bool) -> tuple[Step, .
         return tape.steps()
     first, other = _steps(call, shape)
     columns = _columns(layer, repeated=repeated)
-    tape.start(shape.context.all_gather(BYTES * shape.tokens * ranks * columns), "context")
+    tape.start(shape.context.all_gather(BF16_BYTES * shape.tokens * ranks * columns), "context")
     for step in range(ranks):
         tape.run(other if step else first, kernels=BACKWARD_KERNELS)
         tape.wait("context")
         for width in (layer.q, columns // 2, columns // 2):
             tape.fresh(te.fused("add_fp32", shape.tokens, width))
         tape.run(te.fused("copy", shape.tokens, 2 * columns))  # of fp32, counted as bf16
-        tape.start(shape.context.all_to_all(2 * BYTES * shape.tokens * columns), "context")
+        tape.start(shape.context.all_to_all(2 * BF16_BYTES * shape.tokens * columns), "context")
     tape.wait("context")
     return tape.steps()
 
