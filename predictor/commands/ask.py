@@ -108,7 +108,7 @@ def what_if_command(
     from predictor.iteration.what_if import what_if  # noqa: PLC0415
     from predictor.report.comparison import Comparison  # noqa: PLC0415
     from predictor.report.comparison_text import comparison_dict, comparison_text  # noqa: PLC0415
-    from predictor.report.table import paragraph  # noqa: PLC0415
+    from predictor.report.table import WIDTH, paragraph  # noqa: PLC0415
 
     if not fields and not hardware:
         raise click.UsageError("what-if needs --set FIELD=VALUE or --hardware PROPERTY=CHANGE")
@@ -119,6 +119,6 @@ def what_if_command(
     if as_json:
         print_json({"changes": changes, "notes": list(found.notes), **comparison_dict(compared)})
         return
-    lines = paragraph(f"what if {', '.join(changes)}", 100)
-    notes = [line for note in found.notes for line in paragraph(f"note: {note}", 100)]
+    lines = paragraph(f"what if {', '.join(changes)}", WIDTH)
+    notes = [line for note in found.notes for line in paragraph(f"note: {note}", WIDTH)]
     say("\n".join([*lines, "", comparison_text(compared), *(["", *notes] if notes else [])]))

@@ -14,13 +14,12 @@ from predictor.report.quantities import (
     usd_text,
 )
 from predictor.report.reasons import LEAST_SHARE, reasons, value_text
-from predictor.report.table import columns, paragraph, shortened
+from predictor.report.table import WIDTH, columns, paragraph, shortened
 
 if TYPE_CHECKING:
     from predictor.iteration import Estimate
     from predictor.report.comparison import Comparison
 
-WIDTH = 100
 LABEL_WIDTH = 34
 SIDE_BY_SIDE = 4
 NAME_WIDTH = 16

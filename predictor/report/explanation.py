@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 from predictor.iteration.account import account_of
 from predictor.iteration.sensitivity import sensitivities
 from predictor.report import explained_rest, explained_time
-from predictor.report.table import paragraph
+from predictor.report.table import WIDTH, paragraph
 
 if TYPE_CHECKING:
     from predictor.case import Case
     from predictor.report.paragraph import Paragraph
-
-WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,11 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from predictor.report.quantities import bytes_text, percent_text, seconds_text, usd_text
-from predictor.report.table import columns
+from predictor.report.table import WIDTH, columns
 
 if TYPE_CHECKING:
     from predictor.search.mixed import MixedEstimate
     from predictor.search.placement import Placement
-
-WIDTH = 100
 
 
 def placement_text(found: Placement) -> str:

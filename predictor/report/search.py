@@ -13,13 +13,12 @@ from predictor.report.quantities import (
     seconds_text,
     usd_text,
 )
-from predictor.report.table import columns, shortened
+from predictor.report.table import WIDTH, columns, shortened
 
 if TYPE_CHECKING:
     from predictor.iteration import Estimate
     from predictor.search.result import NearMiss, SearchResult
 
-WIDTH = 100
 SHORT = {
     "tensor_parallel": "tp",
     "context_parallel": "cp",

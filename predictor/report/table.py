@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+WIDTH = 100
+"""Columns that every text keeps to."""
+
 _GAP = "  "
 _HELD = "\x00"
 _UNIT = re.compile(r"(\d) (%|s|ms|us|min|GiB|MiB|MHz|TFLOP/s|USD)(?![\w/])")

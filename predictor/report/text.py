@@ -19,7 +19,7 @@ from predictor.report.quantities import (
     seconds_texts,
     usd_text,
 )
-from predictor.report.table import columns, shortened
+from predictor.report.table import WIDTH, columns, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from predictor.case.plan_schema import Plan
     from predictor.iteration import Estimate
 
-WIDTH = 100
 INDENT = GAP = "  "
 FULL, EMPTY = "#", "."
 SIXTEEN_BITS = frozenset({"bf16", "fp16"})

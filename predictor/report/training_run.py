@@ -15,7 +15,7 @@ from predictor.report.quantities import (
     short_count_text,
     usd_text,
 )
-from predictor.report.table import columns, shortened
+from predictor.report.table import WIDTH, columns, shortened
 from predictor.report.text import heading, memory_text, throughput_text
 from predictor.units import HOUR_SECONDS
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from predictor.search.choices import Choice
     from predictor.search.training_run import TrainingRun
 
-WIDTH = 100
 MOST_PHASES = 12
 
 

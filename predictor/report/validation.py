@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from predictor.report.quantities import percent_text, seconds_text, signed_percent_text
-from predictor.report.table import columns, paragraph, shortened
+from predictor.report.table import WIDTH, columns, paragraph, shortened
 
 if TYPE_CHECKING:
     from predictor.validate import ValidationReport
@@ -14,7 +14,6 @@ SHOWN_RECORDS = 20
 SHOWN_REASONS = 10
 ID_WIDTH = 34
 REASON_WIDTH = 84
-WIDTH = 100
 
 
 def validation_text(report: ValidationReport) -> str:
