@@ -83,6 +83,19 @@ def _write_import(imported: Any, sku: str, out: Path | None) -> None:  # noqa: A
     from predictor.case import bench_results_folder  # noqa: PLC0415
     from predictor.tables.importers import write_import  # noqa: PLC0415
 
-    for path in write_import(imported, out or bench_results_folder() / sku):
+    folder = out or bench_results_folder() / sku
+    for path in write_import(imported, folder):
         say(f"wrote {path}", err=True)
-    say(f"{len(imported.rows)} rows of run {imported.run}; now `predictor fit {sku}`")
+    say(f"{len(imported.rows)} rows of run {imported.run}; now {_next_step(folder, sku, out)}")
+
+
+def _next_step(folder: Path, sku: str, out: Path | None) -> str:
+    """What makes the written tables answer."""
+    if out is None:
+        return f"`predictor fit {sku}`"
+    if folder.resolve().name != sku:
+        return (
+            f"move them to a folder called {sku}: `predictor fit` knows a SKU by its folder's name"
+        )
+    root = folder.resolve().parent
+    return f"`PREDICTOR_BENCH_RESULTS={root} predictor fit {sku}`"

@@ -249,7 +249,13 @@ def test_the_command_writes_rows_with_their_source(
     assert len(folder.tables["all_reduce"].rows) == 2
     (key,) = folder.runs
     assert {row.run for row in folder.tables["all_reduce"].rows} == {key}
-    assert "2 rows" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "2 rows" in told
+    assert "move them to a folder called a100-sxm4-80gb" in told
+    beside = tmp_path / "a100-sxm4-80gb"
+    assert run([*command, "--source", SOURCE, "--out", str(beside)]) == 0
+    after = f"now `PREDICTOR_BENCH_RESULTS={tmp_path} predictor fit a100-sxm4-80gb`"
+    assert after in capsys.readouterr().out
     missing = ["import", "nccl-tests", str(tmp_path / "none"), *command[3:], "--source", SOURCE]
     assert run(missing) == 2
     assert "cannot be read" in capsys.readouterr().err
