@@ -96,7 +96,12 @@ def _unfitted(folder: Path, sku: str) -> str:
     """What to do where there is no cost function to borrow, or no need to borrow one."""
     if any((folder / sku).glob("*.csv")):
         return f"{folder / sku}: has tables and no {FIT_FILE}; run `predictor fit {sku}`"
-    return f"{folder}: no SKU is fitted; run `predictor fit`"
+    if any(folder.glob("*/*.csv")):
+        return f"{folder}: no SKU is fitted; run `predictor fit`"
+    return (
+        f"{folder}: no SKU is measured, from which {sku} could borrow; copy the folder of one from "
+        "the repository's bench_results"
+    )
 
 
 def _of_tables(folder: Path, gpu: Gpu, sku: str, *, excluded: tuple[str, ...]) -> Costs:

@@ -174,3 +174,16 @@ def test_tables_without_a_fit_name_the_command_that_makes_one(
     words = f"has tables and no fit.json; run `predictor fit {source.name}`"
     with pytest.raises(FitError, match=words):
         load_costs(source.name)
+
+
+def test_a_datasheet_with_nobody_to_borrow_from_says_what_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / A100
+    folder.mkdir()
+    (folder / "gpu.toml").write_bytes((bench_results_folder() / A100 / "gpu.toml").read_bytes())
+    monkeypatch.setenv("PREDICTOR_BENCH_RESULTS", str(tmp_path))
+    with pytest.raises(
+        FitError, match="no SKU is measured, from which a100-sxm4-80gb could borrow"
+    ):
+        load_costs(A100)
