@@ -6,9 +6,13 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
+from predictor.costs.families import COLLECTIVES
 from predictor.costs.points import point_rows
 from predictor.errors import FitError, nearest
 from predictor.operators import OPERATORS, field_names
+from predictor.report.fit_groups import group_lines
 from predictor.report.quantities import percent_text, signed_percent_text
 from predictor.report.table import columns
 
@@ -23,8 +27,12 @@ RATES: Final = {
     "optimizer": {"bytes": "memory"},
     "attention": {"products": "tensor cores", "products_backward": "tensor cores"},
     "memcpy": {"bytes": "the link"},
-}
+} | {name: {"bytes": "the link"} for name in COLLECTIVES}
 """Coefficients that are the time of a datasheet's rate: their inverse is the share reached."""
+
+LARGE: Final = {"m": 1024, "n": 1280, "k": 1280}
+LONG_BYTES: Final = 64 * 1024
+QUANTILES: Final = {"median": 0.5, "p90": 0.9, "p95": 0.95}
 
 
 def read_fits(folder: Path, operator: str) -> dict[str, dict[str, Any]]:
@@ -64,20 +72,39 @@ def fit_text(folder: Path, operator: str) -> str:
         FitError: See :func:`read_fits`.
     """
     fits = read_fits(folder, operator)
-    blocks = [_block(f"{folder.name} {key}", operator, fit) for key, fit in fits.items()]
+    blocks = [_block(folder.name, key, fit) for key, fit in fits.items()]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def _block(title: str, operator: str, fit: dict[str, Any]) -> list[str]:
+def _block(sku: str, key: str, fit: dict[str, Any]) -> list[str]:
+    operator = key.partition("/")[0]
     errors = ", ".join(f"{name} {percent_text(value)}" for name, value in fit["held_out"].items())
     return [
-        f"{title}: seconds / bound from {fit['points']} measured shapes",
+        f"{sku} {key}: seconds / bound from {fit['points']} measured shapes",
         f"held out by shape: {errors}",
+        *_part(operator, fit["measured"]),
         *_devices(fit["devices"]),
         *_domain(operator, fit["measured"]),
-        *_coefficients(operator, fit),
+        *_coefficients(sku, key, fit),
         *_worst(operator, fit),
     ]
+
+
+def _part(operator: str, measured: list[dict[str, Any]]) -> list[str]:
+    """Held-out errors of the shapes that a training's time is made of."""
+    if operator == "gemm":
+        name = "m >= 1024, n and k >= 1280"
+        chosen = [row for row in measured if all(row[key] >= LARGE[key] for key in LARGE)]
+    elif operator in COLLECTIVES:
+        name, chosen = "64 KiB and more", [row for row in measured if row["bytes"] >= LONG_BYTES]
+    else:
+        return []
+    if not chosen:
+        return []
+    sizes = np.abs(np.expm1([-row["error"] for row in chosen]))
+    shown = ((name, np.quantile(sizes, q)) for name, q in QUANTILES.items())
+    errors = ", ".join(f"{name} {percent_text(float(value))}" for name, value in shown)
+    return [f"of these {len(chosen)} of {name}: {errors}"]
 
 
 def _devices(told: dict[str, float] | None) -> list[str]:
@@ -100,26 +127,29 @@ def _domain(operator: str, measured: list[dict[str, Any]]) -> list[str]:
     return [f"domain: {', '.join(spans)}"] if spans else []
 
 
-def _coefficients(operator: str, fit: dict[str, Any]) -> list[str]:
-    surface, rates = fit["surface"], RATES.get(operator, {})
-    lines: list[str] = []
-    grouped = zip(surface["coefficients"], fit["standard_errors"], strict=True)
-    for group, (values, deviations) in enumerate(grouped):
-        named = zip(surface["regressors"], values, deviations, strict=True)
-        head = ["group", "coefficient", "value", "standard error", "share of the datasheet's rate"]
-        rows = [head] if group == 0 else []
-        for name, beta, error in named:
-            share = _share(beta, error, rates[name]) if name in rates else ""
-            rows.append([str(group), name, f"{beta:+.4f}", f"{error:.4f}", share])
-        lines += columns(rows, right=(0, 2, 3))
-    return lines
+def _coefficients(sku: str, key: str, fit: dict[str, Any]) -> list[str]:
+    surface, rates = fit["surface"], RATES.get(key.partition("/")[0], {})
+    if surface.get("groups"):
+        return group_lines(
+            key,
+            sku,
+            fit,
+            lambda name, beta, error: _share(beta, error, rates[name]) if name in rates else "",
+        )
+    rows = [["coefficient", "value", "standard error", "share of the datasheet's rate"]]
+    (values,), (deviations,) = surface["coefficients"], fit["standard_errors"]
+    for name, beta, error in zip(surface["regressors"], values, deviations, strict=True):
+        share = _share(beta, error, rates[name]) if name in rates else ""
+        rows.append([name, f"{beta:+.4f}", f"{error:.4f}", share])
+    return columns(rows, right=(1, 2))
 
 
 def _share(beta: float, error: float, rate: str) -> str:
     """Inverse of a coefficient in percent; its error to first order."""
     if beta <= 0:
         return ""
-    return f"{100 / beta:.1f} ± {100 * error / beta**2:.1f} % of {rate}"
+    spread = f" ± {100 * error / beta**2:.1f}" if error else ""
+    return f"{100 / beta:.1f}{spread} % of {rate}"
 
 
 def _worst(operator: str, fit: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BAND = 0.1
+TICKS = (0.2, 0.5, 0.7, 0.9, 1.0, 1.1, 1.3, 2.0, 3.0, 5.0)
 ROW_INCHES = 3.2
 
 
@@ -35,7 +36,12 @@ def plot_fit(folder: Path, operator: str, path: Path) -> None:
             axes.axhline(1.0, linewidth=0.8, color=COLOURS[-1])
             axes.set_xscale("log")
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            shown = [ratio for ratio in TICKS if low <= ratio <= high]
+            labels = [f"{100 * (ratio - 1):+.0f} %" if ratio != 1 else "0" for ratio in shown]
+            axes.set_yticks(shown, labels)
+            axes.set_yticks([], minor=True)
             axes.set_xlabel("measured seconds")
-            axes.set_ylabel("measured / held-out fit")
+            axes.set_ylabel("measured over held-out fit")
             axes.set_title(f"{folder.name} {key}, {len(measured)} shapes; band ±10 %", loc="left")
         save(figure, path)

@@ -194,6 +194,15 @@ def test_a_cold_row_faster_than_memory_is_refused_and_a_warm_one_is_not():
     assert not physics_fault(row(copy, 1e-2, cache="warm"), TOY)
 
 
+def test_host_seconds_of_another_machine_are_less_sure_than_those_of_a_device():
+    asked = {"operator": "host", "stack": "cuda", "quantity": "event_record"}
+    (told,) = answer([json.dumps(asked)], sku=SKU)
+    assert told["origin"] == "measured"
+    # nine of ten of 87 host costs are within a factor of exp(0.54) on two machines
+    assert told["high"] / told["seconds"] == pytest.approx(1.716, abs=1e-3)
+    assert told["seconds"] / told["low"] == pytest.approx(1.716, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("operator", "seconds"),
     [
