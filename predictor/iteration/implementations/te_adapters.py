@@ -19,14 +19,13 @@ module of partial sums that output is gathered whole before each rank takes its 
 
 from collections.abc import Sequence
 
+from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Launch, Step, Tape
 from predictor.iteration.layer import Layer, Linear
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm
-
-BYTES = 2.0
 
 
 def column_forward(tape: Tape, shape: StepShape, linear: Linear) -> None:
@@ -37,16 +36,16 @@ def column_forward(tape: Tape, shape: StepShape, linear: Linear) -> None:
     n, recipe = shape.tokens, shape.recipe
     gathered = shape.sequence_parallel and not te.rings(shape)
     if gathered:
-        tape.collective(shape.tensor.all_gather(BYTES * n * linear.into))
+        tape.collective(shape.tensor.all_gather(BF16_BYTES * n * linear.into))
     rows = n if gathered else shape.shard_tokens
     te.operand(tape, recipe, rows, linear.into, turned=False)
     if te.rings(shape):
         tape.collective(shape.tensor.all_gather(te.wire_bytes(recipe) * n * linear.into))
     tape.run(te.product(n, linear.out, linear.into, "forward", recipe))
     if te.rings(shape):
-        tape.collective(shape.tensor.all_gather(BYTES * n * linear.into))
+        tape.collective(shape.tensor.all_gather(BF16_BYTES * n * linear.into))
     tape.run(te.product(n, linear.rank // shape.tensor.ranks, linear.into, "forward"))
-    tape.collective(shape.tensor.all_gather(BYTES * n * linear.rank))
+    tape.collective(shape.tensor.all_gather(BF16_BYTES * n * linear.rank))
     tape.run(te.product(n, linear.out, linear.rank, "forward"))
     _added(tape, n, linear.out)
 
@@ -58,9 +57,9 @@ def row_forward(tape: Tape, shape: StepShape, linear: Linear) -> None:
         return
     n, ranks = shape.tokens, shape.tensor.ranks
     tape.run(te.product(n, linear.rank, linear.into, "forward"))
-    tape.collective(shape.tensor.all_reduce(BYTES * n * linear.rank))
+    tape.collective(shape.tensor.all_reduce(BF16_BYTES * n * linear.rank))
     tape.run(te.product(n, linear.out // ranks, linear.rank, "forward"))
-    tape.collective(shape.tensor.all_gather(BYTES * n * linear.out))
+    tape.collective(shape.tensor.all_gather(BF16_BYTES * n * linear.out))
     if ranks > 1:  # the ranks' columns side by side
         tape.fresh(te.fused("copy", n, linear.out))
     _added(tape, shape.shard_tokens, linear.out)
@@ -76,7 +75,7 @@ def column_backward(tape: Tape, shape: StepShape, linear: Linear) -> None:
             tape, shape, linear.rank // ranks, linear.into, summed=not shape.sequence_parallel
         )
         if te.rings(shape):
-            tape.collective(shape.tensor.reduce_scatter(BYTES * n * linear.into))
+            tape.collective(shape.tensor.reduce_scatter(BF16_BYTES * n * linear.into))
     te.column_backward(tape, shape, linear.out, linear.into, trained=linear.trained)
     if linear.rank:
         whole = shape.sequence_parallel and not te.rings(shape)
@@ -89,7 +88,7 @@ def row_backward(tape: Tape, shape: StepShape, linear: Linear) -> None:
     if linear.rank:
         tape.fresh(eager.kernel("mul_scalar", shape.shard_tokens, linear.out))
         if shape.sequence_parallel:
-            tape.collective(shape.tensor.all_gather(BYTES * n * linear.out))
+            tape.collective(shape.tensor.all_gather(BF16_BYTES * n * linear.out))
         if ranks > 1:  # the rank's columns of it
             tape.fresh(te.fused("copy", n, linear.out // ranks))
         _thin_backward(tape, shape, linear.out // ranks, linear.rank, summed=True)
@@ -129,7 +128,7 @@ def _thin_backward(tape: Tape, shape: StepShape, out: int, into: int, *, summed:
     """A product of Megatron-Core's own: its input's gradient is summed beside its weight's."""
     tape.run(te.product(shape.tokens, out, into, "dgrad"))
     if summed:
-        tape.start(shape.tensor.all_reduce(BYTES * shape.tokens * into), "tensor")
+        tape.start(shape.tensor.all_reduce(BF16_BYTES * shape.tokens * into), "tensor")
     tape.run(te.product(shape.tokens, out, into, "wgrad"))
     if summed:
         tape.wait("tensor")
