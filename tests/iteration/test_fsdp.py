@@ -274,3 +274,22 @@ def test_selective_recompute_of_fms_runs_every_second_block_again():
         for how in ("none", "selective", "full")
     )
     assert half - plain == pytest.approx((full - plain) / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("stack", "model"),
+    [
+        ("hf-fsdp2", LLAMA_1B),
+        ("fsdp-eager", LLAMA_1B),
+        ("fsdp-compile", LLAMA_1B),
+        ("torchtitan", LLAMA_1B),
+        ("llm-foundry", MPT_1B),
+    ],
+)
+def test_a_replay_ends_before_the_product_whose_result_no_gradient_needs(stack, model):
+    layer, _, _ = parts(case(stack, model=model, training={"recompute": "full"}))
+    forward, replay = (
+        sum(each.flops for each in operators(steps, Gemm))
+        for steps in (layer.forward, layer.replay)
+    )
+    assert forward - replay == 2 * (2 * 4096) * 2048 * 8192  # two sequences, down from 8192

@@ -26,6 +26,13 @@ def forward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fals
         layer: The block.
         repeated: Keys and values are repeated to all query heads.
     """
+    replay(tape, shape, layer, repeated=repeated)
+    if not layer.experts:
+        torch_tensor.row_forward(tape, shape, layer.hidden, layer.ffn)
+
+
+def replay(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = False) -> None:
+    """What full recomputation runs again: all but a product whose result no gradient needs."""
     attention_inputs(tape, shape, layer, products=(True, True, True), repeated=repeated)
     tape.extend(torch_context.forward(shape, layer, repeated=repeated))
     torch_tensor.row_forward(tape, shape, layer.hidden, layer.q)
@@ -34,7 +41,6 @@ def forward(tape: Tape, shape: StepShape, layer: Layer, *, repeated: bool = Fals
         titan_moe.forward(tape, shape.routed(layer))
         return
     feed_forward_inputs(tape, shape, layer, products=(True, True))
-    torch_tensor.row_forward(tape, shape, layer.hidden, layer.ffn)
 
 
 def attention_inputs(

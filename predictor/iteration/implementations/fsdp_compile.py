@@ -19,10 +19,11 @@ SHARDED = fsdp_eager.SHARDED
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
     """One compiled block."""
-    forward, backward = Tape(), Tape()
+    forward, backward, replay = Tape(), Tape(), Tape()
     compiled.forward(forward, shape, layer)
     compiled.backward(backward, shape, layer)
-    part = Part(forward=forward.steps(), backward=backward.steps(), replay=forward.steps())
+    compiled.replay(replay, shape, layer)
+    part = Part(forward=forward.steps(), backward=backward.steps(), replay=replay.steps())
     return SHARDED.layer(shape, layer, part)
 
 

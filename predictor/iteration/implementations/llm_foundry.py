@@ -35,16 +35,20 @@ Not set on any record."""
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One block; checkpointing replays all of it."""
-    forward, backward = Tape(), Tape()
-    layer_forward(forward, shape, layer)
+    """One block; checkpointing replays it up to the last tensor that is needed."""
+    forward, backward, replay = Tape(), Tape(), Tape()
+    for tape in (forward, replay):
+        layer_up(tape, shape, layer)
+    layer_down(forward, shape, layer)
+    if shape.recipe is not None:  # an autograd function keeps its tensors when it has run
+        _linear_forward(replay, shape, layer.hidden, layer.ffn)
     layer_backward(backward, shape, layer)
-    part = Part(forward=forward.steps(), backward=backward.steps(), replay=forward.steps())
+    part = Part(forward=forward.steps(), backward=backward.steps(), replay=replay.steps())
     return fsdp.hosted(SHARDED.layer(shape, layer, part))
 
 
-def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    """Attention and feed-forward, each between a norm and an add.
+def layer_up(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """Attention between a norm and an add, then the feed-forward up to its activation.
 
     Before its CUDA kernel, queries, keys and values are unpadded one by one: the host reads how
     many tokens there are. Triton's takes them as they are.
@@ -66,12 +70,16 @@ def layer_forward(tape: Tape, shape: StepShape, layer: Layer) -> None:
     tape.fresh(eager.kernel("layer_norm", n, layer.hidden))
     _linear_forward(tape, shape, layer.ffn, layer.hidden)
     tape.fresh(eager.kernel("gelu", n, layer.ffn))
+
+
+def layer_down(tape: Tape, shape: StepShape, layer: Layer) -> None:
+    """The feed-forward's second product and the add."""
     _linear_forward(tape, shape, layer.hidden, layer.ffn)
-    tape.fresh(eager.kernel("add", n, layer.hidden))
+    tape.fresh(eager.kernel("add", shape.tokens, layer.hidden))
 
 
 def layer_backward(tape: Tape, shape: StepShape, layer: Layer) -> None:
-    """The gradient of :func:`layer_forward`.
+    """The gradient of :func:`layer_up` and :func:`layer_down`.
 
     What was gathered is scattered into zeros; Triton sums the gradient of queries in fp32.
     """

@@ -22,11 +22,12 @@ SHARDED = fsdp.Fsdp()
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One compiled block; all of it runs again with full recomputation."""
+    """One compiled block."""
     if layer.experts and shape.tensor.ranks > 1:
         raise NotPredictable("experts under tensor parallelism are not modelled for torchtitan")
-    forward, backward = Tape(), Tape()
+    forward, backward, replay = Tape(), Tape(), Tape()
     compiled.forward(forward, shape, layer, repeated=True)
+    compiled.replay(replay, shape, layer, repeated=True)
     if shape.recipe is not None:
         _refuse_float8(shape, layer)
     if shape.selective_recompute:
@@ -35,7 +36,7 @@ def layer_part(shape: StepShape, layer: Layer) -> Part:
     part = Part(
         forward=forward.steps(),
         backward=backward.steps(),
-        replay=forward.steps(),
+        replay=replay.steps(),
         expert_parameters=layer.expert_parameters,
     )
     return SHARDED.layer(shape, layer, part)
