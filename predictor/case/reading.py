@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE_BYTES = MEBIBYTE
-RECORD_KEYS = frozenset({"id", "source", "source_location", "measured"})
-_WORDS = ("framework", "notes")
+RECORD_KEYS = frozenset({"id", "source_location", "measured"})
+_WORDS = ("source", "framework", "notes")
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _MODEL_SOURCES = ("preset", "hf_config")
 

@@ -1,9 +1,9 @@
 """What a release of NVIDIA's trainers chose in its scripts and a case's fields do not say.
 
-A record's ``framework`` and ``notes`` name releases in the source's words. Where NVIDIA's public
-recipes of that release turn something on or off that a field of the plan stands for, and the field
-is absent, it is filled. So are the adapters of their recipes for LoRA, where a record says that it
-is LoRA.
+A record's ``source``, ``framework`` and ``notes`` name releases in the source's words. Where
+NVIDIA's public recipes of that release turn something on or off that a field of the plan stands
+for, and the field is absent, it is filled. So are the adapters of their recipes for LoRA, where a
+record says that it is LoRA.
 """
 
 from __future__ import annotations
@@ -61,7 +61,13 @@ _FULL_ITERATION: dict[str, object] = {
 # The same repository 4054233a ``scripts/performance/configs/qwen3/qwen3_30b_a3b_llm_pretrain.py``,
 # of 2025-10: tokens dropped and padded, so that a graph may hold the whole iteration.
 _PADDED: dict[str, object] = {"cuda_graph": "iteration"}
+# mlcommons/training_results_v3.1 f33f9444 ``NVIDIA/benchmarks/gpt3/implementations/pytorch/conf/
+# custom.yaml``: ``virtual_pipeline_model_parallel_size: ${oc.env:INTERLEAVED_PIPELINE,12}``, which
+# none of its ``config_DGXH100_*.sh`` sets.
+_MLPERF_CHUNKS: dict[str, object] = {"virtual_pipeline": 12}
 _RELEASES_2026 = r"\bcontainer 26\.0[678]"
+_CHUNKS_ELSEWHERE = r"\binterleaving in conf yaml\b"
+"""By these words of a record the one chunk that it gives was not read anywhere."""
 _RACKS = frozenset({"gb200", "gb300"})
 
 RECIPES = (
@@ -94,6 +100,7 @@ RECIPES = (
         gpus=frozenset({"b200-sxm", "gb200"}),
         plan=_PADDED,
     ),
+    Recipe(release=r"\bmlperf training v3\.1\b", model=r"gpt-?3", plan=_MLPERF_CHUNKS),
 )
 
 # NVIDIA-NeMo/Automodel 9892fa9c ``examples/llm_benchmark``: ``peft.target_modules: '*_proj'``.
@@ -145,6 +152,9 @@ def plan_of_release(
         case: Its ``model``, ``training``, ``plan`` and ``cluster``.
         recipes: The first that fits counts.
     """
-    plan = case["plan"]
-    chosen = next((each.plan for each in recipes if each.fits(words.lower(), case)), {})
-    return plan | {key: value for key, value in chosen.items() if plan.get(key) is None}
+    plan, words = case["plan"], words.lower()
+    told = {key for key, value in plan.items() if value is not None}
+    if plan.get("virtual_pipeline") == 1 and re.search(_CHUNKS_ELSEWHERE, words):
+        told.discard("virtual_pipeline")
+    chosen = next((each.plan for each in recipes if each.fits(words, case)), {})
+    return plan | {key: value for key, value in chosen.items() if key not in told}

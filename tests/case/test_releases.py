@@ -109,3 +109,25 @@ def test_a_record_that_says_lora_has_the_adapters_of_its_releases_recipe(
     assert (training.adapter_rank, training.adapter_modules) == told
     own = Case.from_dict(record | {"training": {"adapter_rank": 4}}).training
     assert (own.adapter_rank, own.adapter_modules) == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "notes", "given", "chunks"),
+    [
+        ("MLCommons MLPerf Training v3.1 result logs", "interleaving in conf yaml", 1, 12),
+        ("MLCommons MLPerf Training v3.1 result logs", "interleaving in conf yaml", 6, 6),
+        ("MLCommons MLPerf Training v3.1 result logs", None, 1, 1),
+        ("MLCommons MLPerf Training v4.0 result logs", "interleaving in conf yaml", 1, 1),
+    ],
+)
+def test_a_submission_tells_its_chunks_where_the_record_could_not(
+    source: str, notes: str | None, given: int, chunks: int
+) -> None:
+    record = {
+        "model": {"preset": "gpt3-175b", "name": "GPT3-175B"},
+        "cluster": {"gpu": "h100-sxm5-80gb", "num_gpus": 768},
+        "source": source,
+        "notes": notes,
+    }
+    plan = plan_of(record, pipeline_parallel=8, tensor_parallel=4, virtual_pipeline=given)
+    assert plan.virtual_pipeline == chunks
