@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from predictor.case import Model, Training
-from predictor.iteration.layer import Adapters, Experts, Latent, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Adapters, Experts, Latent
 from predictor.values import frozen
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from predictor.iteration.layer import Adapters, Experts, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Adapters, Experts
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished, largest
 from predictor.iteration.step import Stage, StepShape
 

@@ -14,7 +14,8 @@ import numpy as np
 from predictor.case import Case, Model
 from predictor.costs.prediction import Ints
 from predictor.iteration.dimensions import adapters_of, layers_of
-from predictor.iteration.layer import Adapters, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Adapters
 from predictor.iteration.shape import chunks_of
 
 

@@ -13,7 +13,8 @@ from predictor.case import Model
 from predictor.costs.prediction import Ints
 from predictor.iteration.dimensions import adapters_of, layers_of
 from predictor.iteration.implementations import load as load_stack
-from predictor.iteration.layer import Adapters, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Adapters
 from predictor.iteration.shape import held_by, replays_of
 from predictor.iteration.stack import Stack
 from predictor.iteration.step import Block, Chunk

@@ -32,7 +32,8 @@ from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.implementations.megatron_core_te import embedding_part
 from predictor.iteration.implementations.megatron_core_te import layer_part as te_layer_part
 from predictor.iteration.launches import HostWork, Launch, Program, Segment, Step, Tape
-from predictor.iteration.layer import Latent, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Latent
 from predictor.iteration.megatron_memory import fused_activations
 from predictor.iteration.memory import CUBLAS_WORKSPACE_BYTES, Memory, finished
 from predictor.iteration.stack import Part, Replicas, Stack, flashed, module_launches

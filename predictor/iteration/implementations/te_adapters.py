@@ -23,7 +23,8 @@ from predictor.dtypes import BF16_BYTES
 from predictor.iteration.implementations import eager_blocks as eager
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Launch, Step, Tape
-from predictor.iteration.layer import Layer, Linear
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Linear
 from predictor.iteration.step import StepShape
 from predictor.operators import Gemm
 

@@ -9,7 +9,8 @@ a position, and keys are put together from both parts.
 from predictor.iteration import context
 from predictor.iteration.implementations import te_blocks as te
 from predictor.iteration.launches import Tape
-from predictor.iteration.layer import Latent, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Latent
 from predictor.iteration.step import StepShape
 
 BACKWARD_KERNELS = 3

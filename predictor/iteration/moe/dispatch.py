@@ -13,7 +13,7 @@ visited. All-to-all buffers are those of the fullest rank: a dispatch ends when 
 from collections.abc import Callable
 
 from predictor.iteration.launches import Stream, Tape
-from predictor.iteration.layer import Experts
+from predictor.iteration.layer_parts import Experts
 from predictor.iteration.moe.mapping import ExpertPlan, places_visited
 from predictor.operators import Collective
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from predictor.case import Case
 from predictor.iteration.groups import Group
-from predictor.iteration.layer import Experts
+from predictor.iteration.layer_parts import Experts
 from predictor.iteration.moe.imbalance import Load, load_of
 from predictor.values import frozen
 

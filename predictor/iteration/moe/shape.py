@@ -4,7 +4,8 @@ from typing import Final, Literal
 
 import numpy as np
 
-from predictor.iteration.layer import Experts, Layer
+from predictor.iteration.layer import Layer
+from predictor.iteration.layer_parts import Experts
 from predictor.iteration.moe.mapping import ExpertPlan
 from predictor.iteration.recipes import Recipe
 from predictor.operators import GroupedGemm

@@ -10,7 +10,7 @@ from predictor.errors import CaseError
 from predictor.iteration import estimate
 from predictor.iteration.implementations import hf_eager, megatron_core_te, te_moe
 from predictor.iteration.launches import Launch, Sync, Tape, Wait
-from predictor.iteration.layer import Experts
+from predictor.iteration.layer_parts import Experts
 from predictor.iteration.moe.dispatch import combine, dispatch
 from predictor.iteration.moe.mapping import places_visited
 from predictor.iteration.shape import stages_of, step_shape
