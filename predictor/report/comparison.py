@@ -10,6 +10,13 @@ if TYPE_CHECKING:
 
 MILLION = 1e6
 _LEFT_OUT = frozenset({"model.notes", "model.name"})
+_OF_RANKS = {
+    "plan.context_parallel_kind": "plan.context_parallel",
+    "plan.moe_dispatcher": "plan.expert_parallel",
+    "plan.overlap_p2p": "plan.pipeline_parallel",
+    "plan.schedule": "plan.pipeline_parallel",
+}
+"""Fields that say how ranks work together, which bear on nothing where there is one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +73,15 @@ class Comparison:
         return "seconds of an iteration" if self.same_work else "GPU-seconds for a million tokens"
 
     def differences(self) -> tuple[Difference, ...]:
-        """Fields of the resolved cases that are not the same in all."""
+        """Fields of the resolved cases that are not the same in all, and bear on one of them."""
         flat = [_flat(each.case.to_dict()) for each in self.estimates]
         paths = dict.fromkeys(path for case in flat for path in case)
         found = []
         for path in paths:
             values = tuple(case.get(path) for case in flat)
-            if path not in _LEFT_OUT and any(value != values[0] for value in values):
+            ranks = _OF_RANKS.get(path)
+            idle = ranks is not None and all(case.get(ranks) == 1 for case in flat)
+            if path not in _LEFT_OUT and not idle and any(value != values[0] for value in values):
                 found.append(Difference(path, values))
         return tuple(found)
 

@@ -52,6 +52,15 @@ def test_a_comparison_names_what_differs_and_adds_up() -> None:
         assert sum(values[at] for values in told.parts().values()) == pytest.approx(whole)
 
 
+def test_how_ranks_work_together_differs_only_where_there_are_several() -> None:
+    kinds = ({"context_parallel_kind": kind} for kind in ("ring", "all-gather"))
+    ring, gather = ({"tensor_parallel": 1, **kind} for kind in kinds)
+    assert not compared(case(plan=ring), case(plan=gather)).differences()
+    two = (case(plan={**plan, "context_parallel": 2}) for plan in (ring, gather))
+    (found,) = compared(*two).differences()
+    assert (found.path, found.values) == ("plan.context_parallel_kind", ("ring", "all-gather"))
+
+
 def test_the_reason_is_about_the_part_that_differs_most() -> None:
     wide = {"preset": "llama3-70b", "num_layers": 8}
     told = compared(case(model=wide), case(model=wide, plan={"tensor_parallel": 8}))
