@@ -42,7 +42,7 @@ _INFLUENCES: dict[str, frozenset[str]] = {
     | {"attention_window", "full_attention_frequency", "context_parallel_kind"}
     | {"attention_backend"},
     "memory_bound": _COMPUTING
-    | {"vocab_size", "normalization", "qk_norm", "activation", "linear_bias", "fp8_recipe"},
+    | {"vocab_size", "normalization", "qk_norm", "linear_bias", "fp8_recipe"},
     "optimizer": (_LAYOUT | _WIDTHS | _ADAPTED)
     | {"gpu", "implementation", "num_layers", "vocab_size", "optimizer", "sharding"},
     "communication": (_LAYOUT | _WIDTHS | _ADAPTED)
