@@ -37,7 +37,7 @@ H200's memory-bound kernels within 0.29."""
 STEP: Final = 64
 """Tokens that a weight's gradient adds up at a time."""
 
-TRANSFERRED_FAMILIES: Final = ("gemm", "attention", "memory_bound", "optimizer")
+TRANSFERRED_FAMILIES: Final = ("gemm", "attention", "memory_bound", "optimizer", "memcpy")
 """What is bound by rates of one GPU; collectives have the fabric's own model."""
 
 

@@ -22,7 +22,7 @@ from predictor.costs.transfer import (
     twin,
 )
 from predictor.errors import FitError
-from predictor.operators import Attention, Gemm, MemoryBound, Optimizer
+from predictor.operators import Attention, Gemm, Memcpy, MemoryBound, Optimizer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,3 +187,13 @@ def test_a_datasheet_with_nobody_to_borrow_from_says_what_to_copy(
         FitError, match="no SKU is measured, from which a100-sxm4-80gb could borrow"
     ):
         load_costs(A100)
+
+
+def test_copies_of_a_gpu_without_a_table_of_them_go_at_its_own_link() -> None:
+    copy = Memcpy(direction="h2d", bytes=2**30)
+    (seconds, low, high, origin) = load_costs(A100).predict([copy]).rows()[0]
+    assert Origin(origin) is Origin.TRANSFERRED
+    # 31e9 bytes a second, of which an H100's link of 63e9 gives 55e9, as shares
+    (measured, *_) = load_costs("h100-sxm5-80gb").predict([copy]).rows()[0]
+    assert seconds == pytest.approx(measured * 63 / 31, rel=0.01)
+    assert low < 0.8 * seconds < 1.2 * seconds < high
