@@ -15,7 +15,6 @@ from predictor.case.models import HYBRID_RULE, find_preset, is_hybrid, model_fie
 from predictor.case.named_files import located, with_expert_tokens, with_links
 from predictor.case.networks import network_names
 from predictor.case.presets import closest
-from predictor.case.releases import plan_of_release, training_of_release
 from predictor.case.rule import RuleError
 from predictor.case.schema import SECTIONS
 from predictor.case.section import Section, shown
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE_BYTES = MEBIBYTE
-RECORD_KEYS = frozenset({"id", "source_location", "measured"})
-_WORDS = ("source", "framework", "notes")
+RECORD_KEYS = frozenset({"id", "source", "source_location", "framework", "measured", "notes"})
 _PARTS: dict[str, type[Section]] = {"moe": Moe, "mla": Mla, "links": Links}
 _MODEL_SOURCES = ("preset", "hf_config")
 
@@ -105,7 +103,7 @@ def case_from_sections(sections: Mapping[str, object]) -> Case:
 
 
 def _read_case(mapping: Mapping[str, object]) -> Case:
-    known = (*SECTIONS, "implementation", *_WORDS)
+    known = (*SECTIONS, "implementation")
     for key in mapping:
         if key not in known and key not in RECORD_KEYS:
             raise CaseError(f"{key}: unknown key{_right_key(key, '', known)}")
@@ -114,9 +112,6 @@ def _read_case(mapping: Mapping[str, object]) -> Case:
     plan = plan_from_details(_table(mapping.get("plan"), "plan"), cluster)
     training = training_from_details(_table(mapping.get("training"), "training"), model)
     parts = {"model": model, "training": training, "plan": plan, "cluster": cluster}
-    words = " ".join(str(mapping[key]) for key in _WORDS if mapping.get(key))
-    parts["plan"] = plan_of_release(words, parts)
-    parts["training"] = training_of_release(words, parts)
     return case_from_sections({**mapping, **parts})
 
 
