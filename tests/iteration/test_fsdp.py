@@ -293,3 +293,13 @@ def test_a_replay_ends_before_the_product_whose_result_no_gradient_needs(stack, 
         for steps in (layer.forward, layer.replay)
     )
     assert forward - replay == 2 * (2 * 4096) * 2048 * 8192  # two sequences, down from 8192
+
+
+def test_a_reentrant_checkpoint_replays_all_of_a_block():
+    # te.Linear has no other kind (llm-foundry 00b4bae scripts/train/train.py)
+    training = {"recompute": "full", "precision": "fp8"}
+    layer, _, _ = parts(case("llm-foundry", model=MPT_1B, training=training))
+    assert operators(layer.replay, Gemm) == operators(layer.forward, Gemm)
+    shard, *forward = operators(layer.forward, MemoryBound)
+    assert shard.kernel == "cast_down"  # FSDP1's own, before it gathers
+    assert operators(layer.replay, MemoryBound) == forward

@@ -35,13 +35,16 @@ Not set on any record."""
 
 
 def layer_part(shape: StepShape, layer: Layer) -> Part:
-    """One block; checkpointing replays it up to the last tensor that is needed."""
+    """One block; checkpointing replays it up to the last tensor that is needed, in 8 bits whole.
+
+    ``te.Linear`` takes reentrant checkpoints alone, which stop nowhere (``scripts/train/train.py``
+    at 00b4bae sets ``activation_checkpointing_reentrant``; torch 2.1 ``utils/checkpoint.py``).
+    """
     forward, backward, replay = Tape(), Tape(), Tape()
     for tape in (forward, replay):
         layer_up(tape, shape, layer)
-    layer_down(forward, shape, layer)
-    if shape.recipe is not None:  # an autograd function keeps its tensors when it has run
-        _linear_forward(replay, shape, layer.hidden, layer.ffn)
+    for tape in (forward,) if shape.recipe is None else (forward, replay):
+        layer_down(tape, shape, layer)
     layer_backward(backward, shape, layer)
     part = Part(forward=forward.steps(), backward=backward.steps(), replay=replay.steps())
     return fsdp.hosted(SHARDED.layer(shape, layer, part))
