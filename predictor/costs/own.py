@@ -25,6 +25,8 @@ from predictor.values import frozen
 
 EXTRAPOLATED_WIDENING: Final = 2.0
 TINY_SECONDS: Final = 1e-9
+LOG_RATIOS: Final = (-4.0, 9.0)
+"""Least and most of log seconds over the bound; a kernel on one SM of all takes 900 times it."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -179,7 +181,7 @@ class OwnTables:
         """Logarithm of seconds, not below the memory that holds the data, and half-width."""
         ratio, half = surface.log_ratio(design)
         least = np.log(np.maximum(design.floor, TINY_SECONDS))
-        return np.maximum(np.log(design.bound) + np.clip(ratio, -4.0, 6.0), least), half
+        return np.maximum(np.log(design.bound) + np.clip(ratio, *LOG_RATIOS), least), half
 
     def _exact(self, key: str, operators: Sequence[Operator], result: Prediction) -> Prediction:
         """Mark exactly measured shapes; their interval holds the measurement and its rounds."""

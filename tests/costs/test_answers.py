@@ -82,3 +82,13 @@ def test_what_moves_bytes_takes_longer_the_more_it_moves(sku):
         seconds = costs.predict(ladder).seconds
         assert np.all(np.isfinite(seconds))
         assert np.all(np.diff(seconds) >= -1e-9 * seconds[:-1])
+
+
+def test_a_kernel_on_one_sm_takes_twice_the_time_for_twice_the_rows():
+    kernel = {"kernel": "cumsum_int64", "impl": "torch", "cols": 128}
+    one, other = (
+        load_costs("h200-sxm5-141gb")
+        .predict([MemoryBound(rows=rows, **kernel) for rows in (1 << 21, 1 << 22)])
+        .seconds
+    )
+    assert other == pytest.approx(2 * one, rel=0.02)
