@@ -11,7 +11,9 @@ import pytest
 
 from predictor import Case, estimate, estimate_many
 from predictor.case import bench_results_folder
+from predictor.costs import fitting
 from predictor.costs.fitting import check_fit, fit_folder, write_fit
+from predictor.errors import FitError
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "llama3_8b_one_node.toml"
@@ -64,6 +66,22 @@ def test_a_fit_drifts_by_its_standard_errors(tmp_path: Path, moved: float, drift
     found = check_fit(folder)
     assert len(found) == drifts
     assert all("optimizer/cold drifted" in line for line in found)
+
+
+def test_a_fit_that_no_command_could_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / SKU
+    folder.mkdir()
+    for name in ("gpu.toml", "runs.toml", "optimizer.csv"):
+        shutil.copyfile(bench_results_folder() / SKU / name, folder / name)
+    before = write_fit(folder).read_bytes()
+    content = fit_folder(folder)
+    content["fits"]["optimizer/cold"]["surface"]["coefficients"][0][0] = 1e6
+    monkeypatch.setattr(fitting, "fit_folder", lambda _: content)
+    with pytest.raises(FitError, match=r"optimizer/cold: .*--operators optimizer"):
+        write_fit(folder)
+    assert (folder / "fit.json").read_bytes() == before
 
 
 def test_many_cases_are_estimated_in_order_as_one_by_one() -> None:

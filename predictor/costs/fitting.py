@@ -181,9 +181,22 @@ def _versions() -> dict[str, str]:
 
 
 def write_fit(folder: Path) -> Path:
-    """Refit a SKU and replace its ``fit.json``."""
-    path = folder / FIT_FILE
-    write_atomically(path, _in_lines(fit_folder(folder)) + "\n")
+    """Refit a SKU and replace its ``fit.json``.
+
+    Raises:
+        FitError: As :func:`fit_folder` does, or no command could read what was fitted.
+    """
+    path, content = folder / FIT_FILE, fit_folder(folder)
+    for key, entry in content["fits"].items():
+        family = key.partition("/")[0]
+        try:
+            Surface.from_dict(entry["surface"], FAMILIES[family].limits)
+        except ValueError as error:
+            raise FitError(
+                f"{folder}: {key}: {error}: its table is too thin to tell what its regressors do; "
+                f"measure more of it, `bench-run --new --operators {family} --out {folder}`"
+            ) from error
+    write_atomically(path, _in_lines(content) + "\n")
     return path
 
 
