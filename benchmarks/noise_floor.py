@@ -3,11 +3,10 @@
 python benchmarks/noise_floor.py
 
 The first lines compare devices of one SKU by the points that both measured, and every row with the
-held-out prediction of its product: for a typical device, and where the effect of the row's device
-(eq. 17a) is known. The last ones compare
-H100 and H200, whose SMs, clocks and library are the same: the held-out error that remains of each
-product where the error of the very same product on the other SKU is taken from it. A cost function
-that knew every shape, but not this device and round, would still miss by about as much.
+held-out prediction of its product for a typical device (eq. 17a). The last ones compare H100 and
+H200, whose SMs, clocks and library are the same: the held-out error that remains of each product
+where the error of the very same product on the other SKU is taken from it. A cost function that
+knew every shape, but not this device and round, would still miss by about as much.
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from predictor.case import bench_results_folder, load_gpu
-from predictor.costs.design import chip_of
-from predictor.costs.device_fitting import on_typical_device, product_effects
+from predictor.case import bench_results_folder
 from predictor.costs.fitting import merge
 from predictor.costs.points import point_rows
 from predictor.operators import Gemm
@@ -62,23 +59,17 @@ def devices(sku: str) -> None:
 
 
 def rows(sku: str) -> None:
-    """Print how far single rows lie from held-out predictions, device by device or not."""
-    measured, chip = read_folder(bench_results_folder() / sku), chip_of(load_gpu(sku))
+    """Print how far single rows, each of its own device and run, lie from held-out predictions."""
     predicted = {key: np.log(seconds) - error for key, (error, seconds) in errors(sku).items()}
-    typical = on_typical_device(measured, product_effects(measured, chip), chip)
-    for told, found in (
-        ("any device", measured.tables["gemm"].rows),
-        ("a device whose effect is known", typical),
-    ):
-        merged = merge(found, regime="burst", cache="cold")
-        pairs = [
-            (np.log(row.seconds) - predicted[operator], row.seconds)
-            for operator, same in merged.items()
-            if operator in predicted
-            for row in same
-        ]
-        left, seconds = np.array(pairs).T
-        print(f"{sku} rows held out, {told}: {said(left, seconds)}")
+    measured = read_folder(bench_results_folder() / sku).tables["gemm"].rows
+    pairs = [
+        (np.log(row.seconds) - predicted[operator], row.seconds)
+        for operator, same in merge(measured, regime="burst", cache="cold").items()
+        if operator in predicted
+        for row in same
+    ]
+    left, seconds = np.array(pairs).T
+    print(f"{sku} rows held out: {said(left, seconds)}")
 
 
 def errors(sku: str) -> dict[Operator, tuple[float, float]]:

@@ -22,7 +22,7 @@ from predictor.costs.design import (
     words,
 )
 from predictor.costs.prediction import Floats, Ints
-from predictor.costs.tile_design import heated
+from predictor.costs.tile_power import heated
 from predictor.operators import Attention, Operator
 
 FEW_KEYS: Final = 1024

@@ -123,26 +123,38 @@ def effects(log_seconds: Floats, load: Floats, point: Ints, device: Ints) -> Flo
     share = load[:, None] * np.eye(len(prior))[device]
     found, weight = np.zeros(len(prior)), np.ones(len(load))
     for _ in range(STEPS):
-        total = np.bincount(point, weight)
-
-        def apart(values: Floats) -> Floats:
-            mean = np.bincount(point, weight * values) / total  # noqa: B023 - called in this round
-            return np.asarray(values - mean[point])
-
-        slopes = np.stack([apart(column) for column in share.T], axis=1)
-        target = apart(log_seconds)
+        slopes = np.stack([_apart(column, weight, point) for column in share.T], axis=1)
+        target = _apart(log_seconds, weight, point)
         weighted = slopes * weight[:, None]
         solved = np.linalg.solve(slopes.T @ weighted + prior, weighted.T @ target)
         found = np.asarray(solved, dtype=np.float64)
-        left = np.abs(target - slopes @ found)
-        weight = np.minimum(1.0, REPEAT_NOISE / np.maximum(left, REPEAT_NOISE))
+        weight = _huber(target - slopes @ found)
     return found
 
 
-def on_typical_device(measured: Folder, effect: Mapping[str, float], chip: Chip) -> list[Row]:
-    """Rows of products with the seconds that the middle device would have taken.
+def means(log_seconds: Floats, point: Ints) -> Floats:
+    """μ of eq. 17a by point, from rows that are rid of δ."""
+    weight = np.ones(len(log_seconds))
+    for _ in range(STEPS):
+        weight = _huber(_apart(log_seconds, weight, point))
+    return np.asarray(np.bincount(point, weight * log_seconds) / np.bincount(point, weight))
 
-    Runs of one point on one device are one row, so that no device counts twice.
+
+def _apart(values: Floats, weight: Floats, point: Ints) -> Floats:
+    """Values less the mean of their point."""
+    mean = np.bincount(point, weight * values) / np.bincount(point, weight)
+    return np.asarray(values - mean[point])
+
+
+def _huber(left: Floats) -> Floats:
+    """Huber's weights of what is left."""
+    return np.asarray(REPEAT_NOISE / np.maximum(np.abs(left), REPEAT_NOISE))
+
+
+def on_typical_device(measured: Folder, effect: Mapping[str, float], chip: Chip) -> list[Row]:
+    """Rows of products with the seconds that the middle device would have taken: one row a point.
+
+    Runs of one point on one device count once; rows whose GPU is not named stay as they are.
     """
     devices = _devices(measured)
     kept: list[Row] = []
@@ -158,7 +170,15 @@ def on_typical_device(measured: Folder, effect: Mapping[str, float], chip: Chip)
     single = [_middle_row(rows) for rows in told.values()]
     delta = np.array([effect[device] for _, _, device in told])
     factors = np.exp(-delta * _load(single, chip)).tolist()
-    return [*map(_slower, single, factors), *kept]
+    points: dict[tuple[Any, ...], list[Row]] = {}
+    for (operator, cache, _), row, factor in zip(told, single, factors, strict=True):
+        points.setdefault((operator, cache), []).append(_slower(row, factor))
+    point = np.repeat(np.arange(len(points)), [len(rows) for rows in points.values()])
+    seconds = np.array([row.seconds for rows in points.values() for row in rows], dtype=np.float64)
+    middle = [_middle_row(rows) for rows in points.values()]
+    there = np.array([row.seconds for row in middle], dtype=np.float64)
+    factors = (np.exp(means(np.log(seconds), point)) / there).tolist()
+    return [*map(_slower, middle, factors), *kept]
 
 
 def _middle_row(rows: Sequence[Row]) -> Row:

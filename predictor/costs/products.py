@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from predictor.costs.design import Chip, peaks
 from predictor.costs.prediction import Floats
 from predictor.costs.tile_design import TileDesign
+from predictor.costs.tile_power import whole_rounds
 from predictor.costs.tile_table import FLAGS
 from predictor.costs.tiles import Products
 from predictor.dtypes import itemsize
@@ -20,7 +21,10 @@ SECTOR_BYTES: Final = 32
 """L2 hands out sectors; a row that begins inside one fetches its neighbour's bytes too."""
 
 ALIGNED_BYTES: Final = 16
-"""Rows that begin elsewhere rule out the tensor memory accelerator and vector loads."""
+"""Rows that begin elsewhere rule out the tensor memory accelerator: an older kernel runs."""
+
+WORD_BYTES: Final = 4
+"""Rows that begin elsewhere rule out copies that skip registers: a kernel older still runs."""
 
 KINDS: Final = ("forward", "dgrad", "wgrad")
 DTYPES: Final = ("bf16", "fp16", "tf32", "fp8")
@@ -54,9 +58,9 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
     rate = peaks(chip, np.atleast_1d(dtype)).reshape(dtype.shape)
     turned_rows, turned_cols = wgrad & (size > 1.0), ~forward & (size > 1.0)
     first, second = np.where(turned_rows, rows, depth), np.where(turned_cols, cols, depth)
-    ragged, misaligned, misaligned_output = _alignment(first * size, second * size, cols * out)
+    alignment = _alignment(first * size, second * size, cols * out)
     flags = {
-        "ragged": ragged,
+        "ragged": alignment["ragged"],
         "dgrad": kind == "dgrad",
         "wgrad": wgrad,
         "accumulate": accumulate,
@@ -82,11 +86,10 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         memory_seconds=_spread(moved / chip.bytes_per_second, shape),
         turned_rows=_spread(turned_rows, shape),
         turned_cols=_spread(turned_cols, shape),
-        ragged=_spread(ragged, shape),
-        ragged_output=_spread(_off_sectors(cols * np.where(accumulate, 4.0, out)), shape),
-        misaligned=_spread(misaligned, shape),
-        misaligned_output=_spread(misaligned_output, shape),
+        **{name: _spread(each, shape) for name, each in alignment.items()},
+        ragged_output=_spread(_off(SECTOR_BYTES, cols * np.where(accumulate, 4.0, out)), shape),
         rewritten=_spread(accumulate, shape),
+        rounds=whole_rounds(_spread(rows, shape), _spread(cols, shape), chip.sm_count),
         flags=matrix,
     )
     group = sum((dtype == name) * i for i, name in enumerate(DTYPES)) * len(KINDS)
@@ -108,13 +111,15 @@ def _sizes(dtype: Any) -> tuple[Floats, Floats]:  # noqa: ANN401 - an array of w
     return size, out
 
 
-def _off_sectors(row_bytes: Floats) -> Floats:
-    """Whether rows of this length begin inside sectors."""
-    return np.asarray((row_bytes.astype(np.int64) & (SECTOR_BYTES - 1)) != 0, dtype=float)
+def _off(line_bytes: int, row_bytes: Floats) -> NDArray[np.bool_]:
+    """Whether rows of this length begin inside lines of that one."""
+    return np.asarray((row_bytes.astype(np.int64) & (line_bytes - 1)) != 0)
 
 
-def _alignment(first: Floats, second: Floats, output: Floats) -> tuple[Floats, Floats, Floats]:
-    """Share of the operands off sectors; whether operands' rows, or only the output's, are off 16.
+def _alignment(
+    first: Floats, second: Floats, output: Floats
+) -> dict[str, Floats | NDArray[np.bool_]]:
+    """How rows begin, by the names of :class:`Products`.
 
     Row-major operands are contiguous along K and K (forward), K and N (dgrad), M and N (wgrad);
     those of one byte are transposed beforehand, so that both are contiguous along K.
@@ -124,11 +129,12 @@ def _alignment(first: Floats, second: Floats, output: Floats) -> tuple[Floats, F
         second: Of the second.
         output: Of the output.
     """
-    ragged = 0.5 * (_off_sectors(first) + _off_sectors(second))
-    operand = _misaligned(first) | _misaligned(second)
-    only_output = _misaligned(output) & ~operand
-    return ragged, operand.astype(float), only_output.astype(float)
-
-
-def _misaligned(row_bytes: Floats) -> NDArray[np.bool_]:
-    return np.asarray((row_bytes.astype(np.int64) & (ALIGNED_BYTES - 1)) != 0)
+    odd_operand = _off(WORD_BYTES, first) | _off(WORD_BYTES, second)
+    odd_output = _off(WORD_BYTES, output) & ~odd_operand
+    off = _off(ALIGNED_BYTES, first) | _off(ALIGNED_BYTES, second) | _off(ALIGNED_BYTES, output)
+    return {
+        "ragged": 0.5 * _off(SECTOR_BYTES, first) + 0.5 * _off(SECTOR_BYTES, second),
+        "misaligned": off & ~odd_operand & ~odd_output,
+        "odd_operand": odd_operand,
+        "odd_output": odd_output,
+    }

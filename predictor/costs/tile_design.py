@@ -1,43 +1,27 @@
-"""The cost function of matrix products (eq. 1, 2 and 5).
+"""The cost function of matrix products (eq. 1 and 2).
 
-    t = ( (c_launch·t₀ + w)⁸ + (c_power·heat·F/Π)⁸ )^⅛ · exp(Σ flags)                     (2)
-    heat = 1 + c_warm·min(x, 1) + c_hot·clip(x - 1, 0, 2)/2,   x = F/Π / 10 ms             (5)
+    t = ( (c_launch·t₀ + w)⁸ + P⁸ )^⅛ · exp(Σ flags)                                       (2)
     m = c_latency·t₀ + c_memory·e^(c_turned·turned)·B'/β                                   (5a)
     B' = B + (c_rewrite·[accumulate] + c_ragged_write·off)·(bytes of the output)
 
 w is the time of the fastest tiles beside memory's m (:mod:`predictor.costs.tile_search`). A call
-back to back with others takes at least what its products' energy takes at the power cap. Symbols:
-docs/cost_model.md.
+back to back with others takes at least P, what its energy takes at the power cap
+(:mod:`predictor.costs.tile_power`). Symbols: docs/cost_model.md.
 """
 
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from predictor.costs.design import LAUNCH_SECONDS, Chip
 from predictor.costs.prediction import Floats, Ints
+from predictor.costs.tile_power import power_seconds
 from predictor.costs.tile_search import TINY, fastest_tiles, tiling_work, work_seconds
 from predictor.costs.tile_table import FLAGS, NAMES
 from predictor.costs.tiles import Products, Tiling, common, named
 from predictor.values import frozen
-
-HEAT_SECONDS: Final = 0.015
-"""Half way from a cool device's clock to the settled one, for calls that are regressed linearly."""
-
-ROUND_CALL_SECONDS: Final = 0.010
-"""A round lasts 30 ms or three calls, so longer calls load the device for longer."""
-
-HOT_CALLS: Final = 2.0
-"""The power cap has settled in rounds of calls longer than this many beyond the first."""
-
-
-def _heat(compute_seconds: Floats, c: Mapping[str, float]) -> Floats:
-    """What longer calls take more of the power cap's time (eq. 5)."""
-    calls = compute_seconds / ROUND_CALL_SECONDS
-    hot = np.minimum(np.maximum(calls - 1.0, 0.0), HOT_CALLS) / HOT_CALLS
-    return np.asarray(1.0 + c["warm"] * np.minimum(calls, 1.0) + c["hot"] * hot)
 
 
 def _larger(work: Floats, power: Floats) -> Floats:
@@ -45,12 +29,6 @@ def _larger(work: Floats, power: Floats) -> Floats:
     larger = np.maximum(work, power)
     share = np.square(np.square(np.square(np.minimum(work, power) / np.maximum(larger, TINY))))
     return np.asarray(larger * np.sqrt(np.sqrt(np.sqrt(1.0 + share))))
-
-
-def heated(compute_seconds: Floats) -> Floats:
-    """Share of the way from a cool device's clock to the settled one, for sums of regressors."""
-    long = (compute_seconds / HEAT_SECONDS) ** 2
-    return np.asarray(long / (1.0 + long))
 
 
 @frozen(kw_only=True)
@@ -94,7 +72,7 @@ class TileDesign:
     def stratum(self) -> Ints:
         """Rows on or off sectors; calls that launch and drain for most of their time, or not."""
         products = self.products
-        off = (products.ragged > 0) | (products.misaligned_output > 0)
+        off = products.ragged + products.misaligned + products.odd_output > 0
         short = products.compute_seconds < 5 * LAUNCH_SECONDS
         return np.asarray(2 * off + short, dtype=np.int64)
 
@@ -132,7 +110,8 @@ class TileDesign:
     def _around(self, work: Floats, c: Mapping[str, float]) -> Floats:
         """Seconds of eq. 2 from those of tiles and memory."""
         products = self.products
-        power = c["power"] * _heat(products.compute_seconds, c) * products.compute_seconds
+        turned = np.maximum(common(products.turned_rows), common(products.turned_cols))
+        power = power_seconds(products.compute_seconds, products.depth, products.rounds, turned, c)
         factor = np.exp(products.flags @ np.array([c[name] for name in FLAGS]))
         return np.asarray(_larger(c["launch"] * LAUNCH_SECONDS + work, power) * factor)
 

@@ -113,7 +113,7 @@ def fastest_tiles(products: Products, memory: Floats, c: Mapping[str, float], ch
 
 def _asked(products: Products, chip: Chip) -> Iterator[tuple[Groups, int, Ints]]:
     """Candidates, the place of the first of them, and the products that may run them."""
-    old = (products.misaligned + products.misaligned_output) > 0
+    old = (products.misaligned + products.odd_operand + products.odd_output) > 0
     few = products.rows * products.cols <= chip.sm_count * LARGEST_TILE
     begin = 0
     groups: Groups

@@ -27,6 +27,10 @@ kernels' names have every multiple of 8."""
 OLD_TILES: Final = ((128, 128), (128, 256))
 """Of the kernels that load rows off 16 bytes."""
 
+ROUND_TILES: Final = ((192, 192), (128, 320), (128, 256), (128, 192))
+"""Rows and columns of those that run in many rounds: 1,088 of 1,125 products of two rounds and more
+ran one of the first three on an H100, as their kernels' names say."""
+
 SPLIT_TILES: Final = ((64, 64), (64, 128), (128, 128), (128, 192), (128, 256))
 SPLITS: Final = (2, 3, 4, 6)
 LARGEST_TILE: Final = max(a * b for a, b in TILES)
@@ -132,10 +136,19 @@ COEFFICIENTS: Final[Mapping[str, Coefficient]] = {
     "turned": Coefficient(0.0, 0.1, scales=False),
     "split": Coefficient(1.0, 0.7, scales=True),
     "partials": Coefficient(3.0, 0.7, scales=True),
-    "misaligned": Coefficient(6.0, 2.0, scales=False),
-    "misaligned_output": Coefficient(9.0, 3.0, scales=False),
+    "misaligned": Coefficient(2.0, 1.0, scales=False),
+    "misaligned_turned": Coefficient(0.0, 0.3, scales=False),
+    "odd_operand": Coefficient(6.0, 2.0, scales=False),
+    "odd_turned_rows": Coefficient(0.0, 0.5, scales=False),
+    "odd_output": Coefficient(9.0, 3.0, scales=False),
     "idle": Coefficient(0.4, 0.7, scales=True),
     "power": Coefficient(1.0, 0.2, scales=True),
+    "written": Coefficient(0.3, 0.3, scales=True),
+    "rounds": Coefficient(0.6, 0.2, scales=True),
+    "rounds_deep": Coefficient(-0.015, 0.01, scales=False),
+    "rounds_128x320": Coefficient(0.01, 0.02, scales=False),
+    "rounds_128x256": Coefficient(0.02, 0.02, scales=False),
+    "rounds_128x192": Coefficient(0.06, 0.02, scales=False),
     "warm": Coefficient(0.05, 0.1, scales=False),
     "hot": Coefficient(0.3, 0.15, scales=False),
     "odd": Coefficient(0.03, 0.03, scales=False),

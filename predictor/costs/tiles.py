@@ -3,9 +3,11 @@
     T = W·( K/s·u + c_wave·t₀ + c_epilogue·e ) + c_drain·e + [x>2]·c_queue·t₀               (3)
     W = ⌈x⌉ - c_idle·max(1 - x, 0),  x = s·⌈M/a⌉·⌈N/b⌉ / S
     e = (1 + c_ragged_epilogue·off)·a·b·o/L
-    u = e^(c_tile + c_odd_turned·vain) · max( c_tensor·(1 + c_misaligned)·2·a·b·S/Π,
+    u = e^(c_tile + c_odd_turned·vain) · max( c_tensor·(1 + c_off)·2·a·b·S/Π,
                                               c_feed·(a+b)·i·p/L )                          (4)
     p = (1 + c_pairs·[x>10/11])·(1 + (c_ragged_feed + c_ragged_pairs·[x>10/11])·ragged)
+    c_off = c_misaligned + c_misaligned_turned·turned where a row begins off 16 bytes, all on four;
+            c_odd_operand + c_odd_turned_rows·turned or c_odd_output where one begins off four
 
 An output of M×N is cut into tiles a×b that run S at a time; a tile fills its pipeline, needs its
 products at the tensor rate or its operands at the rate of an SM's port to L2 (L), whichever is
@@ -53,9 +55,11 @@ class Products:
         turned_cols: Whether the second one is contiguous along N instead of K.
         ragged: Share of the operands whose rows do not begin on 32-byte sectors.
         ragged_output: Whether the output's rows do not.
-        misaligned: Whether an operand's rows begin off 16 bytes.
-        misaligned_output: Whether only the output's rows do.
+        misaligned: Whether rows of an operand or the output begin off 16 bytes, all on four.
+        odd_operand: Whether an operand's rows begin off four bytes.
+        odd_output: Whether only the output's rows do.
         rewritten: Whether the output is read, added to and written back.
+        rounds: One column each of ``ROUND_TILES``: what whole rounds compute, over the output.
         flags: One column each of ``FLAGS``.
     """
 
@@ -70,8 +74,10 @@ class Products:
     ragged: Floats
     ragged_output: Floats
     misaligned: Floats
-    misaligned_output: Floats
+    odd_operand: Floats
+    odd_output: Floats
     rewritten: Floats
+    rounds: Floats
     flags: Floats
 
     def take(self, chosen: NDArray[np.bool_] | Ints) -> "Products":
@@ -147,10 +153,13 @@ def rates(products: Products, c: Mapping[str, float], chip: Chip) -> Rates:
     feed = c["feed"] * 2.0 / chip.sm_l2_bytes_per_second
     off_sectors = 1.0 + (c["ragged_feed"] + c["ragged_pairs"]) * ragged
     off = 1.0 + c["ragged_epilogue"] * common(products.ragged_output)
-    slow = c["misaligned"] * common(products.misaligned)
-    slow = 1.0 + slow + c["misaligned_output"] * common(products.misaligned_output)
+    turned_rows = common(products.turned_rows)
+    turned = np.maximum(turned_rows, common(products.turned_cols))
+    slow = (c["misaligned"] + c["misaligned_turned"] * turned) * common(products.misaligned)
+    odd = c["odd_operand"] + c["odd_turned_rows"] * turned_rows
+    slow = slow + odd * common(products.odd_operand) + c["odd_output"] * common(products.odd_output)
     return Rates(
-        tensor=c["tensor"] * slow * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
+        tensor=c["tensor"] * (1.0 + slow) * 2.0 * chip.sm_count / chip.flops_per_second["bf16"],
         feed=feed * (1.0 + c["ragged_feed"] * ragged),
         feed_pairs=feed * (1.0 + c["pairs"]) * off_sectors,
         output=common(products.output_bytes) * off / chip.sm_l2_bytes_per_second,

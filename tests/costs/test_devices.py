@@ -10,6 +10,7 @@ from toy import TOY
 from predictor.costs.device_fitting import (
     device_differences,
     effects,
+    means,
     on_typical_device,
     product_effects,
 )
@@ -122,11 +123,19 @@ def test_a_product_is_fitted_to_the_device_in_the_middle() -> None:
     assert found["c"] - found["b"] == pytest.approx(0.0248, rel=0.03)
     assert found["a"] - found["b"] == pytest.approx(-0.0248, rel=0.03)
     typical = on_typical_device(toy, found, TOY)
-    for row, as_measured in zip(typical, measured, strict=True):
+    assert len(typical) == len({row.operator for row in measured})
+    for row in typical:
         tokens = row.operator.m  # type: ignore[attr-defined]
         assert row.seconds == pytest.approx(1.25 * 1.02 * tokens * TENSOR_SECONDS, rel=1e-3)
         assert row.seconds_low == pytest.approx(row.seconds)
-        assert row.run == as_measured.run
+
+
+def test_a_point_far_off_on_one_device_of_many_hardly_moves_its_mean() -> None:
+    point = np.array([0, 0, 0, 0, 1, 1])
+    found = np.exp(means(np.log([1.0, 1.001, 0.999, 1.5, 2.0, 2.02]), point))
+    # Huber's weights: three near ones pull with what they are off, the far one with 0.01
+    assert found[0] == pytest.approx(1.0, abs=0.004)
+    assert found[1] == pytest.approx(np.sqrt(2.0 * 2.02), rel=1e-6)
 
 
 def test_a_device_that_shares_no_point_or_has_no_name_stays_as_it_is() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from toy import TOY, truth
 
 from predictor.costs.products import gemm_design, product_design
+from predictor.costs.tile_power import power_seconds
 from predictor.costs.tile_search import smooth_maximum, tiling_work, work_seconds
 from predictor.costs.tile_table import CANDIDATES, OLD
 from predictor.costs.tiles import Tiling, named, tiling_seconds, vain
@@ -79,14 +80,20 @@ def test_sms_without_a_tile_give_back_their_share_to_the_others():
         ({"n": 1280, "k": 4095}, 7.0),
         ({"n": 1279, "k": 4096}, 10.0),
         ({"n": 1279, "k": 4096, "kind": "dgrad"}, 7.0),
+        ({"n": 1279, "k": 4096, "kind": "wgrad"}, 6.5),
+        ({"n": 1280, "k": 4098}, 3.0),
+        ({"n": 1282, "k": 4096}, 3.0),
+        ({"n": 1284, "k": 4096, "kind": "dgrad"}, 3.2),
     ],
 )
 def test_rows_off_sixteen_bytes_slow_the_tensor_cores(shape, slower):
     design = gemm_design([Gemm(m=1024, **shape)], TOY)
     tiling = Tiling(128, 128, 1, 0.0)
     rates = dict.fromkeys(TILES, 1e-9)
-    plain = truth(**rates, misaligned=0.0, misaligned_output=0.0)
-    bare = truth(**rates, misaligned=6.0, misaligned_output=9.0)
+    off = ("misaligned", "misaligned_turned", "odd_operand", "odd_turned_rows", "odd_output")
+    plain = truth(**rates, **dict.fromkeys(off, 0.0))
+    slow = dict(zip(off, (2.0, 0.2, 6.0, -0.5, 9.0), strict=True))
+    bare = truth(**rates, **slow)
     one, other = (
         float(tiling_seconds(tiling, design.products, named(c), TOY)[0]) for c in (plain, bare)
     )
@@ -220,9 +227,51 @@ def test_an_output_whose_rows_begin_inside_sectors_is_written_slowly():
 )
 def test_power_bounds_long_calls_more(depth, slower):
     rates = dict.fromkeys(("launch", "tensor", "feed", "epilogue", "memory"), 1e-3)
-    coefficients = truth(**rates, power=1.0, warm=0.1, hot=0.3, ragged=0.0)
+    energy = {"power": 1.0, "warm": 0.1, "hot": 0.3, "written": 1e-9, "rounds": 1e-9}
+    coefficients = truth(**rates, **energy, ragged=0.0)
     seconds = gemm_design([Gemm(m=1000, n=1000, k=depth)], TOY).seconds(coefficients)[0]
     assert seconds == pytest.approx(slower * 2e-6 * depth, rel=1e-3)
+
+
+def energy_of(c=None, **shape):
+    """Seconds at the power cap over those of the tensor cores, on a cool device."""
+    products = gemm_design([Gemm(**shape)], TOY).products
+    usual = {"power": 1.0, "warm": 0.0, "hot": 0.0, "written": 1e-9, "rounds_deep": 0.0}
+    coefficients = named(truth(**usual | (c or {})))
+    turned = np.maximum(products.turned_rows, products.turned_cols)
+    compute = products.compute_seconds
+    seconds = power_seconds(compute, products.depth, products.rounds, turned, coefficients)
+    return float(seconds[0] / compute[0])
+
+
+def test_at_the_power_cap_rounds_of_tiles_that_fit_badly_take_a_share_of_their_loss():
+    full = {"m": 1920, "n": 192 * 20, "k": 512}  # twenty rounds of ten tiles of 192 x 192
+    assert energy_of(**full) == pytest.approx(1.0)
+    # 21 rounds for 201 tiles' worth, also of 128 x 320: 120 a row of 12, 13 rows; 156 in 16 rounds
+    spilt = {"m": 1920, "n": 192 * 20 + 1, "k": 512}
+    rounds = [np.ceil(10 * 21 / 10) * 192 * 192, np.ceil(15 * 13 / 10) * 128 * 320 * np.exp(0.01)]
+    loss = min(rounds) * 10 / (1920 * 3841)
+    assert energy_of({"rounds": 0.5}, **spilt) == pytest.approx(loss**0.5)
+    # a product of one tile leaves nine SMs idle: their loss counts as a tenth
+    assert energy_of({"rounds": 0.5}, m=64, n=64, k=512) == pytest.approx(1.1**0.5)
+
+
+def test_at_the_power_cap_writing_a_product_takes_energy_as_well():
+    shape = {"m": 1920, "n": 3840, "k": 512}
+    assert energy_of({"written": 0.4}, **shape) == pytest.approx(1.2)
+
+
+def test_tiles_of_operands_contiguous_along_k_may_take_less_energy():
+    shape = {"m": 1920, "n": 3840, "k": 3840}
+    c = {"rounds_deep": -0.02, "rounds": 1.0}
+    assert energy_of(c, **shape) == pytest.approx(np.exp(-0.02))
+    assert energy_of(c, **shape, kind="dgrad") == pytest.approx(1.0)
+
+
+@given(m=st.integers(1, 1 << 14), n=st.integers(1, 1 << 14), more=st.integers(1, 4096))
+def test_more_of_a_product_never_takes_less_energy(m, n, more):
+    one, other = energy_of(m=m, n=n, k=64), energy_of(m=m + more, n=n, k=64)
+    assert other * (m + more) >= one * m * (1 - 1e-12)
 
 
 def test_a_call_that_leaves_tensor_cores_idle_is_not_bound_by_power():
