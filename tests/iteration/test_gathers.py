@@ -55,7 +55,7 @@ def test_chunks_that_gather_beside_passes_take_hardly_longer() -> None:
     # beside a pass, a gather slows it
     beside = estimate(case(virtual_pipeline=4)).iteration_seconds
     behind = estimate(case(virtual_pipeline=4, overlap_param_gather=False)).iteration_seconds
-    assert behind * 0.8 < beside < behind * 1.01
+    assert behind * 0.8 < beside < behind * 1.02
 
 
 def test_plain_pipelines_gather_behind_the_step_unless_told() -> None:
