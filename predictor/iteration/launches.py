@@ -49,14 +49,13 @@ BARE_LAUNCH: Final = Host(stack="torch", phase="forward", quantity="launch")
 HostWork = tuple[tuple[Host, float], ...]
 """Host activities, each with how often."""
 
-Stream = Literal["compute", "tensor", "data", "gather", "expert", "node", "context"]
+Stream = Literal["compute", "tensor", "data", "gather", "expert", "context"]
 STREAMS: Final[tuple[Stream, ...]] = (
     "compute",
     "tensor",
     "data",
     "gather",
     "expert",
-    "node",
     "context",
 )
 

@@ -31,7 +31,6 @@ THREADS: Final = {
     "data": "data-parallel stream",
     "gather": "parameter gathers",
     "expert": "expert-parallel stream",
-    "node": "expert-parallel stream, inside a node",
     "context": "context-parallel stream",
 }
 """Streams in the order of their rows, in words."""

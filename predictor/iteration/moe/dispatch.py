@@ -82,4 +82,4 @@ def _deduplicated(experts: Experts, plan: ExpertPlan, whole: float) -> list[Tran
         whole * places_visited(experts, places, consecutive=plan.consecutive)
         for places in (plan.outer.ranks, plan.expert.ranks)
     )
-    return [(plan.outer.all_to_all(across), "expert"), (plan.inner.all_to_all(inside), "node")]
+    return [(plan.outer.all_to_all(across), "expert"), (plan.inner.all_to_all(inside), "tensor")]

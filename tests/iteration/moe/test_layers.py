@@ -386,16 +386,6 @@ def test_fused_products_activate_and_cast_what_they_write(model, forward, backwa
     assert flops(steps_of(megatron_core_te, plain)[1]) == flops(parts[1])
 
 
-def test_what_deepep_sends_inside_a_node_is_no_tensor_parallelism():
-    # a collective of tensor ranks comes with one product and takes most of its time from it
-    asked = case("qwen3-30b-a3b", gpus=16, plan={"moe_dispatcher": "deepep"})
-    shape = step_shape(resolve(asked).case)
-    rows = shape.routed(layer_of(shape, asked))
-    for way in (dispatch, combine):
-        sent = way(rows.experts, rows.plan, 2.0, 1000)
-        assert [stream for _, stream in sent] == ["expert", "node"]
-
-
 def test_a_clamped_activation_stops_the_host_where_it_is_made_and_where_it_runs_again():
     # fused_bias_geglu.py: an offset goes to the device by a copy that the host waits for
     plan = {"expert_parallel": 1, "moe_permute_fusion": True}
