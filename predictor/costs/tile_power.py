@@ -5,9 +5,11 @@
     heat = 1 + c_warm·min(x, 1) + c_hot·clip(x - 1, 0, 2)/2,   x = F/Π / 10 ms              (5)
 
 Energy is that of the products, of writing them, and in part that of SMs that wait for the last
-round of tiles or compute past the output's edge. The tiles are those that the library runs in many
-rounds: it chooses by how many elements whole rounds of a tile compute, tiles that fetch more of
-their operands an element a little handicapped (docs/cost_model.md).
+round of tiles or compute past the output's edge; c_tile is ``rounds_axb``, or ``rounds_deep`` of
+the first tile where no operand is turned. The tiles are those that the library runs in many rounds:
+it chooses by how many elements whole rounds of a tile compute, tiles that fetch more of their
+operands an element a little handicapped (docs/cost_model.md). R falls no faster than F grows, so
+more work never takes less energy while c_rounds is at most one.
 """
 
 from collections.abc import Mapping
