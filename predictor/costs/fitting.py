@@ -20,7 +20,7 @@ from predictor.costs.device_fitting import (
 )
 from predictor.costs.families import FAMILIES
 from predictor.costs.ladder import operator_key
-from predictor.costs.loading import FIT_FILE, FIT_FORMAT
+from predictor.costs.loading import FIT_FILE, FIT_FORMAT, read_surface
 from predictor.costs.physics import check_physics
 from predictor.costs.points import POINT_COLUMNS, PointTable, point_tables
 from predictor.costs.prediction import Floats
@@ -188,13 +188,12 @@ def write_fit(folder: Path) -> Path:
     """
     path, content = folder / FIT_FILE, fit_folder(folder)
     for key, entry in content["fits"].items():
-        family = key.partition("/")[0]
         try:
-            Surface.from_dict(entry["surface"], FAMILIES[family].limits)
+            read_surface(key, entry["surface"])
         except ValueError as error:
             raise FitError(
-                f"{folder}: {key}: {error}: its table is too thin to tell what its regressors do; "
-                f"measure more of it, `bench-run --new --operators {family} --out {folder}`"
+                f"{folder}: {error}: its table is too thin to tell what its regressors do; measure "
+                f"more of it, `bench-run --new --operators {key.partition('/')[0]} --out {folder}`"
             ) from error
     write_atomically(path, _in_lines(content) + "\n")
     return path

@@ -174,7 +174,7 @@ def _parse(
         heat = heat.completed(hot) if heat.families else hot
     return Costs(
         gpu=gpu,
-        surfaces=dict(_surface(key, entry["surface"]) for key, entry in raw["fits"].items()),
+        surfaces={key: read_surface(key, entry["surface"]) for key, entry in raw["fits"].items()},
         measured={
             key: read_tables(key.partition("/")[0], tables)
             for key, tables in raw["measured"].items()
@@ -187,9 +187,13 @@ def _parse(
     )
 
 
-def _surface(key: str, raw: Mapping[str, Any]) -> tuple[str, Surface]:
-    """A family's cost function in a cache state, by the key that it has in the file."""
+def read_surface(key: str, raw: Mapping[str, Any]) -> Surface:
+    """A family's cost function in a cache state, by the key that it has in the file.
+
+    Raises:
+        ValueError: A number lies where no fit has it, or one is missing.
+    """
     try:
-        return key, Surface.from_dict(raw, FAMILIES[key.partition("/")[0]].limits)
+        return Surface.from_dict(raw, FAMILIES[key.partition("/")[0]].limits)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from error
