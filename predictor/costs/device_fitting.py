@@ -173,12 +173,16 @@ def on_typical_device(measured: Folder, effect: Mapping[str, float], chip: Chip)
     points: dict[tuple[Any, ...], list[Row]] = {}
     for (operator, cache, _), row, factor in zip(told, single, factors, strict=True):
         points.setdefault((operator, cache), []).append(_slower(row, factor))
-    point = np.repeat(np.arange(len(points)), [len(rows) for rows in points.values()])
-    seconds = np.array([row.seconds for rows in points.values() for row in rows], dtype=np.float64)
-    middle = [_middle_row(rows) for rows in points.values()]
+    return [*_mean_rows(list(points.values())), *kept]
+
+
+def _mean_rows(points: Sequence[Sequence[Row]]) -> list[Row]:
+    """One row a point, of the mean of its devices' seconds, its range beside it."""
+    point = np.repeat(np.arange(len(points)), [len(rows) for rows in points])
+    seconds = np.array([row.seconds for rows in points for row in rows], dtype=np.float64)
+    middle = [_middle_row(rows) for rows in points]
     there = np.array([row.seconds for row in middle], dtype=np.float64)
-    factors = (np.exp(means(np.log(seconds), point)) / there).tolist()
-    return [*map(_slower, middle, factors), *kept]
+    return list(map(_slower, middle, (np.exp(means(np.log(seconds), point)) / there).tolist()))
 
 
 def _middle_row(rows: Sequence[Row]) -> Row:

@@ -70,7 +70,7 @@ def fit_tiles(
     Returns:
         Coefficients and standard errors, both in units of the coefficient.
     """
-    weight = _weight(design)
+    weight = _certainty(design)
     place = _START
     left = weight * (log_ratio - design.log_trend(_outer(place)))
     loss, small = _loss(left, place), 0
@@ -100,7 +100,7 @@ def _loss(left: Floats, place: Floats) -> float:
     return float(np.sum(huber) + 0.5 * np.sum((_WEIGHT * (place - _START)) ** 2))
 
 
-def _weight(design: TileDesign) -> Floats:
+def _certainty(design: TileDesign) -> Floats:
     """``NOISE`` over the noise of each product, by the seconds that it is bound to take."""
     noise = (design.bound / NOISE_SECONDS) ** NOISE_EXPONENT
     return np.asarray(1.0 / np.clip(noise, LEAST_NOISE, 1.0))

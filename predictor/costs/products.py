@@ -89,13 +89,17 @@ def product_design(columns: Mapping[str, Any], chip: Chip) -> TileDesign:
         **{name: _spread(each, shape) for name, each in alignment.items()},
         ragged_output=_spread(_off(SECTOR_BYTES, cols * np.where(accumulate, 4.0, out)), shape),
         rewritten=_spread(accumulate, shape),
-        rounds=whole_rounds(_spread(rows, shape), _spread(cols, shape), chip.sm_count),
         flags=matrix,
     )
     group = sum((dtype == name) * i for i, name in enumerate(DTYPES)) * len(KINDS)
     group = group + sum((kind == name) * i for i, name in enumerate(KINDS))
     group = 4 * group + 2 * accumulate + gelu
-    return TileDesign(products=products, chip=chip, group=_spread(group, shape).astype(np.int64))
+    return TileDesign(
+        products=products,
+        chip=chip,
+        rounds=whole_rounds(products.rows, products.cols, chip.sm_count),
+        group=_spread(group, shape).astype(np.int64),
+    )
 
 
 def _spread(values: Any, shape: tuple[int, ...]) -> Floats:  # noqa: ANN401 - array or number

@@ -38,11 +38,13 @@ class TileDesign:
     Attributes:
         products: What runs.
         chip: Where.
+        rounds: One column each of ``ROUND_TILES``: what whole rounds compute, over the output.
         group: Number format, pass and options; unmeasured ones are extrapolated.
     """
 
     products: Products
     chip: Chip
+    rounds: Floats
     group: Ints
 
     @property
@@ -111,12 +113,15 @@ class TileDesign:
         """Seconds of eq. 2 from those of tiles and memory."""
         products = self.products
         turned = np.maximum(common(products.turned_rows), common(products.turned_cols))
-        power = power_seconds(products.compute_seconds, products.depth, products.rounds, turned, c)
+        power = power_seconds(products.compute_seconds, products.depth, self.rounds, turned, c)
         factor = np.exp(products.flags @ np.array([c[name] for name in FLAGS]))
         return np.asarray(_larger(c["launch"] * LAUNCH_SECONDS + work, power) * factor)
 
     def take(self, chosen: NDArray[np.bool_]) -> Self:
         """The rows where ``chosen``."""
         return type(self)(
-            products=self.products.take(chosen), chip=self.chip, group=self.group[chosen]
+            products=self.products.take(chosen),
+            chip=self.chip,
+            rounds=self.rounds[chosen],
+            group=self.group[chosen],
         )

@@ -59,7 +59,6 @@ class Products:
         odd_operand: Whether an operand's rows begin off four bytes.
         odd_output: Whether only the output's rows do.
         rewritten: Whether the output is read, added to and written back.
-        rounds: One column each of ``ROUND_TILES``: what whole rounds compute, over the output.
         flags: One column each of ``FLAGS``.
     """
 
@@ -77,7 +76,6 @@ class Products:
     odd_operand: Floats
     odd_output: Floats
     rewritten: Floats
-    rounds: Floats
     flags: Floats
 
     def take(self, chosen: NDArray[np.bool_] | Ints) -> "Products":

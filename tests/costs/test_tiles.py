@@ -235,19 +235,20 @@ def test_power_bounds_long_calls_more(depth, slower):
 
 def energy_of(c=None, **shape):
     """Seconds at the power cap over those of the tensor cores, on a cool device."""
-    products = gemm_design([Gemm(**shape)], TOY).products
+    design = gemm_design([Gemm(**shape)], TOY)
+    products = design.products
     usual = {"power": 1.0, "warm": 0.0, "hot": 0.0, "written": 1e-9, "rounds_deep": 0.0}
     coefficients = named(truth(**usual | (c or {})))
     turned = np.maximum(products.turned_rows, products.turned_cols)
     compute = products.compute_seconds
-    seconds = power_seconds(compute, products.depth, products.rounds, turned, coefficients)
+    seconds = power_seconds(compute, products.depth, design.rounds, turned, coefficients)
     return float(seconds[0] / compute[0])
 
 
 def test_at_the_power_cap_rounds_of_tiles_that_fit_badly_take_a_share_of_their_loss():
     full = {"m": 1920, "n": 192 * 20, "k": 512}  # twenty rounds of ten tiles of 192 x 192
     assert energy_of(**full) == pytest.approx(1.0)
-    # 21 rounds for 201 tiles' worth, also of 128 x 320: 120 a row of 12, 13 rows; 156 in 16 rounds
+    # 21 rounds of 10 by 21 tiles of 192 x 192, or 20 of 15 by 13 of 128 x 320
     spilt = {"m": 1920, "n": 192 * 20 + 1, "k": 512}
     rounds = [np.ceil(10 * 21 / 10) * 192 * 192, np.ceil(15 * 13 / 10) * 128 * 320 * np.exp(0.01)]
     loss = min(rounds) * 10 / (1920 * 3841)
